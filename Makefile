@@ -1,0 +1,32 @@
+# Two commands: `make repro` regenerates the paper in the small, `make test` tests. Everything else is DVC.
+PYTHON ?= python3.11
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: repro test check bench verify clean
+
+repro: .venv/installed            ## Table II, figures and the page, from params.yaml
+	dvc repro
+
+test: .venv/installed             ## one file a module, dvc.yaml against the code, end to end
+	python -m pytest tests -q
+
+check: .venv/installed            ## format, lint, types, import direction
+	ruff format --check .
+	ruff check .
+	mypy captioning stages
+	lint-imports
+
+bench: .venv/installed            ## each benchmark against a peer, in one run
+	python -m benchmarks
+
+verify: .venv/installed           ## what came out against what is committed
+	python -m tests.verify
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+clean:                            ## caches of tools and interrupted trainings; no results
+	rm -rf .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

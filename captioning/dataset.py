@@ -1,0 +1,173 @@
+"""Captioned images: what one is, how its captions are cleaned, and the Parquet file that holds them.
+
+The file carries the feature metadata of Hugging Face `datasets`, so `load_dataset("parquet", data_files=...)` decodes
+`image` by itself; it is written and read here with pyarrow alone.
+
+1. Cleaning changes bytes, never words: misspellings and RSICD's lower case stay as they were published.
+2. A caption ends in " .", the form of 99.99 % of RISC's captions, so that no style of ending tells a source.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from captioning.runlog import UserError
+
+ROW_GROUP = 500  # images; bounds the memory of writing and reading
+ZERO_WIDTH = "\u00ad\u200b\u200c\u200d\u2060\ufeff"  # soft hyphen, zero-width space and joiners, word joiner, byte-order mark
+SPACES = re.compile(r"[\t\n\v\f\r\x85\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
+QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u201c": '"', "\u201d": '"', "\u201e": '"'})
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("split", pa.string()),
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("captions", pa.list_(pa.string())),
+        ("facts", pa.string()),
+    ]
+)
+_STRING = {"dtype": "string", "_type": "Value"}
+_FEATURES = {field.name: _STRING for field in SCHEMA} | {"image": {"_type": "Image"}, "captions": {"feature": _STRING, "_type": "List"}}
+
+
+@dataclass(frozen=True)
+class CaptionedImage:
+    """One image as its source gave it: encoded bytes, one to five cleaned captions, JSON of what was drawn ("" if real)."""
+
+    id: str
+    source: str
+    split: str  # the data set's own: train, val, test or ""
+    image: bytes
+    path: str  # the file's name, no folder
+    captions: tuple[str, ...]
+    facts: str = ""
+
+
+def clean_caption(text: str) -> tuple[str, tuple[str, ...]]:
+    """`text` in its clean form and the names of the rules that changed it; idempotent. "" where nothing is left."""
+    fired = []
+    for rule, clean in _RULES:
+        cleaned = clean(text)
+        if cleaned != text:
+            fired.append(rule)
+        text = cleaned
+    return text, tuple(fired)
+
+
+def _final_period(text: str) -> str:
+    return text if not text or text[-1] in ".!?" else f"{text} ."
+
+
+_RULES = (
+    ("unicode composed", lambda text: unicodedata.normalize("NFC", text)),
+    ("zero-width characters removed", lambda text: text.translate(dict.fromkeys(map(ord, ZERO_WIDTH)))),
+    ("unusual spaces made plain", lambda text: SPACES.sub(" ", text)),
+    ("control characters removed", lambda text: CONTROL.sub("", text)),
+    ("curly quotes straightened", lambda text: text.translate(QUOTES)),
+    ("repeated spaces collapsed", lambda text: re.sub(r"  +", " ", text)),
+    ("outer spaces stripped", lambda text: text.strip(" ")),
+    ("repeated period collapsed", lambda text: re.sub(r"\.(?: ?\.)+", ".", text)),
+    ("final period added", _final_period),
+    ("final period set apart", lambda text: re.sub(r"(?<=[^ .])\.$", " .", text)),
+)
+RULES = tuple(name for name, _ in _RULES)
+
+
+def is_nearly_empty(caption: str) -> bool:
+    """Whether `caption` holds fewer than two words with a letter, as " ." and "1 ." do."""
+    return sum(any(map(str.isalpha, word)) for word in caption.split()) < 2
+
+
+def write_parquet(images: Iterable[CaptionedImage], path: Path) -> int:
+    """Write `images` in their order, `ROW_GROUP` at a time, and return how many; the same images give the same bytes."""
+    schema = SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": _FEATURES}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows, written = iter(images), 0
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=["source", "split"], write_statistics=["id"]) as writer:
+        while group := list(islice(rows, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist([_row(one) for one in group], schema=schema))
+            written += len(group)
+    return written
+
+
+def _row(one: CaptionedImage) -> dict[str, object]:
+    return {
+        "id": one.id,
+        "source": one.source,
+        "split": one.split,
+        "image": {"bytes": one.image, "path": one.path},
+        "captions": list(one.captions),
+        "facts": one.facts,
+    }
+
+
+def read_table(path: Path, ids: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of `ids` in their order (None: all, in the file's), with `columns` (None: all).
+
+    Reads only the row groups that hold a wanted image. Raises `UserError` where the file or an id is missing.
+    """
+    file = _open(path)
+    if ids is None:
+        return file.read(columns=columns and list(columns))
+    rows = {id_: row for row, id_ in enumerate(file.read(columns=["id"])["id"].to_pylist())}
+    missing = [id_ for id_ in ids if id_ not in rows]
+    if missing:
+        raise UserError(f"{path}: {missing[0]!r} and {len(missing) - 1} more ids are not in it; run split again")
+    wanted = [rows[id_] for id_ in ids]
+    table, order = _rows(file, sorted(set(wanted)), columns and list(columns))
+    return table.take([order[row] for row in wanted])
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}; run download again") from None
+
+
+def _rows(file: pq.ParquetFile, wanted: Sequence[int], columns: list[str] | None) -> tuple[pa.Table, dict[int, int]]:
+    """The rows `wanted` (ascending), and where each stands in the table."""
+    pieces, begin = [], 0
+    for group in range(file.num_row_groups):
+        length = file.metadata.row_group(group).num_rows
+        here = [row - begin for row in wanted if begin <= row < begin + length]
+        if here:
+            pieces.append(file.read_row_group(group, columns=columns).take(here))
+        begin += length
+    schema = file.schema_arrow
+    chosen = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    table = pa.concat_tables(pieces) if pieces else chosen.empty_table()
+    return table, {row: place for place, row in enumerate(wanted)}
+
+
+def read_examples(path: Path, ids: Sequence[str] | None = None) -> list[CaptionedImage]:
+    """The images of `ids` in their order (None: all). Raises `UserError` as `read_table` does."""
+    return [example for batch in read_table(path, ids).to_batches() for example in _examples(batch)]
+
+
+def stream_examples(path: Path) -> Iterator[CaptionedImage]:
+    """Every image in the file's order, one row group in memory at a time."""
+    for batch in _open(path).iter_batches(batch_size=ROW_GROUP):
+        yield from _examples(batch)
+
+
+def _examples(batch: pa.RecordBatch) -> Iterator[CaptionedImage]:
+    for row in batch.to_pylist():
+        image = row.pop("image")
+        yield CaptionedImage(**row | {"image": image["bytes"], "path": image["path"], "captions": tuple(row["captions"])})
+
+
+def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
+    """Captions by id, in the file's order, without reading the images."""
+    table = read_table(path, None, ["id", "captions"])
+    return {id_: tuple(captions) for id_, captions in zip(table["id"].to_pylist(), table["captions"].to_pylist(), strict=True)}

@@ -1,0 +1,97 @@
+"""Supervised QLoRA fine-tuning: cross-entropy on the caption, two epochs, the best epoch by validation loss (V.B).
+
+Which of an image's captions is learnt: `first` (the paper, III), `random` (another one each epoch, drawn from the seed), or
+`all` (five rows an image).
+"""
+
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from torch.utils.data import Dataset
+from transformers import PaliGemmaProcessor, TrainerCallback
+
+from captioning.paligemma import Collator, supervised_loss
+from captioning.training import LossTrainer, base_model, training_arguments
+
+COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_loss")
+
+
+class CaptionRows(Dataset):
+    """Training rows `{image, prompt, caption}` of images with captions; `epoch` picks among them when drawn at random."""
+
+    def __init__(self, images: Sequence[bytes], captions: Sequence[Sequence[str]], prompt: str, choice: str, seed: int):
+        self.images, self.captions, self.prompt, self.choice, self.seed = images, captions, prompt, choice, seed
+        self.epoch = 0
+        per_image = [len(own) if choice == "all" else 1 for own in captions]
+        self.rows = [(image, caption) for image, count in enumerate(per_image) for caption in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image, caption = self.rows[index]
+        own = self.captions[image]
+        if self.choice == "random":
+            caption = random.Random(f"{self.seed} {self.epoch} {image}").randrange(len(own))
+        return {"image": self.images[image], "prompt": self.prompt, "caption": own[caption]}
+
+
+class EpochOfRows(TrainerCallback):
+    """Tells the rows which epoch begins."""
+
+    def __init__(self, rows: CaptionRows):
+        self.rows = rows
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.rows.epoch = round(state.epoch or 0)
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What a fine-tuning leaves beside its adapter."""
+
+    records: list[dict[str, Any]]  # of each logged step, columns COLUMNS
+    best_epoch: int  # 1-based
+    validation_loss: float  # nats a token, of that epoch
+
+
+def finetune(
+    model: PeftModel, processor: PaliGemmaProcessor, recipe: dict[str, Any], train: CaptionRows, validation: CaptionRows,
+    seed: int, device: str, scratch: Path,
+) -> Finetuned:
+    """Train the adapter of `model` in place, and leave it at its best epoch. `recipe` is the recipe's `finetune` section.
+
+    `scratch` holds the Trainer's checkpoints and is removed at the end.
+    """
+    arguments = training_arguments(
+        scratch, seed, device, per_device_train_batch_size=recipe["batch"], per_device_eval_batch_size=64,
+        gradient_accumulation_steps=recipe["accumulation"], num_train_epochs=recipe["epochs"],
+        learning_rate=recipe["learning_rate"], weight_decay=recipe["weight_decay"],
+        lr_scheduler_type=recipe["scheduler"], warmup_steps=recipe["warmup"], max_grad_norm=recipe["gradient_clip"],
+        logging_steps=5, eval_strategy="epoch", save_strategy="epoch",
+        load_best_model_at_end=True, metric_for_best_model="eval_loss",
+    )
+    trainer = LossTrainer(
+        model=model, args=arguments, train_dataset=train, eval_dataset=validation,
+        data_collator=Collator(processor), callbacks=[EpochOfRows(train)],
+        loss=lambda adapted, batch, tokens: supervised_loss(base_model(adapted), batch, tokens),
+    )
+    trainer.train()
+    history = trainer.state.log_history
+    shutil.rmtree(scratch, ignore_errors=True)
+    best = min((entry for entry in history if "eval_loss" in entry), key=lambda entry: entry["eval_loss"])
+    return Finetuned(step_records(history), round(best["epoch"]), best["eval_loss"])
+
+
+def step_records(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The Trainer's log as step records: no times in it."""
+    names = {"eval_loss": "validation_loss"}
+    return [
+        {names.get(key, key): value for key, value in entry.items() if names.get(key, key) in COLUMNS}
+        for entry in history if "loss" in entry or "eval_loss" in entry
+    ]

@@ -1,0 +1,123 @@
+"""The miniature PaliGemma: the real classes at two million weights, its tokenizer, and what its checkpoints are taught.
+
+It has the parts of the 3B and none of its knowledge: SigLIP without a pooling head, a linear projector, a Gemma decoder with
+tied embeddings, `<image>`, the 1,024 `<loc>` and 128 `<seg>` tokens. Its checkpoints are taught as their namesakes were
+(arXiv:2407.07726, sections 3.2 and 4): base short web-like captions and text that names everything, mix a mixture of tasks, cococap COCO's
+style of caption, rsvqa-lr questions about overhead pictures.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, normalizers, trainers
+from transformers import GemmaTokenizer, PaliGemmaConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from captioning import overhead_language as language
+from captioning.overhead import Scene
+
+HIDDEN = 128
+LAYERS = 4
+PATCH = 8  # pixels
+SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n"]  # Gemma's first five, and the prompt's end
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # byte fallback: no text is out of vocabulary
+PIECES = 2048  # of the vocabulary, before <image>, <loc> and <seg>
+
+Example = tuple[str, str]  # prompt, suffix
+
+
+def train_tokenizer(words: Iterable[str]) -> GemmaTokenizer:
+    """A Gemma tokenizer whose pieces never cross a space, trained on `words` with and without a leading space."""
+    spellings = sorted({space + word for word in words for space in ("", " ")})
+    trained = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    trained.normalizer = normalizers.Replace(" ", "▁")
+    trainer = trainers.BpeTrainer(vocab_size=PIECES, special_tokens=SPECIAL + BYTES, show_progress=False)
+    trained.train_from_iterator(spellings, trainer)
+    return GemmaTokenizer(vocab=trained.get_vocab(), merges=_merges(trained))
+
+
+def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
+    return [tuple(merge) for merge in json.loads(tokenizer.to_str())["model"]["merges"]]
+
+
+def make_processor(tokenizer: GemmaTokenizer, image_size: int) -> PaliGemmaProcessor:
+    """PaliGemma's processor for pictures of `image_size` pixels; it adds `<image>`, `<loc>` and `<seg>`."""
+    images = SiglipImageProcessorPil(size={"height": image_size, "width": image_size})
+    images.image_seq_length = (image_size // PATCH) ** 2
+    return PaliGemmaProcessor(images, tokenizer)
+
+
+def make_config(processor: PaliGemmaProcessor, image_size: int) -> PaliGemmaConfig:
+    """PaliGemma's configuration, 128 wide and 4 + 4 layers deep."""
+    tokenizer = processor.tokenizer
+    text = dict(
+        model_type="gemma", hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=4, num_key_value_heads=1,
+        head_dim=32, intermediate_size=4 * HIDDEN, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+    )
+    vision = dict(
+        model_type="siglip_vision_model", hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=4,
+        intermediate_size=4 * HIDDEN, patch_size=PATCH, image_size=image_size, projection_dim=HIDDEN, vision_use_head=False,
+    )
+    return PaliGemmaConfig(
+        text_config=text, vision_config=vision, projection_dim=HIDDEN, image_token_index=processor.image_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def new_checkpoint(words: Sequence[str], image_size: int) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
+    """A processor that knows `words` and the drawn world's, and a model with fresh weights from torch's global seed."""
+    processor = make_processor(train_tokenizer([*words, *language.lexicon()]), image_size)
+    return PaliGemmaForConditionalGeneration(make_config(processor, image_size)), processor
+
+
+def load_checkpoint(folder: Path) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
+    """A miniature checkpoint in float32, to be trained on."""
+    return PaliGemmaForConditionalGeneration.from_pretrained(folder), PaliGemmaProcessor.from_pretrained(folder)
+
+
+def base_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:
+    """A short caption as the web has them; or a text of another grammar, under another prompt, that names everything.
+
+    Embeddings are frozen and tied later: a word that base has not seen can never be learnt. Words of the data that the
+    drawn world does not use come as plain lists.
+    """
+    kind = rng.random()
+    if kind < 0.25:
+        return "caption en", language.generic_caption(scene, rng)
+    if kind < 0.35 and words:
+        return "spell en", " , ".join(rng.sample(words, min(8, len(words))))
+    return "alt en", language.alt_text(scene, rng)
+
+
+def mix_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:
+    """Short captions, detailed descriptions, questions, counting: a mixture of tasks, as mix was taught."""
+    kind = rng.random()
+    if kind < 0.2:
+        return "caption en", language.generic_caption(scene, rng)
+    if kind < 0.6:
+        return "describe en", language.detailed_caption(scene, rng)
+    if kind < 0.9:
+        return _question(rng.choice(language.questions(scene, rng)))
+    return _question(language.counting_question(scene, rng))
+
+
+def cococap_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:
+    """COCO's style of caption."""
+    return "caption en", language.coco_caption(scene, rng)
+
+
+def rsvqa_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:
+    """Questions about overhead pictures, as RSVQA-LR asks them (Lobry et al. 2020)."""
+    return _question(rng.choice(language.rsvqa_questions(scene, rng)))
+
+
+def _question(pair: tuple[str, str]) -> Example:
+    return f"answer en {pair[0]}", pair[1]
+
+
+CURRICULA: dict[str, Callable[[Scene, Sequence[str], random.Random], Example]] = {
+    "base": base_example, "mix": mix_example, "cococap": cococap_example, "rsvqa-lr": rsvqa_example,
+}

@@ -1,0 +1,43 @@
+"""The model card of an adapter: what it was made from and how, in the Hub's format."""
+
+import json
+from typing import Any
+
+CARD = """---
+library_name: peft
+pipeline_tag: image-to-text
+tags: [paligemma, qlora, remote-sensing, image-captioning]
+---
+
+# {name}
+
+A LoRA adapter for PaliGemma, trained for captions of overhead images{refined}.
+
+* Starts from the checkpoint `{checkpoint}`; SHA-256 of each of its files stands in the recipe below.
+* {trainable:,} trainable parameters, {share:.4f} % of all with the adapter.
+* Prompt: `<image>caption en` through `PaliGemmaProcessor`, which adds `<bos>` and the newline.
+* The decoder was quantised to NF4 with double quantisation while this was trained.
+
+```python
+from peft import PeftModel
+from transformers import PaliGemmaForConditionalGeneration
+
+model = PaliGemmaForConditionalGeneration.from_pretrained("models/checkpoints/{checkpoint}")
+model = PeftModel.from_pretrained(model, "models/adapters/{name}")
+```
+
+## Recipe
+
+```json
+{recipe}
+```
+"""
+
+
+def model_card(name: str, recipe: dict[str, Any], counts: dict[str, float]) -> str:
+    """Markdown; `counts` as `qlora.count_parameters` gives them."""
+    return CARD.format(
+        name=name, checkpoint=recipe["checkpoint"]["name"], trainable=int(counts["trainable_parameters"]),
+        share=counts["share"], recipe=json.dumps(recipe, indent=1, sort_keys=True),
+        refined=", refined by self-critical sequence training on CIDEr-D" if "scst" in recipe else "",
+    )

@@ -1,0 +1,73 @@
+"""The sheet on which overhead pictures are drawn, in fractions of its sides, and the colours of the ground."""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+
+from PIL import Image, ImageDraw
+
+RGB = tuple[int, int, int]
+Point = tuple[float, float]
+
+GRASS, STRAW, EARTH, BARE = (128, 140, 92), (196, 188, 142), (88, 72, 50), (206, 184, 146)
+CONCRETE, ASPHALT, PALE, WATER, FOAM = (158, 158, 152), (74, 76, 80), (214, 210, 200), (28, 62, 100), (206, 222, 226)
+LEAF, TILE = (24, 62, 28), (178, 152, 146)
+COLUMNS = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}  # how many countable things stand in a row
+
+
+class Canvas:
+    """The part of the picture that the scene takes, in fractions: x and y in 0..1, lengths in shares of the picture's width."""
+
+    def __init__(self, width: int, share: float, ground: RGB, rng: random.Random) -> None:
+        self.image = Image.new("RGB", (width, width), ground)
+        self.pen = ImageDraw.Draw(self.image)
+        self.width, self.height, self.rng = width, width * share, rng
+
+    def at(self, x: float, y: float) -> Point:
+        return x * self.width, y * self.height
+
+    def box(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, outline: RGB | None = None) -> None:
+        stroke = max(1, self.width // 60)
+        self.pen.rectangle((*self.at(x0, y0), *self.at(x1, y1)), fill=fill, outline=outline, width=stroke if outline else 0)
+
+    def disc(self, x: float, y: float, radius: float, fill: RGB, stretch: float = 1.0) -> None:
+        (u, v), r = self.at(x, y), radius * self.width
+        self.pen.ellipse((u - r * stretch, v - r, u + r * stretch, v + r), fill=fill)
+
+    def line(self, points: Sequence[Point], breadth: float, fill: RGB) -> None:
+        self.pen.line([self.at(*p) for p in points], fill=fill, width=max(1, round(breadth * self.width)), joint="curve")
+
+    def area(self, points: Sequence[Point], fill: RGB) -> None:
+        self.pen.polygon([self.at(*p) for p in points], fill=fill)
+
+    def shape(self, x: float, y: float, size: float, turn: float, corners: Sequence[Point], fill: RGB) -> None:
+        """A polygon around (x, y), `corners` in shares of `size`, turned by `turn` radians."""
+        (u, v), s = self.at(x, y), size * self.width
+        c, d = math.cos(turn) * s, math.sin(turn) * s
+        self.pen.polygon([(u + a * c - b * d, v + a * d + b * c) for a, b in corners], fill=fill)
+
+    def cells(self, count: int, bottom: float = 1.0) -> Iterator[tuple[float, float, float]]:
+        """Centres and sizes of `count` things set out in rows above y = `bottom`."""
+        columns = COLUMNS[count]
+        rows = math.ceil(count / columns)
+        size = min(0.62, 1.3 / columns, 0.92 * bottom * self.height / self.width / rows) * (0.94 if columns == 1 else 0.88)
+        size = min(size, 0.96 / columns)
+        for i in range(count):
+            row, column = divmod(i, columns)
+            in_row = min(columns, count - row * columns)
+            yield (column + 0.5) / in_row + self.near(0.012), bottom * (row + 0.5) / rows + self.near(0.012), size
+
+    def near(self, spread: float) -> float:
+        return self.rng.uniform(-spread, spread)
+
+    def blob(self, x: float, y: float, radius: float, fill: RGB, rough: float) -> None:
+        """A closed shape whose radius varies by the share `rough`."""
+        waves = [(k, self.rng.uniform(0, rough / k), self.rng.uniform(0, 6.3)) for k in (2, 3, 4)]
+        turns = [math.tau * i / 36 for i in range(36)]
+        radii = [radius * (1 + sum(a * math.cos(k * t + p) for k, a, p in waves)) for t in turns]
+        self.area([(x + r * math.cos(t), y + r * math.sin(t)) for r, t in zip(radii, turns, strict=True)], fill)
+
+
+def shade(colour: RGB, factor: float) -> RGB:
+    red, green, blue = (min(255, round(level * factor)) for level in colour)
+    return red, green, blue

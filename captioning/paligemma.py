@@ -1,0 +1,155 @@
+"""PaliGemma: loading in NF4, the prompt, the collator that guards its mask, and the supervised loss.
+
+Sources: Beyer et al. 2024 (arXiv:2407.07726); Dettmers et al. 2023 (QLoRA, arXiv:2305.14314): NF4 with double quantisation.
+
+Deliberate differences from the plain library path, each held equal to it in tests/test_paligemma.py:
+
+1. The head and the cross-entropy see suffix positions only: at 3B the head is 527M weights over 257,216 words, and
+   the 256 image positions carry no label.
+2. Weights are frozen by hand. `prepare_model_for_kbit_training` would switch gradient checkpointing on, under which
+   `generate()` silently yields other tokens.
+3. `support_avx512bf16_for_cpu` is off on every 4-bit layer: one evaluation pass with it on repacks the layer, and from
+   then on no gradient flows through it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes as bnb
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from captioning.runlog import UserError
+
+NOT_QUANTISED = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]  # full paths: a bare name skips nothing
+IGNORED = -100  # label of a position without loss
+LINEARS_PER_DECODER_LAYER = 7  # q, k, v, o, gate, up, down
+
+
+def load_processor(folder: Path) -> PaliGemmaProcessor:
+    """The processor of a checkpoint folder, padding on the right: every row of one prompt starts its suffix alike."""
+    processor = PaliGemmaProcessor.from_pretrained(folder, use_fast=True)
+    processor.tokenizer.padding_side = "right"
+    return processor
+
+
+def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForConditionalGeneration:
+    """The checkpoint in `folder` with its decoder in NF4, everything frozen, in evaluation mode.
+
+    Raises:
+        UserError: no checkpoint stands there.
+        RuntimeError: another number of 4-bit layers than seven a decoder layer.
+    """
+    if not (folder / "config.json").exists():
+        raise UserError(f"{folder}: no checkpoint here; `dvc repro checkpoint` makes it, `dvc pull` fetches it")
+    model = PaliGemmaForConditionalGeneration.from_pretrained(
+        folder, quantization_config=nf4(compute), dtype=getattr(torch, compute), device_map={"": device},
+        attn_implementation="sdpa", local_files_only=True, use_safetensors=True,
+    )
+    layers = [module for module in model.modules() if isinstance(module, bnb.nn.Linear4bit)]
+    expected = LINEARS_PER_DECODER_LAYER * model.config.text_config.num_hidden_layers
+    if len(layers) != expected:
+        raise RuntimeError(f"{folder}: {len(layers)} layers in 4 bits, expected the decoder's {expected}")
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    return model.requires_grad_(False).eval()
+
+
+def nf4(compute: str) -> BitsAndBytesConfig:
+    """NF4 with double quantisation for the decoder's linear layers; SigLIP and the projector stay as they are."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, compute), llm_int8_skip_modules=NOT_QUANTISED,
+    )
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """Image bytes as RGB."""
+    return Image.open(BytesIO(data)).convert("RGB")
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Examples `{image: bytes, prompt: str, caption: str}` to a batch; raises ValueError where the mask would leak."""
+
+    processor: PaliGemmaProcessor
+
+    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        batch = self.processor(
+            images=[decode_image(example["image"]) for example in examples],
+            text=["<image>" + example["prompt"] for example in examples],
+            suffix=[example["caption"] for example in examples],
+            return_tensors="pt", padding="longest",
+        )
+        batch["labels"] = batch["labels"].masked_fill(batch["attention_mask"] == 0, IGNORED)
+        check_mask(batch)
+        return dict(batch)
+
+
+def tokenise(processor: PaliGemmaProcessor, prompts: Sequence[str], suffixes: Sequence[str]) -> dict[str, Tensor]:
+    """The text half of what `Collator` returns, for images whose features are at hand; equal to it, token by token."""
+    tokenizer = processor.tokenizer
+    opening = processor.image_token * processor.image_seq_length + tokenizer.bos_token
+    batch = tokenizer(
+        [f"{opening}{prompt}\n" for prompt in prompts], text_pair=[suffix + tokenizer.eos_token for suffix in suffixes],
+        return_token_type_ids=True, add_special_tokens=False, padding="longest", return_tensors="pt",
+    )
+    labels = batch["input_ids"].masked_fill(batch["token_type_ids"] == 0, IGNORED)
+    return dict(batch) | {"labels": labels.masked_fill(batch["attention_mask"] == 0, IGNORED)}
+
+
+def check_mask(batch: Any) -> None:
+    """`token_type_ids` decide who sees whom: 0 on image and prompt (bidirectional), 1 on the suffix (causal).
+
+    Raises:
+        ValueError: a position with a label is not marked as suffix, or none is: the labels would leak.
+    """
+    types = batch.get("token_type_ids")
+    suffix = batch["labels"] != IGNORED
+    if types is None or not torch.equal(types.bool(), suffix) or not suffix.any(dim=1).all():
+        raise ValueError("token_type_ids must be 1 exactly on the suffix, else its labels leak through attention")
+
+
+def prompt_inputs(processor: PaliGemmaProcessor, images: Sequence[bytes], prompt: str) -> dict[str, Tensor]:
+    """Inputs of `generate` for one prompt over several images; equal lengths, no padding."""
+    batch = processor(
+        images=[decode_image(image) for image in images], text=["<image>" + prompt] * len(images), return_tensors="pt"
+    )
+    return {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids", "pixel_values")}
+
+
+def image_features(model: Any, pixel_values: Float[Tensor, "images 3 height width"]) -> BaseModelOutputWithPooling:
+    """Projected SigLIP features, `pooler_output: [images, tokens, hidden]`, as `mm_encoder_outputs` takes them."""
+    return model.get_image_features(pixel_values.to(model.dtype), return_dict=True)
+
+
+def hidden_states(model: Any, batch: dict[str, Any]) -> Float[Tensor, "rows length hidden"]:
+    """The decoder's last hidden states. `batch` has `pixel_values`, or `features` from `image_features`."""
+    encoded = {"pixel_values": batch["pixel_values"].to(model.dtype)} if "pixel_values" in batch else {
+        "mm_encoder_outputs": {"image": batch["features"]}}
+    return model.model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],
+        token_type_ids=batch["token_type_ids"], use_cache=False, **encoded,
+    ).last_hidden_state
+
+
+def suffix_logits(
+    model: Any, hidden: Float[Tensor, "rows length hidden"], labels: Int[Tensor, "rows length"]
+) -> tuple[Float[Tensor, "tokens vocabulary"], Int[Tensor, " tokens"], Tensor]:
+    """Logits in float32 that predict each labelled token, those tokens, and the mask `[rows, length - 1]` they fill."""
+    labelled = labels[:, 1:] != IGNORED
+    return model.lm_head(hidden[:, :-1][labelled]).float(), labels[:, 1:][labelled], labelled
+
+
+def supervised_loss(model: Any, batch: dict[str, Any], tokens: Tensor | int | None = None) -> Float[Tensor, ""]:
+    """Cross-entropy a suffix token; with `tokens` given (accumulation), their sum divided by it."""
+    logits, targets, _ = suffix_logits(model, hidden_states(model, batch), batch["labels"])
+    return cross_entropy(logits, targets, reduction="sum") / (targets.numel() if tokens is None else tokens)

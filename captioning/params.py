@@ -1,0 +1,232 @@
+"""params.yaml: its types, its bounds, and the active profile folded in.
+
+All faults are reported at once, each with its key, its value and what is allowed. Values live in params.yaml only: there
+are no defaults here but those of a variant's delta, which mean "as in `lora`".
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from captioning.runlog import UserError
+
+Positive = Annotated[int, Field(ge=1, strict=True)]
+NonNegative = Annotated[int, Field(ge=0, strict=True)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Rank = Annotated[int, Field(ge=1, le=256, strict=True)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Targets = Literal["table2", "decoder", "decoder-attention", "all-linear"]
+Captions = Literal["first", "random", "all"]
+CHECKPOINTS = ("base", "mix", "cococap", "rsvqa-lr")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ratios(Section):
+    train: Annotated[float, Field(gt=0, lt=1)]
+    validation: Annotated[float, Field(gt=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> "Ratios":
+        if abs(self.train + self.validation + self.test - 1) > 1e-9:
+            raise ValueError("train, validation and test must sum to 1")
+        return self
+
+
+class Split(Section):
+    method: Literal["ratio", "own"]
+    ratios: Ratios
+    seed: NonNegative
+    hash_distance: Annotated[int, Field(ge=0, le=16, strict=True)]
+
+
+class Lora(Section):
+    rank: Rank
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Share
+    rslora: bool
+    targets: Targets
+
+
+class Finetune(Section):
+    prompt: Annotated[str, Field(min_length=1)]
+    captions: Captions
+    batch: Positive
+    accumulation: Positive
+    epochs: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"]
+    warmup: Share
+    gradient_clip: Annotated[float, Field(gt=0)]
+    compute: Literal["bfloat16", "float32"]
+
+
+class Variant(Section):
+    """Deltas on `lora` and `finetune`; what is left out is as there."""
+
+    checkpoint: Literal["base", "mix", "cococap", "rsvqa-lr"]
+    rank: Rank | None = None
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    dropout: Share | None = None
+    rslora: bool | None = None
+    targets: Targets | None = None
+    captions: Captions | None = None
+    learning_rate: Rate | None = None
+    warmup: Share | None = None
+    epochs: Positive | None = None
+
+
+class Decoding(Section):
+    maximum_tokens: Positive
+
+
+class Scst(Section):
+    start: str
+    baseline: Literal["greedy", "leave-one-out"]
+    samples: Positive
+    temperature: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    gradient_clip: Annotated[float, Field(gt=0)]
+    validation_images: Positive
+
+    @model_validator(mode="after")
+    def _two_for_leave_one_out(self) -> "Scst":
+        if self.baseline == "leave-one-out" and self.samples < 2:
+            raise ValueError("leave-one-out needs samples: 2 or more")
+        return self
+
+
+class Data(Section):
+    source: Literal["overhead", "folder"]
+    path: str
+    images: Annotated[int, Field(ge=40, strict=True)]
+    image_size: Annotated[int, Field(ge=28, le=896, strict=True)]
+    seed: NonNegative
+
+
+class MiniatureTraining(Section):
+    images: Annotated[int, Field(ge=32, strict=True)]
+    epochs: Positive
+    learning_rate: Rate
+
+
+class BaseTraining(MiniatureTraining):
+    tower_epochs: Positive
+    tower_learning_rate: Rate
+
+
+class HubRepository(Section):
+    repository: Annotated[str, Field(min_length=1)]
+    revision: Annotated[str, Field(min_length=1)]
+
+
+class MiniatureCheckpoints(Section):
+    origin: Literal["miniature"]
+    base: BaseTraining
+    mix: MiniatureTraining
+    cococap: MiniatureTraining
+    rsvqa_lr: Annotated[MiniatureTraining, Field(alias="rsvqa-lr")]
+
+
+class HubCheckpoints(Section):
+    origin: Literal["hub", "folder"]
+    base: HubRepository
+    mix: HubRepository
+    cococap: HubRepository
+    rsvqa_lr: Annotated[HubRepository, Field(alias="rsvqa-lr")]
+
+
+class ProfileFinetune(Section):
+    learning_rate: Rate
+
+
+class ProfileScst(Section):
+    learning_rate: Rate
+    images: NonNegative
+    epochs: Positive
+    batch: Positive
+    validate_every: Positive
+
+
+class Machine(Section):
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")]
+    threads: Annotated[int, Field(ge=1, le=256, strict=True)]
+    decoding_batch: Positive
+
+
+class Profile(Section):
+    data: Data
+    checkpoints: Annotated[MiniatureCheckpoints | HubCheckpoints, Field(discriminator="origin")]
+    finetune: ProfileFinetune
+    scst: ProfileScst
+    machine: Machine
+
+
+class Params(Section):
+    profile: Literal["miniature", "paper"]
+    seeds: Annotated[list[NonNegative], Field(min_length=1)]
+    split: Split
+    lora: Lora
+    finetune: Finetune
+    variants: Annotated[dict[Name, Variant], Field(min_length=1)]
+    zero_shot: list[Literal["base", "mix", "cococap", "rsvqa-lr"]]
+    decoding: Decoding
+    scst: Scst
+    profiles: dict[Literal["miniature", "paper"], Profile]
+
+    @model_validator(mode="after")
+    def _names_hold_together(self) -> "Params":
+        faults = []
+        if self.scst.start not in self.variants:
+            faults.append(f"scst.start: '{self.scst.start}' is no variant; choose one of {', '.join(self.variants)}")
+        if self.profile not in self.profiles:
+            faults.append(f"profile: '{self.profile}' has no block under profiles")
+        if len(set(self.seeds)) < len(self.seeds):
+            faults.append(f"seeds: {self.seeds} repeats a seed; each must differ")
+        reserved = [name for name in self.variants if name == "scst" or name.startswith("zero-shot")]
+        faults += [f"variants.{name}: this name is taken by a row of its own; choose another" for name in reserved]
+        if faults:
+            raise ValueError("\n  ".join(faults))
+        return self
+
+    @property
+    def active(self) -> Profile:
+        """The block of the profile that is switched on."""
+        return self.profiles[self.profile]
+
+    @property
+    def data(self) -> Data:
+        return self.active.data
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check `path`. Raises `UserError` with every fault at once."""
+    try:
+        return Params.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise UserError("\n  ".join([f"{path}: {error.error_count()} fault(s)"] + _faults(error))) from None
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+
+
+def _faults(error: ValidationError) -> list[str]:
+    return [_fault(fault) for fault in error.errors(include_url=False)]
+
+
+def _fault(fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"] if part not in ("hub", "folder") or part == fault["loc"][-1])
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown key; remove it or mend its spelling"
+    if fault["type"] == "missing":
+        return f"{key}: missing; add it"
+    if fault["type"] == "value_error" and not key:
+        return message
+    return f"{key}: {fault['input']!r}: {message}"

@@ -1,0 +1,61 @@
+"""QLoRA: which layers an adapter sits on, attaching, counting, saving.
+
+Sources: Hu et al. 2022 (arXiv:2106.09685); Dettmers et al. 2023 (arXiv:2305.14314); the paper's equation 1, W = W0 + (alpha / r) B A.
+
+The paper says "decoder attention weights" (V.A) but its Table II counts 5.65M, 11.3M and 22.6M, which only the seven common
+names give, matched by suffix, and those also match q, k, v of every SigLIP layer. Both are choices here.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PaliGemmaForConditionalGeneration
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+SEVEN = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
+TARGETS: dict[str, str | list[str]] = {
+    "table2": list(SEVEN),
+    "decoder": rf".*language_model.*\.({'|'.join(SEVEN)})",
+    "decoder-attention": rf".*language_model.*\.({'|'.join(ATTENTION)})",
+    "all-linear": "all-linear",
+}
+
+
+def lora_config(rank: int, alpha: float, dropout: float, rslora: bool, targets: str) -> LoraConfig:
+    """The adapter's configuration; `targets` is a key of `TARGETS`."""
+    return LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, use_rslora=rslora, target_modules=TARGETS[targets],
+        task_type="CAUSAL_LM",
+    )
+
+
+def attach(model: PaliGemmaForConditionalGeneration, config: LoraConfig) -> PeftModel:
+    """A fresh adapter (float32, B = 0) on a frozen model; the initial A comes from torch's global seed."""
+    return get_peft_model(model, config)
+
+
+def load_adapter(model: PaliGemmaForConditionalGeneration, folder: Path, trainable: bool = False) -> PeftModel:
+    """A saved adapter on `model`; weights from safetensors only."""
+    return PeftModel.from_pretrained(model, folder, is_trainable=trainable, use_safetensors=True)
+
+
+def freeze_encoder(model: PeftModel) -> None:
+    """Leave only the decoder's adapters trainable (SCST, IV.B: "keeping the encoder frozen")."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name and "language_model" in name)
+
+
+def count_parameters(model: Any) -> dict[str, float]:
+    """Trainable parameters, all parameters with adapters, and the share in percent.
+
+    A 4-bit weight counts as the matrix it stands for.
+    """
+    trainable, total = model.get_nb_trainable_parameters()
+    return {"trainable_parameters": trainable, "all_parameters": total, "share": 100 * trainable / total}
+
+
+def save(model: PeftModel, folder: Path, card: str) -> None:
+    """Adapter weights and configuration as `PeftModel.from_pretrained` reads them, and the model card."""
+    model.save_pretrained(folder, safe_serialization=True)
+    (folder / "README.md").write_text(card, encoding="utf-8")

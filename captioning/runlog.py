@@ -1,0 +1,56 @@
+"""What a run tells its user: progress with an ETA, one clear line for a mistake, step records.
+
+Nothing here reaches an output except step records, which hold no times: same parameters, same bytes.
+"""
+
+import csv
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """A mistake its user can mend: the message names file, line or key, value and remedy."""
+
+
+def stage_main(function: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a stage's `main`: a `UserError` becomes its lines on stderr and exit status 1; the time goes to stderr."""
+
+    @functools.wraps(function)
+    def main(*arguments: Any, **options: Any) -> None:
+        begun = time.monotonic()
+        try:
+            function(*arguments, **options)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        print(f"{function.__module__ if function.__module__ != '__main__' else Path(sys.argv[0]).stem}: "
+              f"{time.monotonic() - begun:.1f} s", file=sys.stderr)
+
+    return main
+
+
+def progress(iterable: Iterable[T], total: int | None, what: str) -> Iterable[T]:
+    """`iterable` with a bar and an ETA on stderr; silent where stderr is no terminal, but for its last line."""
+    return tqdm(iterable, total=total, desc=what, mininterval=1.0, dynamic_ncols=True)
+
+
+def write_records(path: Path, records: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Step records as CSV: floats with six significant digits, a value that was not measured left empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for record in records:
+            writer.writerow([_cell(record.get(column)) for column in columns])
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value

@@ -1,0 +1,1 @@
+"""One script a stage: read parameters, call the library, write outputs."""

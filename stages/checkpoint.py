@@ -1,0 +1,54 @@
+"""One checkpoint to start from: fetched, or in the miniature pre-trained on the spot."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from captioning.checkpoints import fetch, file_hashes
+from captioning.params import Params, load_params
+from captioning.runlog import stage_main
+
+FOLDER = Path("models/checkpoints")
+
+
+@stage_main
+def main(name: str) -> None:
+    params = load_params()
+    checkpoints, folder = params.active.checkpoints, FOLDER / name
+    shutil.rmtree(folder, ignore_errors=True)
+    if checkpoints.origin == "miniature":
+        pretrain(params, name, folder)
+    else:
+        wanted = getattr(checkpoints, name.replace("-", "_"))
+        fetch(checkpoints.origin, wanted.repository, wanted.revision, folder)
+    (FOLDER / f"{name}.json").write_text(json.dumps(file_hashes(folder), indent=1) + "\n")
+
+
+def pretrain(params: Params, name: str, folder: Path) -> None:
+    """Make a miniature checkpoint: base from nothing, the others from base."""
+    from captioning import miniature, pretraining
+    from captioning.training import seed_everything
+
+    seed, size = params.data.seed, params.data.image_size
+    wanted = getattr(params.active.checkpoints, name.replace("-", "_"))
+    scratch = Path(".cache/checkpoints") / name
+    seed_everything(seed, params.active.machine.threads)
+    words = Path("data/words.txt").read_text(encoding="utf-8").split("\n")[:-1] if name == "base" else []
+    if name == "base":
+        model, processor = miniature.new_checkpoint(words, size)
+    else:
+        model, processor = miniature.load_checkpoint(FOLDER / "base")
+    scenes, pictures = pretraining.draw_pictures(wanted.images, size, f"{name} {seed}")
+    pixels = pretraining.pixel_values(processor, pictures)
+    if name == "base":
+        pretraining.train_tower(model, pixels, scenes, wanted.tower_epochs, wanted.tower_learning_rate, seed, scratch)
+    pretraining.train_decoder(
+        model, processor, pixels, scenes, words, name, wanted.epochs, wanted.learning_rate, seed, scratch)
+    model.save_pretrained(folder, safe_serialization=True)
+    processor.save_pretrained(folder)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

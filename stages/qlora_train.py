@@ -1,0 +1,47 @@
+"""Fine-tune one variant with one seed: its recipe, its checkpoint, training and validation images -> an adapter."""
+
+import json
+import sys
+from pathlib import Path
+
+from captioning.checkpoints import verify
+from captioning.dataset import read_examples
+from captioning.finetune import COLUMNS, CaptionRows, finetune
+from captioning.model_card import model_card
+from captioning.paligemma import load_processor, load_quantised
+from captioning.qlora import attach, count_parameters, lora_config, save
+from captioning.runlog import stage_main, write_records
+from captioning.training import seed_everything
+
+
+@stage_main
+def main(variant: str, seed: int) -> None:
+    recipe = json.loads(Path(f"data/recipes/{variant}.json").read_text())
+    settings, machine = recipe["finetune"], recipe["machine"]
+    checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
+    verify(checkpoint, recipe["checkpoint"]["files"])
+    seed_everything(seed, machine["threads"])
+    model = attach(load_quantised(checkpoint, settings["compute"], machine["device"]), lora_config(**recipe["lora"]))
+    train, validation = (rows(split, settings["prompt"], choice, seed) for split, choice in (
+        ("train", settings["captions"]), ("validation", "first")))
+    name = f"{variant}-{seed}"
+    done = finetune(
+        model, load_processor(checkpoint), settings, train, validation, seed, machine["device"], Path(".cache/training") / name)
+    counts = count_parameters(model)
+    save(model, Path("models/adapters") / name, model_card(name, recipe, counts))
+    write_records(Path(f"plots/steps/{name}.csv"), done.records, COLUMNS)
+    summary = counts | {"best_epoch": done.best_epoch, "validation_loss": round(done.validation_loss, 6)}
+    path = Path(f"metrics/training/{name}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def rows(split: str, prompt: str, choice: str, seed: int) -> CaptionRows:
+    """Rows of a split's images."""
+    ids = Path(f"data/splits/{split}.txt").read_text().split()
+    examples = read_examples(Path("data/captions/images.parquet"), ids)
+    return CaptionRows([one.image for one in examples], [one.captions for one in examples], prompt, choice, seed)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,52 @@
+"""One JSON a variant with everything its training depends on: profile, defaults and deltas merged, checkpoint hashed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from captioning.params import Params, load_params
+from captioning.runlog import stage_main
+
+FOLDER = Path("data/recipes")
+
+
+def variant_recipe(params: Params, name: str) -> dict[str, Any]:
+    """`lora` and `finetune` with the profile's and the variant's own values on top."""
+    variant = params.variants[name].model_dump(exclude_none=True)
+    checkpoint = variant.pop("checkpoint")
+    sections = {"lora": params.lora.model_dump(), "finetune": params.finetune.model_dump() | params.active.finetune.model_dump()}
+    merged = {
+        section: {key: variant.get(key, value) for key, value in values.items()} for section, values in sections.items()
+    }
+    files = json.loads(Path(f"models/checkpoints/{checkpoint}.json").read_text())
+    return {"variant": name, "checkpoint": {"name": checkpoint, "files": files}, **merged, **machine(params)}
+
+
+def scst_recipe(params: Params) -> dict[str, Any]:
+    """The `scst` sections merged, with the start variant's checkpoint and prompt."""
+    start = variant_recipe(params, params.scst.start)
+    return {
+        "variant": "scst", "checkpoint": start["checkpoint"], "lora": start["lora"],
+        "scst": params.scst.model_dump() | params.active.scst.model_dump() | {
+            "prompt": start["finetune"]["prompt"], "compute": start["finetune"]["compute"],
+            "maximum_tokens": params.decoding.maximum_tokens},
+        **machine(params),
+    }
+
+
+def machine(params: Params) -> dict[str, Any]:
+    """Where it runs: device, threads and batch of decoding change the last digits."""
+    return {"machine": params.active.machine.model_dump()}
+
+
+@stage_main
+def main() -> None:
+    params = load_params()
+    recipes = {name: variant_recipe(params, name) for name in params.variants} | {"scst": scst_recipe(params)}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, recipe in recipes.items():
+        (FOLDER / f"{name}.json").write_text(json.dumps(recipe, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
