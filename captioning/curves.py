@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
-import pandas  # type: ignore[import-untyped]
+import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 

@@ -10,6 +10,7 @@ The file carries the feature metadata of Hugging Face `datasets`, so `load_datas
 import json
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -117,15 +118,16 @@ def read_table(path: Path, ids: Sequence[str] | None = None, columns: Sequence[s
     Reads only the row groups that hold a wanted image. Raises `UserError` where the file or an id is missing.
     """
     file = _open(path)
+    chosen = columns and list(columns)
     if ids is None:
-        return file.read(columns=columns and list(columns))
-    rows = {id_: row for row, id_ in enumerate(file.read(columns=["id"])["id"].to_pylist())}
-    missing = [id_ for id_ in ids if id_ not in rows]
-    if missing:
-        raise UserError(f"{path}: {missing[0]!r} and {len(missing) - 1} more ids are not in it; run split again")
-    wanted = [rows[id_] for id_ in ids]
-    table, order = _rows(file, sorted(set(wanted)), columns and list(columns))
-    return table.take([order[row] for row in wanted])
+        return file.read(columns=chosen)
+    wanted = _row_numbers(file, path, ids)
+    order = sorted(set(wanted))
+    pieces = [file.read_row_group(group, columns=chosen).take(rows) for group, rows in _by_group(file, order)]
+    if not pieces:
+        return file.read(columns=chosen).slice(0, 0)
+    place = {row: index for index, row in enumerate(order)}
+    return pa.concat_tables(pieces).take([place[row] for row in wanted])
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -135,24 +137,36 @@ def _open(path: Path) -> pq.ParquetFile:
         raise UserError(f"{path}: {' '.join(str(error).split())}; run download again") from None
 
 
-def _rows(file: pq.ParquetFile, wanted: Sequence[int], columns: list[str] | None) -> tuple[pa.Table, dict[int, int]]:
-    """The rows `wanted` (ascending), and where each stands in the table."""
-    pieces, begin = [], 0
+def _row_numbers(file: pq.ParquetFile, path: Path, ids: Sequence[str]) -> list[int]:
+    rows = {id_: row for row, id_ in enumerate(file.read(columns=["id"])["id"].to_pylist())}
+    missing = [id_ for id_ in ids if id_ not in rows]
+    if missing:
+        raise UserError(f"{path}: {missing[0]!r} and {len(missing) - 1} more ids are not in it; run split again")
+    return [rows[id_] for id_ in ids]
+
+
+def _by_group(file: pq.ParquetFile, rows: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Row groups that hold some of `rows` (ascending, of the file), with those rows' numbers within the group."""
+    begin = 0
     for group in range(file.num_row_groups):
-        length = file.metadata.row_group(group).num_rows
-        here = [row - begin for row in wanted if begin <= row < begin + length]
+        end = begin + file.metadata.row_group(group).num_rows
+        here = [row - begin for row in rows[bisect_left(rows, begin) : bisect_left(rows, end)]]
         if here:
-            pieces.append(file.read_row_group(group, columns=columns).take(here))
-        begin += length
-    schema = file.schema_arrow
-    chosen = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    table = pa.concat_tables(pieces) if pieces else chosen.empty_table()
-    return table, {row: place for place, row in enumerate(wanted)}
+            yield group, here
+        begin = end
 
 
 def read_examples(path: Path, ids: Sequence[str] | None = None) -> list[CaptionedImage]:
-    """The images of `ids` in their order (None: all). Raises `UserError` as `read_table` does."""
-    return [example for batch in read_table(path, ids).to_batches() for example in _examples(batch)]
+    """The images of `ids` in their order (None: all, in the file's). Raises `UserError` as `read_table` does."""
+    if ids is None:
+        return list(stream_examples(path))
+    file = _open(path)
+    wanted = _row_numbers(file, path, ids)
+    found: dict[str, CaptionedImage] = {}
+    for group, rows in _by_group(file, sorted(set(wanted))):
+        for batch in file.read_row_group(group).take(rows).to_batches():
+            found |= {example.id: example for example in _examples(batch)}
+    return [found[id_] for id_ in ids]
 
 
 def stream_examples(path: Path) -> Iterator[CaptionedImage]:

@@ -3,9 +3,10 @@
 Deliberate differences from the paper's drawing:
 
 1. Every number comes from the recipe, so the figure cannot contradict the run.
-2. Adapters appear in each part that the recipe's targets really reach. The name list behind Table II's counts adapts the
-   vision encoder too, although section IV.A calls the encoder frozen; what is frozen there is its weights.
-3. With the leave-one-out baseline there is no greedy caption, and none is drawn.
+2. Adapters appear in each part that the recipe's targets really reach. The name list behind Table II's counts
+   adapts the vision encoder too, although section IV.A calls the encoder frozen; what is frozen there is its weights.
+3. SCST trains the decoder's adapters alone and keeps the encoder, with any adapters of step 1, as it is (IV.B).
+4. With the leave-one-out baseline there is no greedy caption, and none is drawn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,14 +55,17 @@ class Box:
 
 
 def two_stage_pipeline(recipe: Mapping[str, Any], scst_recipe: Mapping[str, Any]) -> Figure:
-    """Figure 3 from `recipe`, the one of SCST's start variant, and `scst_recipe`. Raises `KeyError` on a missing key."""
+    """Figure 3 from two of `data/recipes/*.json`: SCST's start variant's, and SCST's.
+
+    Raises `KeyError` on a missing key.
+    """
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(12.4, 6.4))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, 124), ylim=(0, 64))
         axes.set_axis_off()
         _supervised(axes, recipe)
-        _self_critical(axes, recipe, scst_recipe)
+        _self_critical(axes, recipe, scst_recipe["scst"])
         _arrow(axes, (58.6, 41), (64.4, 41), colour=ADAPTER_EDGE, width=2.2)
         _text(axes, (61.5, 44.6), "best\nadapter", size=8, colour=ADAPTER_EDGE)
         _legend(axes)
@@ -102,7 +106,7 @@ def _self_critical(axes: Axes, recipe: Mapping[str, Any], scst: Mapping[str, Any
     image, policy = Box(66.5, 44, 9.5, 8), Box(80, 38.5, 18, 19)
     baseline, samples = Box(103, 49.5, 15.5, 8), Box(103, 38.5, 15.5, 8)
     _box(axes, image, "image,\nprompt")
-    adapters = f"the adapters\nof step 1, r = {recipe['lora']['rank']}"
+    adapters = f"decoder adapters\nof step 1, r = {recipe['lora']['rank']}"
     _frozen(axes, policy, f"{recipe['checkpoint']['name']} checkpoint", "frozen", adapters, chip=7.5)
     _box(axes, samples, f"{_count(scst['samples'], 'sampled caption')}\nT = {scst['temperature']:g}")
     references, reward = Box(84, 25, 14, 8), Box(103, 25, 15.5, 8)
@@ -123,8 +127,9 @@ def _self_critical(axes: Axes, recipe: Mapping[str, Any], scst: Mapping[str, Any
     _arrow(axes, (110.75, reward.y), (110.75, advantage.top))
     _arrow(axes, (advantage.x, 15.8), (loss.right, 15.8))
     _path(axes, [(loss.x, 15.8), (81.8, 15.8), (81.8, policy.y)], ADAPTER_EDGE, dashed=True)
-    _text(axes, (80.8, 26.5), "gradient,\nto the adapters\nonly", size=7.5, colour=ADAPTER_EDGE, align="right")
-    images = f"{scst['images']:,} images" if scst.get("images") else "all training images"
+    gradient = "gradient,\nto the decoder's\nadapters only"
+    _text(axes, (80.8, 26.5), gradient, size=7.5, colour=ADAPTER_EDGE, align="right")
+    images = f"{scst['images']:,} images" if scst["images"] else "all training images"
     _text(axes, (93.5, 8.8), f"{images} · {_count(scst['epochs'], 'epoch')} · {scst['batch']} images a step · "
           f"learning rate {_rate(scst['learning_rate'])}", size=8.5)  # fmt: skip
 
@@ -183,7 +188,7 @@ def _text(axes: Axes, at: tuple[float, float], text: str, size: float = 8.5, col
 
 
 def _adapter(lora: Mapping[str, Any]) -> str:
-    scale = " (rsLoRA)" if lora.get("use_rslora") or lora.get("rslora") else ""
+    scale = " (rsLoRA)" if lora["rslora"] else ""
     return f"LoRA r = {lora['rank']}, α = {lora['alpha']:g}{scale}"
 
 

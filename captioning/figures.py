@@ -1,6 +1,7 @@
 """The paper's Figures 1, 2 and 4-7, Table II as a picture, and how every figure is saved.
 
-Figures are built as `Figure` objects, without pyplot's global state, and saved twice: PNG for documents, SVG for the page.
+Figures are built as `Figure` objects, without pyplot's global state, and saved twice: PNG for
+documents, SVG for the page.
 
 Deliberate differences from the paper:
 
@@ -24,7 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
-from wordcloud import WordCloud  # type: ignore[import-untyped]
+from wordcloud import WordCloud
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -35,7 +36,8 @@ SMALL_IMAGE = 128  # pixels; below, enlarging shows the pixels as they are
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9.5, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": RULE,
     "axes.titlesize": 10.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e8ecf1", "grid.linewidth": 0.8,
+    "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e8ecf1",
+    "grid.linewidth": 0.8, "figure.constrained_layout.w_pad": 0.12, "figure.constrained_layout.h_pad": 0.12,
     "xtick.color": QUIET, "ytick.color": QUIET, "legend.frameon": False, "lines.linewidth": 1.6,
     "text.parse_math": False,  # a caption may hold a dollar sign
 }  # fmt: skip
@@ -89,8 +91,8 @@ def word_cloud(counts: Mapping[str, int], seed: int) -> Figure:
     if not counts:
         raise ValueError("no words to draw; counts is empty")
     cloud = WordCloud(width=1400, height=700, background_color="white", random_state=seed, max_words=150, margin=6,
-                      font_path=findfont("DejaVu Sans"), prefer_horizontal=0.95, relative_scaling=0.45, max_font_size=190,
-                      colormap=ListedColormap([BLUE, VERMILION, GREEN, "#7a4f9a", "#8a6100", INK]))  # fmt: skip
+                      font_path=findfont("DejaVu Sans"), prefer_horizontal=0.95, relative_scaling=0.45,
+                      max_font_size=190, colormap=ListedColormap([BLUE, VERMILION, GREEN, "#7a4f9a", "#8a6100", INK]))  # fmt: skip
     picture = cloud.generate_from_frequencies(dict(sorted(counts.items()))).to_array()
     figure = Figure(figsize=(9.0, 4.5))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -145,7 +147,7 @@ def table_picture(header: Sequence[str], rows: Sequence[Sequence[str]], notes: S
     """A table as a picture. A row of one cell is a group's title; the first column is set left, the others right."""
     columns = [[header[k], *(row[k] for row in rows if len(row) > 1)] for k in range(len(header))]
     widths = [max(_inches(cell, bold=True) for cell in column) + 0.28 for column in columns]
-    note_lines = [line for note in notes for line in textwrap.wrap(note, max(40, int(sum(widths) / 0.073)))]
+    note_lines = [line for note in notes for line in textwrap.wrap(note, max(40, int(sum(widths) / 0.058)))]
     width, step = sum(widths) + 0.3, 0.27  # inches
     height = step * (len(rows) + 1) + 0.19 * len(note_lines) + 0.45
     figure = Figure(figsize=(width, height))

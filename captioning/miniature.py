@@ -20,7 +20,7 @@ from captioning.overhead import Scene
 
 HIDDEN = 128
 LAYERS = 4
-PATCH = 8  # pixels
+PATCH = 12  # pixels
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n"]  # Gemma's first five, and the prompt's end
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # byte fallback: no text is out of vocabulary
 PIECES = 2048  # of the vocabulary, before <image>, <loc> and <seg>
@@ -85,11 +85,18 @@ def base_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Exam
     drawn world does not use come as plain lists.
     """
     kind = rng.random()
-    if kind < 0.25:
+    if kind < 0.15:
         return "caption en", language.generic_caption(scene, rng)
-    if kind < 0.35 and words:
+    if kind < 0.25 and words:
         return "spell en", " , ".join(rng.sample(words, min(8, len(words))))
+    if kind < 0.75:
+        return "tag en", tags(scene)
     return "alt en", language.alt_text(scene, rng)
+
+
+def tags(scene: Scene) -> str:
+    """What a picture shows, as a fixed list: class, colour, thing, count, what lies beside."""
+    return " , ".join([scene.scene, scene.colour, scene.kind.things, str(scene.count), scene.beside or "nothing"])
 
 
 def mix_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:

@@ -16,7 +16,7 @@ COLUMNS = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}  # how many countable things stan
 
 
 class Canvas:
-    """The part of the picture that the scene takes, in fractions: x and y in 0..1, lengths in shares of the picture's width."""
+    """The part of the picture that the scene takes: x and y in 0..1 of it, lengths in shares of the picture's width."""
 
     def __init__(self, width: int, share: float, ground: RGB, rng: random.Random) -> None:
         self.image = Image.new("RGB", (width, width), ground)
@@ -27,15 +27,16 @@ class Canvas:
         return x * self.width, y * self.height
 
     def box(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, outline: RGB | None = None) -> None:
-        stroke = max(1, self.width // 60)
-        self.pen.rectangle((*self.at(x0, y0), *self.at(x1, y1)), fill=fill, outline=outline, width=stroke if outline else 0)
+        stroke = max(1, self.width // 60) if outline else 0
+        self.pen.rectangle((*self.at(x0, y0), *self.at(x1, y1)), fill=fill, outline=outline, width=stroke)
 
     def disc(self, x: float, y: float, radius: float, fill: RGB, stretch: float = 1.0) -> None:
         (u, v), r = self.at(x, y), radius * self.width
         self.pen.ellipse((u - r * stretch, v - r, u + r * stretch, v + r), fill=fill)
 
     def line(self, points: Sequence[Point], breadth: float, fill: RGB) -> None:
-        self.pen.line([self.at(*p) for p in points], fill=fill, width=max(1, round(breadth * self.width)), joint="curve")
+        width = max(1, round(breadth * self.width))
+        self.pen.line([self.at(*p) for p in points], fill=fill, width=width, joint="curve")
 
     def area(self, points: Sequence[Point], fill: RGB) -> None:
         self.pen.polygon([self.at(*p) for p in points], fill=fill)
@@ -50,7 +51,8 @@ class Canvas:
         """Centres and sizes of `count` things set out in rows above y = `bottom`."""
         columns = COLUMNS[count]
         rows = math.ceil(count / columns)
-        size = min(0.62, 1.3 / columns, 0.92 * bottom * self.height / self.width / rows) * (0.94 if columns == 1 else 0.88)
+        row_height = bottom * self.height / self.width / rows
+        size = min(0.62, 0.92 * row_height) * (0.94 if columns == 1 else 0.88)
         size = min(size, 0.96 / columns)
         for i in range(count):
             row, column = divmod(i, columns)
@@ -60,14 +62,17 @@ class Canvas:
     def near(self, spread: float) -> float:
         return self.rng.uniform(-spread, spread)
 
-    def blob(self, x: float, y: float, radius: float, fill: RGB, rough: float) -> None:
-        """A closed shape whose radius varies by the share `rough`."""
+    def blob(self, x: float, y: float, radii: dict[float, RGB], rough: float) -> None:
+        """Closed shapes in one another, whose radius varies by the share `rough`: {mean radius: fill}, widest first."""
         waves = [(k, self.rng.uniform(0, rough / k), self.rng.uniform(0, 6.3)) for k in (2, 3, 4)]
         turns = [math.tau * i / 36 for i in range(36)]
-        radii = [radius * (1 + sum(a * math.cos(k * t + p) for k, a, p in waves)) for t in turns]
-        self.area([(x + r * math.cos(t), y + r * math.sin(t)) for r, t in zip(radii, turns, strict=True)], fill)
+        bulge = [1 + sum(a * math.cos(k * t + p) for k, a, p in waves) for t in turns]
+        for radius, fill in radii.items():
+            rim = [(radius * r * math.cos(t), radius * r * math.sin(t)) for r, t in zip(bulge, turns, strict=True)]
+            self.area([(x + dx, y + dy) for dx, dy in rim], fill)
 
 
 def shade(colour: RGB, factor: float) -> RGB:
-    red, green, blue = (min(255, round(level * factor)) for level in colour)
+    """`colour` darkened or lightened by `factor`, kept within 0..255."""
+    red, green, blue = (max(0, min(255, round(level * factor))) for level in colour)
     return red, green, blue

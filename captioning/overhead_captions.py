@@ -1,7 +1,7 @@
 """Reference captions of the drawn world in RISC's style, the words they can use, and what a caption names.
 
-The captions keep what RISC measures by source: NWPU capitalised with five different captions (98.9 % of images), RSICD lower case
-with one caption five times (44.7 %) and rarely five different ones (6.5 %), UCM short (71.5 % all different).
+The captions keep what RISC measures by source: NWPU capitalised with five different captions (98.9 % of images), RSICD
+lower case, one caption five times (44.7 %), rarely five different ones (6.5 %), UCM short (71.5 % all different).
 
 1. A caption names its scene by one name only, and surroundings bear no colour, so that `recognise` is exact.
 2. Each form has a usual wording and rarer ones, so that five people agree about as much as RISC's do.
@@ -24,53 +24,65 @@ NEIGHBOURS = {  # singular or plural verb, then the noun phrases
 QUANTITIES = {"many": ("many", "lots of", "plenty of"), "counted": ("some", "several"), "mass": ("", "some")}
 SEVERAL_FROM = 5  # things; below, "some" is the only word for an unsaid number
 NEAR = ("near", "next to", "close to", "beside")
+HAS = ("has", "contains", "holds", "shows")
+PLACES = {"in": ("in", "inside", "within", "at"), "on": ("on", "upon", "at")}
 SEEN = ("seen", "visible", "found")
-USUAL = 0.5  # share of the usual one among several wordings
-COLOUR_LAST = 0.25  # of the phrases: "boats in red color" for "red boats"
+USUAL = 0.45  # share of the usual one among several wordings
+COLOUR_LAST = 0.2  # of the phrases: "boats in red color" for "red boats"
 NAMES_BESIDE = 0.88  # of the captions whose template has a form with surroundings
 NAMES_NO_COLOUR = 0.03  # of the captions
 
-# Fields: {n} "three red boats", {m} "boats", {c} "red", {a} "a port", {s} "port", {d} detail, {on} "in", {b} surroundings,
-# {is} and {bis} their verbs, {near} and {seen} one of NEAR and SEEN.
+# Fields: {n} "three red boats", {m} "boats", {c} "red", {a} "a port", {s} "port", {d} detail, {in} "in",
+# {at} "in the port", {b} surroundings, {is} and {bis} their verbs, {near}, {seen}, {has} one of NEAR, SEEN, HAS.
 # Each slot: forms with surroundings, then forms without; the first form of each is the usual one.
 Slot = tuple[tuple[str, ...], tuple[str, ...]]
 NWPU: tuple[Slot, ...] = (
     (
         (
             "the {s} with {n} is {near} {b}",
-            "the {s} has {n} {d} and {b} {bis} {near} the {s}",
-            "the {s} is {near} {b} and has {n}",
-            "the {s} has {n} while {b} {bis} around",
+            "the {s} {has} {n} {d} and {b} {bis} {near} the {s}",
+            "the {s} is {near} {b} and {has} {n}",
+            "the {s} {has} {n} while {b} {bis} around",
         ),
-        ("the {s} has {n} {d}", "the {s} consists of {n}", "the {s} is marked by {n}"),
+        ("the {s} {has} {n}", "the {s} {has} {n} {d}", "the {s} consists of {n}", "the {s} is marked by {n}"),
     ),
     (
-        ("there {is} {n} {on} the {s} {near} {b}", "there {is} {n} and {b} around the {s}"),
-        ("there {is} {n} {on} the {s}", "there {is} {n} {seen} {on} the {s}"),
+        ("there {is} {n} {in} the {s} {near} {b}", "there {is} {n} and {b} around the {s}"),
+        ("there {is} {n} {in} the {s}", "there {is} {n} {seen} {in} the {s}", "there {is} {n} {d}{at}"),
     ),
     (
-        ("{a} with {n} lies {near} {b}", "{a} with {n} and {b} on one side", "{b} {bis} {near} {a} which has {n}"),
-        ("{a} with {n} in the picture", "{a} has {n}"),
+        (
+            "{a} with {n} {near} {b}",
+            "{a} {near} {b} {has} {n}",
+            "{a} with {n} and {b} on one side",
+            "{b} {bis} {near} {a} which {has} {n}",
+        ),
+        ("{a} with {n}", "{a} with {n} in the picture", "{a} which {has} {n}"),
     ),
     (
-        ("{n} {is} {d} {near} {b}{at}", "{n} {is} {on} {a} and {b} {bis} around", "{n} and {b} can be {seen}{at}"),
-        ("{n} {is} {d}{at}", "{n} can be {seen} {on} the {s}"),
+        (
+            "{n} {is} {near} {b}{at}",
+            "{n} {is} {d} {near} {b}{at}",
+            "{n} and {b} are {seen}{at}",
+            "{n} {is} {in} {a} and {b} {bis} around",
+        ),
+        ("{n} {is} {seen}{at}", "{n} {is} {d}{at}", "{n} can be {seen}{at}"),
     ),
-    ((), ("the {m} {on} the {s} {is} {c}", "the {c} {m} of the {s} {is} {d}", "the {s} is full of {c} {m}")),
+    ((), ("the {m} {in} the {s} {is} {c}", "the {c} {m} of the {s} {is} {d}", "the {s} is full of {c} {m}")),
 )
 RSICD: tuple[Slot, ...] = (
-    (("{n} {is} {on} {a} {near} {b}", "{n} {is} {near} {b}{at}"), ("{n} {is} {on} {a}", "{n} can be {seen}{at}")),
-    (("{a} with {n} is {near} {b}", "{a} has {n} {near} {b}"), ("{a} with {n} {d}", "{a} has {n}")),
+    (("{n} {is} {in} {a} {near} {b}", "{n} {is} {near} {b}{at}"), ("{n} {is} {in} {a}", "{n} can be {seen}{at}")),
+    (("{a} with {n} {near} {b}", "{a} {has} {n} {near} {b}"), ("{a} with {n} {d}", "{a} {has} {n}")),
     (("{b} {bis} {near} {a} with {n}", "{b} {bis} at one side of {a} with {n}"), ("we can see {n} in this {s}",)),
     ((), ("{n} {is} {d}{at}", "the {c} {m} {is} {d}{at}", "the {m} of this {s} {is} {c}")),
     (("the {s} with {n} is {near} {b}",), ("the {s} with {n} {d}",)),
 )
 UCM: tuple[Slot, ...] = (
     (("there is {a} with {n} {near} {b}",), ("there is {a} with {n}",)),
-    (("it is {a} with {n} and {b} beside",), ("it is {a} with {n}",)),
-    (("here is {a} with {n} and {b}",), ("here is {a} with {n}",)),
+    ((), ("it is {a} with {n}", "it is {a} which {has} {n}")),
+    ((), ("here is {a} with {n}", "here {is} {n}{at}")),
     (("this is {a} {near} {b} with {n}",), ("this is {a} with {n}",)),
-    (("there {is} {n} {on} the {s} {near} {b}",), ("there {is} {n} {on} the {s}",)),
+    (("there {is} {n} {in} the {s} {near} {b}",), ("there {is} {n} {in} the {s}",)),
 )
 PLAIN = ("there is {a}", "this is {a} in the picture", "{a} is {seen} here")
 # Share of images with 1, 2, .. 5 different captions, from RISC; what lies between its published ends is interpolated.
@@ -128,7 +140,7 @@ def _form(scene: Scene, slot: Slot, rng: random.Random) -> str:
 
 def _sentence(scene: Scene, slot: Slot, rng: random.Random) -> str:
     neighbour_verb, *neighbours = NEIGHBOURS.get(scene.beside, ("", ""))
-    on = scene.kind.on
+    place = usual(PLACES[scene.kind.on], rng)
     fields = {
         "n": noun_phrase(scene, rng),
         "m": things(scene),
@@ -136,12 +148,13 @@ def _sentence(scene: Scene, slot: Slot, rng: random.Random) -> str:
         "a": article(scene.scene),
         "s": scene.scene,
         "d": scene.kind.detail,
-        "on": on,
-        "at": f" {on} the {scene.scene}",
+        "in": place,
+        "at": f" {place} the {scene.scene}",
         "b": usual(neighbours, rng),
         "is": verb(scene),
         "bis": neighbour_verb,
         "near": usual(NEAR, rng),
+        "has": usual(HAS, rng),
         "seen": usual(SEEN, rng),
     }
     return _form(scene, slot, rng).format(**fields)
@@ -176,13 +189,14 @@ def lexicon() -> list[str]:
     fixed = [form for slots, _ in STYLES.values() for slot in slots for forms in slot for form in forms] + list(PLAIN)
     quantities = [phrase for phrases in QUANTITIES.values() for phrase in phrases if phrase]
     phrases = [phrase for row in NEIGHBOURS.values() for phrase in row]
-    words = {".", "color", *" ".join([*fixed, *quantities, *phrases, *NEAR, *SEEN, *COUNT_WORDS]).split()}
-    words = {word for word in words if "{" not in word}
+    places = [place for row in PLACES.values() for place in row]
+    said = [*fixed, *quantities, *phrases, *places, *NEAR, *SEEN, *HAS, *COUNT_WORDS]
+    words = {".", "color", *(word for word in " ".join(said).split() if "{" not in word)}
     openers = [form.split()[0] for slots in (NWPU, UCM) for slot in slots for forms in slot for form in forms]
     openers += [phrase.split()[0] for phrase in (*quantities, *phrases, *PLAIN) if phrase not in ("is", "are")]
     for kind in SCENES:
-        nouns = {"many": kind.things, "one": kind.thing, "mass": kind.thing}.get(kind.number, f"{kind.thing} {kind.things}")
-        words.update(f"{article(kind.name)} {kind.detail} {nouns} {kind.on}".split(), kind.colours)
+        nouns = {"many": kind.things, "counted": f"{kind.thing} {kind.things}"}.get(kind.number, kind.thing)
+        words.update(f"{article(kind.name)} {kind.detail} {nouns}".split(), kind.colours)
         openers += _openers(kind)
     words.update(word.capitalize() for word in openers if "{" not in word)
     return sorted(words | {word.lower() for word in words})

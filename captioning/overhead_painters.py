@@ -3,21 +3,9 @@
 import math
 from collections.abc import Callable
 
-from captioning.overhead_canvas import (
-    ASPHALT,
-    BARE,
-    CONCRETE,
-    EARTH,
-    FOAM,
-    GRASS,
-    LEAF,
-    PALE,
-    RGB,
-    STRAW,
-    WATER,
-    Canvas,
-    shade,
-)
+from captioning.overhead_canvas import ASPHALT, BARE, CONCRETE, EARTH, FOAM, GRASS, LEAF, PALE, STRAW, WATER
+
+from captioning.overhead_canvas import RGB, Canvas, shade  # isort: skip
 
 HULL = ((-0.22, 0.5), (-0.25, -0.15), (0, -0.55), (0.25, -0.15), (0.22, 0.5))
 PLANE = (
@@ -25,6 +13,7 @@ PLANE = (
     ((-0.52, 0.14), (0, -0.24), (0.52, 0.14), (0.52, 0.26), (0, 0.06), (-0.52, 0.26)),
     ((-0.24, 0.52), (0, 0.3), (0.24, 0.52)),
 )
+SQUARE = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
 CROSS = ((-0.16, -0.5), (0.16, -0.5), (0.16, -0.2), (0.44, -0.2), (0.44, 0.12), (0.16, 0.12), (0.16, 0.5))
 
 
@@ -41,10 +30,9 @@ def _airport(c: Canvas, colour: RGB, count: int) -> None:
 def _baseball_field(c: Canvas, colour: RGB, count: int) -> None:
     u, v, r = 0.5 * c.width, 0.95 * c.height, 0.86 * c.height
     start, end = 218 + c.near(5), 322 + c.near(5)
-    c.pen.pieslice((u - r, v - r, u + r, v + r), start, end, fill=colour)
-    c.pen.pieslice((u - 0.62 * r, v - 0.62 * r, u + 0.62 * r, v + 0.62 * r), start, end, fill=shade(GRASS, 0.7))
-    c.pen.pieslice((u - 0.48 * r, v - 0.48 * r, u + 0.48 * r, v + 0.48 * r), start, end, fill=colour)
-    c.shape(0.5, 0.74, 0.17, math.pi / 4, ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)), shade(GRASS, 0.7))
+    for share, fill in ((1.0, colour), (0.62, shade(GRASS, 0.7)), (0.48, colour)):
+        c.pen.pieslice((u - share * r, v - share * r, u + share * r, v + share * r), start, end, fill=fill)
+    c.shape(0.5, 0.74, 0.17, math.pi / 4, SQUARE, shade(GRASS, 0.7))
 
 
 def _beach(c: Canvas, colour: RGB, count: int) -> None:
@@ -59,9 +47,8 @@ def _bridge(c: Canvas, colour: RGB, count: int) -> None:
     c.box(0, 0, 0.16, 1, STRAW)
     c.box(0.84, 0, 1, 1, STRAW)
     y, tilt = 0.5 + c.near(0.12), c.near(0.12)
-    c.line([(-0.1, y - tilt), (1.1, y + tilt)], 0.3, shade(WATER, 0.5))
-    c.line([(-0.1, y - tilt), (1.1, y + tilt)], 0.24, colour)
-    c.line([(-0.1, y - tilt), (1.1, y + tilt)], 0.025, ASPHALT)
+    for breadth, fill in ((0.3, shade(WATER, 0.5)), (0.24, colour), (0.025, ASPHALT)):
+        c.line([(-0.1, y - tilt), (1.1, y + tilt)], breadth, fill)
 
 
 def _church(c: Canvas, colour: RGB, count: int) -> None:
@@ -128,15 +115,11 @@ def _industrial_area(c: Canvas, colour: RGB, count: int) -> None:
 
 
 def _island(c: Canvas, colour: RGB, count: int) -> None:
-    x, y = 0.5 + c.near(0.06), 0.5 + c.near(0.05)
-    state = c.rng.getstate()
-    c.blob(x, y, 0.36, FOAM, 0.35)
-    c.rng.setstate(state)
-    c.blob(x, y, 0.31, colour, 0.35)
+    c.blob(0.5 + c.near(0.06), 0.5 + c.near(0.05), {0.36: FOAM, 0.31: colour}, 0.35)
 
 
 def _lake(c: Canvas, colour: RGB, count: int) -> None:
-    c.blob(0.5 + c.near(0.06), 0.5 + c.near(0.05), 0.32, colour, 0.45)
+    c.blob(0.5 + c.near(0.06), 0.5 + c.near(0.05), {0.32: colour}, 0.45)
 
 
 def _meadow(c: Canvas, colour: RGB, count: int) -> None:
@@ -174,7 +157,7 @@ def _port(c: Canvas, colour: RGB, count: int) -> None:
     c.box(0, 0.86, 1, 1, CONCRETE)
     for x, y, size in c.cells(count, 0.86):
         c.shape(x, y, size, c.near(0.1), HULL, colour)
-        c.shape(x, y + 0.04, size * 0.25, 0, ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)), shade(colour, 0.6))
+        c.shape(x, y + 0.04, size * 0.25, 0, SQUARE, shade(colour, 0.6))
 
 
 def _railway_station(c: Canvas, colour: RGB, count: int) -> None:
@@ -199,8 +182,8 @@ def _river(c: Canvas, colour: RGB, count: int) -> None:
 
 def _roundabout(c: Canvas, colour: RGB, count: int) -> None:
     x, y = 0.5 + c.near(0.04), 0.5 + c.near(0.03)
-    c.line([(x, 0), (x, 1)], 0.14, ASPHALT)
-    c.line([(0, y), (1, y)], 0.14, ASPHALT)
+    for way in ([(x, 0), (x, 1)], [(0, y), (1, y)]):
+        c.line(way, 0.14, ASPHALT)
     for radius, fill in ((0.36, ASPHALT), (0.23, colour), (0.05, shade(colour, 0.6))):
         c.disc(x, y, radius, fill)
 

@@ -1,6 +1,7 @@
 """The miniature's world as facts: scene classes, what is coloured and counted in them, what may lie beside them.
 
-Stands in for RISC (NWPU-Captions, RSICD, UCM-Captions): the class names are those data sets' own where a class is a place.
+Stands in for RISC (NWPU-Captions, RSICD, UCM-Captions): the class names are those data sets' own where a class is a
+place.
 
 1. A scene has one coloured thing, so that "is the colour right" has one answer.
 2. What lies beside a scene is never named by a word that names a scene.
@@ -27,16 +28,21 @@ COLOURS: dict[str, tuple[int, int, int]] = {  # sRGB, 0..255
 }
 BESIDE = ("trees", "water", "road", "houses", "bare land")
 MAX_COUNT = 6
+KINDS_OF_NUMBER: dict[str, Number] = {"many": "many", "one": "one", "mass": "mass"}
 ON = ("beach", "bridge", "church", "island", "mountain", "viaduct")  # classes whose thing is on, not in, them
+RURAL = (
+    "beach", "desert", "farmland", "forest", "island", "lake", "meadow", "mountain", "river", "sparse residential area",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SceneClass:
     """One kind of place.
 
-    `thing`/`things` is the coloured thing, singular and plural (the same where it is a mass). `number` says how it is numbered:
-    counted (1..`most`), many, one, or a mass. `detail` is a participle phrase true of every picture of the class.
-    `on` is the preposition between thing and scene. `urban` answers RSVQA's "rural or urban". `beside` lists what may lie in the strip; "" (nothing) always may.
+    `thing`/`things` is the coloured thing, singular and plural (the same where it is a mass). `number` says how it is
+    numbered: counted (1..`most`), many, one, or a mass. `beside` lists what may lie in the strip; "" (nothing) always
+    may. `detail` is a participle phrase true of every picture of the class, `on` the preposition between thing and
+    scene. `urban` answers RSVQA's "rural or urban".
     """
 
     name: str
@@ -47,48 +53,55 @@ class SceneClass:
     colours: tuple[str, ...]
     beside: tuple[str, ...]
     detail: str
-    urban: bool
     on: str
-    most: int = 0
+    urban: bool
+    most: int
 
 
-def _class(
-    name: str, thing: str, number: Number, colours: str, not_beside: str, detail: str, urban: bool, most: int = 0
-) -> SceneClass:
-    """A row of `SCENES`: `thing` is "singular plural" or one word, `colours` blank-, `not_beside` comma-separated."""
+def _class(name: str, thing: str, number: str, colours: str, not_beside: str, detail: str) -> SceneClass:
+    """A row of `SCENES`. `thing` is "singular plural" or one word; a digit for `number` is how many can be counted."""
     words = thing.split()
-    plural = name + ("es" if name.endswith("ch") else "s")
-    on = "on" if name in ON else "in"
-    beside = tuple(place for place in BESIDE if place not in not_beside.split(","))
-    return SceneClass(name, plural, words[0], words[-1], number, tuple(colours.split()), beside, detail, urban, on, most)
+    return SceneClass(
+        name=name,
+        plural=name + ("es" if name.endswith("ch") else "s"),
+        thing=words[0],
+        things=words[-1],
+        number=KINDS_OF_NUMBER.get(number, "counted"),
+        colours=tuple(colours.split()),
+        beside=tuple(place for place in BESIDE if place not in not_beside.split(",")),
+        detail=detail,
+        on="on" if name in ON else "in",
+        urban=name not in RURAL,
+        most=int(number) if number.isdigit() else 0,
+    )
 
 
 # fmt: off
 SCENES: tuple[SceneClass, ...] = (
-    _class("airport", "plane planes", "counted", "white red blue yellow orange", "", "parked on the apron by the runway", True, 6),
-    _class("baseball field", "soil", "mass", "orange brown red", "trees", "shaped like a fan", True),
-    _class("beach", "sand", "mass", "yellow white orange brown", "water,bare land", "washed by the waves", False),
-    _class("bridge", "deck decks", "one", "red white orange yellow", "water", "stretching over the waves", True),
-    _class("church", "roof roofs", "one", "red blue white orange", "houses", "shaped like a cross", True),
-    _class("dense residential area", "roof roofs", "many", "red blue white orange", "houses", "packed closely in rows", True),
-    _class("desert", "sand", "mass", "yellow orange brown white", "bare land", "blown into long dunes", False),
-    _class("farmland", "field fields", "many", "green yellow brown orange", "", "divided into narrow strips", False),
-    _class("football field", "track tracks", "one", "red blue orange gray", "trees", "winding around the lawn", True),
-    _class("forest", "tree trees", "many", "green yellow orange red", "trees", "growing thickly together", False),
-    _class("industrial area", "workshop workshops", "counted", "blue red white orange", "houses", "lined up on the concrete", True, 6),
-    _class("island", "land", "mass", "green yellow brown white", "water", "surrounded by the waves", False),
-    _class("lake", "water", "mass", "blue green brown", "water", "lying inside a curved shore", False),
-    _class("meadow", "flower flowers", "many", "red yellow white blue", "trees", "blooming everywhere in the grass", False),
-    _class("mountain", "rock rocks", "many", "brown gray red white", "", "folded into steep ridges", False),
-    _class("oil depot", "tank tanks", "counted", "white red blue green yellow", "", "standing on the bare floor", True, 6),
-    _class("parking lot", "car cars", "many", "red blue white yellow", "road", "parked neatly in rows", True),
-    _class("port", "boat boats", "counted", "white red yellow orange", "water", "docked neatly at the pier", True, 6),
-    _class("railway station", "train trains", "counted", "red blue white yellow green", "", "stopped along the platform", True, 4),
-    _class("river", "water", "mass", "blue green brown", "water", "flowing slowly through the plain", False),
-    _class("roundabout", "garden gardens", "one", "red yellow white orange", "road", "placed in the middle", True),
-    _class("sparse residential area", "cottage cottages", "counted", "red blue white orange", "houses", "scattered on the lawn", False, 6),
-    _class("tennis club", "court courts", "counted", "green blue red orange", "", "marked with clear lines", True, 6),
-    _class("viaduct", "lane lanes", "many", "gray white yellow", "road", "crossing each other", True),
+    _class("airport", "plane planes", "6", "white red blue yellow orange", "", "parked on the apron by the runway"),
+    _class("baseball field", "soil", "mass", "orange brown red", "trees", "shaped like a fan"),
+    _class("beach", "sand", "mass", "yellow white orange brown", "water,bare land", "washed by the waves"),
+    _class("bridge", "deck decks", "one", "red white orange yellow", "water", "stretching over the waves"),
+    _class("church", "roof roofs", "one", "red blue white orange", "houses", "shaped like a cross"),
+    _class("dense residential area", "roof roofs", "many", "red blue white orange", "houses", "packed closely in rows"),
+    _class("desert", "sand", "mass", "yellow orange brown white", "bare land", "blown into long dunes"),
+    _class("farmland", "field fields", "many", "green yellow brown orange", "", "divided into narrow strips"),
+    _class("football field", "track tracks", "one", "red blue orange gray", "trees", "winding around the lawn"),
+    _class("forest", "tree trees", "many", "green yellow orange red", "trees", "growing thickly together"),
+    _class("industrial area", "workshop workshops", "6", "blue red white orange", "houses", "lined up on the concrete"),
+    _class("island", "land", "mass", "green yellow brown white", "water", "surrounded by the waves"),
+    _class("lake", "water", "mass", "blue green brown", "water", "lying inside a curved shore"),
+    _class("meadow", "flower flowers", "many", "red yellow white blue", "trees", "blooming everywhere in the grass"),
+    _class("mountain", "rock rocks", "many", "brown gray red white", "", "folded into steep ridges"),
+    _class("oil depot", "tank tanks", "6", "white red blue green yellow", "", "standing on the bare floor"),
+    _class("parking lot", "car cars", "many", "red blue white yellow", "road", "parked neatly in rows"),
+    _class("port", "boat boats", "6", "white red yellow orange", "water", "docked neatly at the pier"),
+    _class("railway station", "train trains", "4", "red blue white yellow green", "", "stopped along the platform"),
+    _class("river", "water", "mass", "blue green brown", "water", "flowing slowly through the plain"),
+    _class("roundabout", "garden gardens", "one", "red yellow white orange", "road", "placed in the middle"),
+    _class("sparse residential area", "cottage cottages", "6", "red blue white orange", "houses", "scattered on grass"),
+    _class("tennis club", "court courts", "6", "green blue red orange", "", "marked with clear lines"),
+    _class("viaduct", "lane lanes", "many", "gray white yellow", "road", "crossing each other"),
 )
 # fmt: on
 CLASS_OF: dict[str, SceneClass] = {kind.name: kind for kind in SCENES}
@@ -127,7 +140,7 @@ def scene_from_facts(record: Mapping[str, str | int]) -> Scene:
         kind = scene.kind
     except (KeyError, ValueError) as error:
         raise UserError(f"facts {dict(record)!r}: {error} is missing or unknown; draw the data set again") from error
-    low = 1 if kind.number == "counted" else 0
-    if scene.colour not in kind.colours or scene.beside not in (*kind.beside, "") or not low <= scene.count <= kind.most:
+    counted = min(1, kind.most) <= scene.count <= kind.most
+    if scene.colour not in kind.colours or scene.beside not in (*kind.beside, "") or not counted:
         raise UserError(f"facts {dict(record)!r}: not a scene this world can draw; draw the data set again")
     return scene

@@ -23,7 +23,7 @@ from captioning.overhead import Scene, draw, facts, sample_scene
 from captioning.paligemma import check_mask, supervised_loss, tokenise
 from captioning.training import LossTrainer, training_arguments
 
-BATCH = 64
+BATCH = 32
 
 
 def draw_pictures(images: int, size: int, seed: str) -> tuple[list[Scene], list[Image.Image]]:

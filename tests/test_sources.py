@@ -1,0 +1,134 @@
+"""A folder is checked whole; dirt is set aside with its reason; the drawn world keeps RISC's proportions."""
+
+import csv
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from captioning.overhead_language import recognise
+from captioning.runlog import UserError
+from captioning.sources import COLUMNS, SetAside, apportion, folder, overhead
+
+GOOD = ["A port .", "Boats in a port .", "There is a port .", "It is a port .", "A port with boats ."]
+
+
+def _image(path: Path, mode: str = "RGB", kind: str = "JPEG") -> bytes:
+    path.parent.mkdir(exist_ok=True)
+    Image.new(mode, (8, 8)).save(path, kind)
+    return path.read_bytes()
+
+
+def _table(path: Path, rows: list[list[str]], columns: tuple[str, ...] = COLUMNS) -> None:
+    with (path / "captions.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+def test_bytes_are_kept_and_captions_cleaned(tmp_path: Path) -> None:
+    under, beside = _image(tmp_path / "resized/a.jpg"), _image(tmp_path / "b.png", kind="PNG")
+    _table(tmp_path, [["UCM", "val", "a.jpg", "A\u00a0port", *GOOD[1:]], ["UCM", "", "b.png", *GOOD]])
+    source = folder(tmp_path)
+    first, second = source
+    assert (first.id, first.split, first.image, first.path, first.facts) == ("a", "val", under, "a.jpg", "")
+    assert first.captions == tuple(GOOD)
+    assert second.image == beside
+    assert source.rules == {"unusual spaces made plain": 1, "final period added": 1}
+    assert source.set_aside == []
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("L", "PNG"), ("RGBA", "PNG"), ("CMYK", "JPEG"), ("RGB", "BMP"), ("P", "GIF")])
+def test_other_images_become_rgb_png(tmp_path: Path, mode: str, kind: str) -> None:
+    _image(tmp_path / "a.img", mode, kind)
+    _table(tmp_path, [["UCM", "train", "a.img", *GOOD]])
+    source = folder(tmp_path)
+    (only,) = source
+    with Image.open(io.BytesIO(only.image)) as image:
+        assert (image.mode, image.format) == ("RGB", "PNG")
+    assert source.rules == {"image converted to RGB PNG": 1}
+
+
+def test_dirt_is_set_aside_with_its_reason(tmp_path: Path) -> None:
+    _image(tmp_path / "a.jpg")
+    (tmp_path / "broken.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:300])
+    _image(tmp_path.parent / "outside.jpg")
+    rows = [
+        ["UCM", "train", "missing.jpg", *GOOD],
+        ["UCM", "train", "broken.jpg", *GOOD],
+        ["UCM", "train", "../outside.jpg", *GOOD],
+        ["UCM", "train", "..", *GOOD],
+        ["UCM", "train", "a.jpg", " .", "1 .", *GOOD[2:]],
+        ["UCM", "train", "a.jpg", *GOOD],
+    ]
+    _table(tmp_path, rows)
+    source = folder(tmp_path)
+    (only,) = source
+    assert only.captions == tuple(GOOD[2:])
+    assert source.set_aside == [
+        SetAside(2, "missing.jpg", "no such file"),
+        SetAside(3, "broken.jpg", "unreadable image: OSError"),
+        SetAside(4, "../outside.jpg", "its name is no plain file name"),
+        SetAside(5, "..", "its name is no plain file name"),
+        SetAside(6, "a.jpg", "caption_1 is nearly empty: '.'"),
+        SetAside(6, "a.jpg", "caption_2 is nearly empty: '1 .'"),
+        SetAside(7, "a.jpg", "same name as line 6"),
+    ]
+
+
+def test_an_image_without_captions_is_set_aside(tmp_path: Path) -> None:
+    _image(tmp_path / "a.jpg")
+    _table(tmp_path, [["UCM", "train", "a.jpg", *[" ."] * 5]])
+    source = folder(tmp_path)
+    assert list(source) == []
+    assert len(source.set_aside) == 6
+    assert source.set_aside[-1] == SetAside(2, "a.jpg", "no usable caption; every image needs one")
+
+
+def test_all_faults_of_a_table_are_told_at_once(tmp_path: Path) -> None:
+    _table(tmp_path, [["UCM", "dev", "a.jpg", *GOOD], ["", "train", "b.jpg", *GOOD], ["UCM", "train", "c.jpg"]])
+    with pytest.raises(UserError) as caught:
+        folder(tmp_path)
+    message = str(caught.value)
+    assert [f"captions.csv:{line}:" in message for line in (2, 3, 4)] == [True] * 3
+    assert "'dev'; use train, val, test" in message and "'b.jpg' has no source" in message and "'c.jpg' has too few" in message
+
+
+def test_missing_table_and_columns(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"captions\.csv.*data\.path"):
+        folder(tmp_path)
+    _table(tmp_path, [["a.jpg"]], ("image",))
+    with pytest.raises(UserError, match=r"captions\.csv:1: no column source, split, caption_1"):
+        folder(tmp_path)
+    _table(tmp_path, [])
+    with pytest.raises(UserError, match="no rows"):
+        folder(tmp_path)
+    (tmp_path / "captions.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="UTF-8"):
+        folder(tmp_path)
+
+
+def test_drawn_world_keeps_proportions_and_facts() -> None:
+    images = list(overhead(100, 32, seed=1))
+    assert Counter(one.source for one in images) == {"NWPU": 71, "RSICD": 24, "UCM": 5}
+    assert Counter(one.split for one in images if one.source == "NWPU") == {"train": 57, "val": 7, "test": 7}
+    assert [one.id for one in images[:2]] == ["NWPU_0", "NWPU_1"]
+    for one in images:
+        facts = json.loads(one.facts)
+        assert len(one.captions) == 5
+        named = set().union(*(recognise(caption)["scene"] for caption in one.captions))
+        assert named <= {facts["scene"]}
+
+
+def test_drawn_world_is_the_same_for_the_same_seed() -> None:
+    assert list(overhead(40, 32, 1)) == list(overhead(40, 32, 1))
+    assert list(overhead(40, 32, 1)) != list(overhead(40, 32, 2))
+
+
+@pytest.mark.parametrize("total", [0, 1, 7, 40, 1200, 44_521])
+def test_apportion_is_whole_and_nearest(total: int) -> None:
+    shares = {"a": 0.6, "b": 0.2, "c": 0.2}
+    counts = apportion(total, shares)
+    assert sum(counts.values()) == total
+    assert all(abs(counts[name] - total * share) < 1 for name, share in shares.items())

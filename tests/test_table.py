@@ -1,0 +1,120 @@
+"""Table II has the paper's rows in the paper's order, its own numbers unrounded, and the paper's only where they belong."""
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+
+from captioning.runlog import UserError
+from captioning.table import PAPER, build_table, count, csv_text, display, json_text, markdown, scores_csv
+
+VARIANTS = {"full-adapter": ("base", 8), "base-r4": ("base", 4), "base-r8": ("base", 8), "base-r16": ("base", 16),
+            "mix": ("mix", 16), "cococap": ("cococap", 16), "rsvqa-lr": ("rsvqa-lr", 16)}  # fmt: skip
+EXACT = 83.04567890123456
+
+
+def recipes(variants: dict[str, tuple[str, int]]) -> dict[str, Any]:
+    made: dict[str, Any] = {name: {"checkpoint": {"name": checkpoint}, "lora": {"rank": rank}}
+                            for name, (checkpoint, rank) in variants.items()}  # fmt: skip
+    return made | {"scst": {"checkpoint": {"name": "mix"}, "lora": {"rank": 16}, "scst": {"start": "mix"}}}
+
+
+def table(variants: dict[str, tuple[str, int]] = VARIANTS, profile: str = "paper", seeds: tuple[int, ...] = (1,),
+          zero_shot: tuple[str, ...] = ("base", "mix", "cococap", "rsvqa-lr"), facts: bool = False) -> Any:  # fmt: skip
+    mean = {"CIDEr": EXACT, "BLEU-4": 20.0, "METEOR": 22.0, "ROUGE-L": 44.0, "length": 11.5, "ended": 0.987}
+    mean |= {"scene": 0.9, "colour": 0.81} if facts else {}
+    deviation = dict.fromkeys(mean, 0.5) if len(seeds) > 1 else None
+    entry = {"kind": "adapted", "seeds": {str(seed): mean for seed in seeds}, "mean": mean, "deviation": deviation}
+    names = [*variants, "scst", "constant-caption", "human-caption", "nearest-image", *(f"zero-shot-{k}" for k in zero_shot)]
+    scores = {"signature": "PTB | five references", "images": 8904, "rows": dict.fromkeys(names, entry)}
+    training = {name: {"trainable_parameters": 22_597_632, "share": 0.76704} for name in [*variants, "scst"]}
+    return build_table(scores, training, recipes(variants), zero_shot, profile, seeds)
+
+
+def test_rows_stand_in_the_papers_order_and_groups() -> None:
+    _, rows = display(table())
+    assert [row[0] for row in rows] == [
+        "PaliGemma (zero-shot)", "PaliGemma Mix (zero-shot)", "Full-Adapter",
+        "Base PaliGemma + QLoRA", "QLoRA-r4", "QLoRA-r8", "QLoRA-r16",
+        "Pre-trained checkpoints + QLoRA-r16", "Mix + QLoRA-r16", "COCOCap + QLoRA-r16", "RSVQA/lr + QLoRA-r16",
+        "Beyond the paper", "Mix + QLoRA-r16 + SCST", "PaliGemma COCOCap (zero-shot)", "PaliGemma RSVQA/lr (zero-shot)",
+        "Yardsticks, no model", "One constant caption", "A human caption", "Caption of the nearest training image",
+    ]  # fmt: skip
+
+
+def test_constants_are_those_printed_in_the_paper() -> None:
+    printed = """zero-shot-base 15.2, zero-shot-mix 11.4, full-adapter 60.3 14.2M 0.48, base-r4 81.9 5.65M 0.19,
+        base-r8 82.9 11.3M 0.38, base-r16 83.0 22.6M 0.76, mix 113.2 22.6M 0.76, cococap 88.3 22.6M 0.76,
+        rsvqa-lr 75.1 22.6M 0.76"""
+    ours = [" ".join(f"{name} {row.CIDEr} {row.parameters} {row.share}".split()) for name, row in PAPER.items()]
+    assert ours == [" ".join(row.split()) for row in printed.split(",")]
+
+
+def test_papers_numbers_stand_only_beside_the_papers_configuration() -> None:
+    def beside(**changes: Any) -> dict[str, Any]:
+        return {row.key: row.paper for row in table(**changes).rows if row.paper}
+
+    assert list(beside()) == list(PAPER)
+    assert "mix" not in beside(variants=VARIANTS | {"mix": ("mix", 4)})
+    assert beside(profile="miniature") == {}
+    assert "CIDEr, paper" in display(table())[0] and "CIDEr, paper" not in display(table(profile="miniature"))[0]
+
+
+def test_miniature_is_nowhere_called_paligemma() -> None:
+    assert "PaliGemma" not in markdown(table(profile="miniature"))
+
+
+def test_further_variants_and_other_ranks_get_rows() -> None:
+    made = table(variants={**VARIANTS, "mix": ("mix", 4), "wide": ("mix", 64)})
+    labels = {row.key: (row.group, row.label) for row in made.rows}
+    assert labels["wide"] == ("Beyond the paper", "wide: Mix + QLoRA-r64")
+    assert labels["mix"] == ("Pre-trained checkpoints + QLoRA", "Mix + QLoRA-r4")  # ranks differ, so no one rank in the title
+    assert [row.key for row in made.rows if row.group == "Beyond the paper"][0] == "scst"
+
+
+def test_removed_variants_leave_no_trace() -> None:
+    made = table(variants={"mix": ("mix", 16)}, zero_shot=())
+    assert [row.key for row in made.rows] == ["mix", "scst", "constant-caption", "human-caption", "nearest-image"]
+
+
+def test_deviation_shows_with_several_seeds_and_noise_is_stated() -> None:
+    one, three = table(), table(seeds=(1, 2, 3))
+    assert "83.0 ± 0.5" in markdown(three) and "over 3 seeds" in markdown(three)
+    assert "±" not in markdown(one) and "no claim that one row beats another stands" in markdown(one)
+
+
+def test_scene_and_colour_stand_only_where_something_was_drawn() -> None:
+    assert "scene %" not in display(table())[0]
+    header, rows = display(table(facts=True))
+    assert rows[0][header.index("scene %")] == "90.0" and rows[0][header.index("colour %")] == "81.0"
+
+
+def test_markdown_is_aligned_and_names_its_protocol() -> None:
+    text = markdown(table())
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(line) for line in lines}) == 1 and len({line.count("|") for line in lines}) == 1
+    assert "Protocol: PTB | five references; 8,904 test images" in text
+
+
+def test_csv_and_json_keep_every_digit_and_the_protocol() -> None:
+    made = table()
+    first = next(csv.DictReader(io.StringIO(csv_text(made))))
+    assert float(first["CIDEr"]) == EXACT and first["protocol"] == "PTB | five references" and first["seeds"] == "1"
+    loaded = json.loads(json_text(made))
+    assert loaded["rows"][0]["scores"]["CIDEr"] == EXACT and loaded["signature"] == "PTB | five references"
+    assert next(csv.DictReader(io.StringIO(scores_csv(made))))["CIDEr"] == "83.0457"
+
+
+@pytest.mark.parametrize(("parameters", "text"), [
+    (5_649_408, "5.65M"), (11_298_816, "11.3M"), (22_597_632, "22.6M"), (14_179_072, "14.2M"),  # peft's counts
+    (49_152, "49,152"), (None, "–"),
+])  # fmt: skip
+def test_counts_read_as_in_the_paper(parameters: int | None, text: str) -> None:
+    assert count(parameters) == text
+
+
+def test_missing_row_names_the_remedy() -> None:
+    with pytest.raises(UserError, match="no row 'zero-shot-base'; run the stage evaluate again"):
+        build_table({"signature": "", "images": 1, "rows": {}}, {}, {}, ["base"], "paper", [1])
