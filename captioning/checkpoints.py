@@ -53,7 +53,9 @@ def local_folder(repository: str) -> Path:
     """The folder a local checkpoint stands in. Raises `UserError` where there is none."""
     folder = Path(repository)
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder}: no checkpoint folder (config.json and *.safetensors); mend checkpoints.*.repository")
+        raise UserError(
+            f"{folder}: no checkpoint folder (config.json and *.safetensors); mend checkpoints.*.repository"
+        )
     return folder
 
 
@@ -78,6 +80,6 @@ def how_to_get(repository: str, error: Exception) -> str:
     """What to do when the Hub said no, in one line and without its traceback."""
     return (
         f"weights {repository} cannot be had ({type(error).__name__}): accept the licence on the model's page of the "
-        "Hugging Face Hub, set HF_TOKEN or run `hf auth login`, and be online; or set checkpoints.origin to `folder` and "
-        "each repository to a local folder"
+        "Hugging Face Hub, set HF_TOKEN or run `hf auth login`, and be online; or set checkpoints.origin to `folder` "
+        "and each repository to a local folder"
     )

@@ -1,12 +1,15 @@
 """CIDEr-D (Vedantam et al. 2015), equal to pycocoevalcap's to 1e-9 and fast enough to be a reward.
 
-    CIDEr-D(c, S) = 10 / (4 |S|)  sum over n = 1..4, s in S of  exp(-(l(c) - l(s))^2 / 2 sigma^2) min(g_n(c), g_n(s)) . g_n(s) / |g_n(c)| |g_n(s)|
+    CIDEr-D(c, S) = 10 / (4 |S|)  sum over n = 1..4 and s in S of
+        exp(-(l(c) - l(s))^2 / 2 sigma^2)  min(g_n(c), g_n(s)) . g_n(s) / |g_n(c)| |g_n(s)|
 
-g_n are TF-IDF vectors of n-grams, l is length in tokens. Scores are on pycocoevalcap's scale, 0 to 10; tables show them times 100.
+g_n are TF-IDF vectors of n-grams, l is length in tokens. Scores are on pycocoevalcap's scale, 0 to 10; tables show
+them times 100.
 
-1. Document frequencies are an argument: those of the training split for the reward, of the test references for the table.
-2. With `eos`, "<eos>" is a token after every reference and after each hypothesis that ended: without it, a reward teaches captions
-   to stop in mid-phrase. The frequencies must have counted it.
+1. Document frequencies are an argument: those of the training split for the reward, of the test references for the
+   table.
+2. With `eos`, "<eos>" is a token after every reference and after each hypothesis that ended: without it, a reward
+   teaches captions to stop in mid-phrase. The frequencies must have counted it.
 3. Vectors of references are computed once, when they are first wanted.
 4. As in pycocoevalcap, length is the number of bigrams.
 """
@@ -44,7 +47,7 @@ class DocumentFrequencies:
 
     @classmethod
     def from_references(cls, references: Iterable[Sequence[str]], eos: bool = False) -> "DocumentFrequencies":
-        """Count over tokenised `references`, one sequence an image; with `eos`, after `EOS` has been appended to each."""
+        """Count over tokenised `references`, one sequence an image; with `eos`, after `EOS` is put to each."""
         images, counts = 0, Counter[str]()
         for of_image in references:
             images += 1
@@ -59,6 +62,7 @@ class DocumentFrequencies:
     def to_json(self) -> dict[str, Any]:
         """`{"images": n, "ngrams": {"a b": images that hold it}}`, sorted."""
         return {"images": self.images, "ngrams": dict(self.ngrams)}
+
 
 def with_eos(tokens: str, ended: bool) -> str:
     """`tokens` with `EOS` after them where the caption `ended`."""
@@ -91,7 +95,7 @@ class CiderD:
         if self.eos and self.frequencies.ngrams.get(EOS, 0) < 1:
             raise ValueError(f"document frequencies do not count {EOS}; make them with eos=True")
         self._log_images = math.log(self.frequencies.images)
-        self._idf = {ngram: self._log_images - math.log(max(1, seen)) for ngram, seen in self.frequencies.ngrams.items()}
+        self._idf = {ngram: self._log_images - math.log(max(1, n)) for ngram, n in self.frequencies.ngrams.items()}
 
     def score(self, id_: str, hypothesis: str, ended: bool = True) -> float:
         """CIDEr-D of tokenised `hypothesis` for image `id_`, 0 to 10; `ended` matters with `eos` only."""
@@ -123,7 +127,8 @@ class CiderD:
 def _similarity(candidate: _Vector, reference: _Vector) -> float:
     """The sum over n of the clipped cosine, times the Gaussian penalty on the difference in length."""
     total = 0.0
-    for mine, theirs, norm, other in zip(candidate.weights, reference.weights, candidate.norms, reference.norms, strict=True):
+    vectors = zip(candidate.weights, reference.weights, candidate.norms, reference.norms, strict=True)
+    for mine, theirs, norm, other in vectors:
         if norm and other:
             shared = mine.keys() & theirs.keys()
             total += math.fsum(min(mine[ngram], theirs[ngram]) * theirs[ngram] for ngram in shared) / (norm * other)

@@ -67,7 +67,7 @@ def scst_curves(records: Sequence[pandas.DataFrame]) -> Figure:
         _titles(reward, "Reward", smoothed, "CIDEr-D (0 to 10)")
         _titles(cider, "Validation, greedy captions", "step", "CIDEr-D × 100")
         _titles(length, "Length of sampled captions", smoothed, "words")
-        _titles(share, "Sampled captions that …", smoothed, "share")
+        _titles(share, "Sampled captions: ended, distinct", smoothed, "share")
         reward.legend()
         share.legend()
         share.set_ylim(0, 1.05)

@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,9 +22,11 @@ import pyarrow.parquet as pq
 from captioning.runlog import UserError
 
 ROW_GROUP = 500  # images; bounds the memory of writing and reading
-ZERO_WIDTH = "\u00ad\u200b\u200c\u200d\u2060\ufeff"  # soft hyphen, zero-width space and joiners, word joiner, byte-order mark
+ZERO_WIDTH = "\u00ad\u200b\u200c\u200d\u2060\ufeff"  # soft hyphen, spaces, joiners, byte-order mark
 SPACES = re.compile(r"[\t\n\v\f\r\x85\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
-QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u201c": '"', "\u201d": '"', "\u201e": '"'})
+QUOTES = str.maketrans(
+    {"\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u201c": '"', "\u201d": '"', "\u201e": '"'}
+)
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 SCHEMA = pa.schema(
@@ -38,12 +40,15 @@ SCHEMA = pa.schema(
     ]
 )
 _STRING = {"dtype": "string", "_type": "Value"}
-_FEATURES = {field.name: _STRING for field in SCHEMA} | {"image": {"_type": "Image"}, "captions": {"feature": _STRING, "_type": "List"}}
+_FEATURES = {field.name: _STRING for field in SCHEMA} | {
+    "image": {"_type": "Image"},
+    "captions": {"feature": _STRING, "_type": "List"},
+}
 
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """One image as its source gave it: encoded bytes, one to five cleaned captions, JSON of what was drawn ("" if real)."""
+    """One image as its source gave it: encoded bytes, one to five clean captions, JSON of what was drawn or ""."""
 
     id: str
     source: str
@@ -90,11 +95,12 @@ def is_nearly_empty(caption: str) -> bool:
 
 
 def write_parquet(images: Iterable[CaptionedImage], path: Path) -> int:
-    """Write `images` in their order, `ROW_GROUP` at a time, and return how many; the same images give the same bytes."""
+    """Write `images` in their order, `ROW_GROUP` at a time, and return how many; same images, same bytes."""
     schema = SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": _FEATURES}})})
     path.parent.mkdir(parents=True, exist_ok=True)
     rows, written = iter(images), 0
-    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=["source", "split"], write_statistics=["id"]) as writer:
+    options = {"compression": "zstd", "use_dictionary": ["source", "split"], "write_statistics": ["id"]}
+    with pq.ParquetWriter(path, schema, **options) as writer:
         while group := list(islice(rows, ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist([_row(one) for one in group], schema=schema))
             written += len(group)
@@ -177,11 +183,21 @@ def stream_examples(path: Path) -> Iterator[CaptionedImage]:
 
 def _examples(batch: pa.RecordBatch) -> Iterator[CaptionedImage]:
     for row in batch.to_pylist():
-        image = row.pop("image")
-        yield CaptionedImage(**row | {"image": image["bytes"], "path": image["path"], "captions": tuple(row["captions"])})
+        image, captions = row.pop("image"), tuple(row.pop("captions"))
+        yield CaptionedImage(**row, image=image["bytes"], path=image["path"], captions=captions)
 
 
 def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
     """Captions by id, in the file's order, without reading the images."""
     table = read_table(path, None, ["id", "captions"])
-    return {id_: tuple(captions) for id_, captions in zip(table["id"].to_pylist(), table["captions"].to_pylist(), strict=True)}
+    ids, captions = table["id"].to_pylist(), table["captions"].to_pylist()
+    return {id_: tuple(of_image) for id_, of_image in zip(ids, captions, strict=True)}
+
+
+def apportion(total: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """Whole numbers that sum to `total`, nearest to `shares` (of sum 1) by largest remainder; ties go to the first."""
+    counts = {name: int(total * share + 1e-9) for name, share in shares.items()}
+    remainders = sorted(shares, key=lambda name: counts[name] - total * shares[name])
+    for name in remainders[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts

@@ -1,7 +1,7 @@
 """Captions from a model: greedy or sampled, in batches, with what became of each.
 
-A sampled caption comes from the full softmax at a temperature; tokens that no caption may hold (image, padding, beginning) are barred
-when sampling, and scst.py bars them in the log-probability too.
+A sampled caption comes from the full softmax at a temperature; tokens that no caption may hold (image, padding,
+beginning) are barred when sampling, and scst.py bars them in the log-probability too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,11 +37,14 @@ def generate(
     tokenizer = processor.tokenizer
     with torch.no_grad():
         sequences = model.generate(
-            **inputs, max_new_tokens=maximum_tokens, suppress_tokens=barred_tokens(processor),
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            **inputs,
+            max_new_tokens=maximum_tokens,
+            suppress_tokens=barred_tokens(processor),
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
             **({"do_sample": False} | sampling),
         )
-    return sequences[:, inputs["input_ids"].shape[1]:]
+    return sequences[:, inputs["input_ids"].shape[1] :]
 
 
 def read(processor: PaliGemmaProcessor, suffixes: Int[Tensor, "rows tokens"]) -> list[Caption]:
@@ -58,7 +61,7 @@ def greedy_captions(
     """One greedy caption an image, in order."""
     model.eval()
     for start in range(0, len(images), batch):
-        inputs = prompt_inputs(processor, images[start:start + batch], prompt)
+        inputs = prompt_inputs(processor, images[start : start + batch], prompt)
         inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
         inputs = {key: value.to(model.device) for key, value in inputs.items()}
         yield from read(processor, generate(model, processor, inputs, maximum_tokens))

@@ -28,7 +28,14 @@ from PIL import Image
 from wordcloud import WordCloud
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+)
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 INK, QUIET, RULE = "#1c2430", "#5b6675", "#c9d0d9"  # text, secondary text, lines
 RESOLUTION = 150  # dots an inch of the PNG
@@ -92,7 +99,8 @@ def word_cloud(counts: Mapping[str, int], seed: int) -> Figure:
         raise ValueError("no words to draw; counts is empty")
     cloud = WordCloud(width=1400, height=700, background_color="white", random_state=seed, max_words=150, margin=6,
                       font_path=findfont("DejaVu Sans"), prefer_horizontal=0.95, relative_scaling=0.45,
-                      max_font_size=190, colormap=ListedColormap([BLUE, VERMILION, GREEN, "#7a4f9a", "#8a6100", INK]))  # fmt: skip
+                      max_font_size=240,
+                      colormap=ListedColormap([BLUE, VERMILION, GREEN, "#7a4f9a", "#8a6100", INK]))  # fmt: skip
     picture = cloud.generate_from_frequencies(dict(sorted(counts.items()))).to_array()
     figure = Figure(figsize=(9.0, 4.5))
     axes = figure.add_axes((0, 0, 1, 1))

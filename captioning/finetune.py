@@ -1,7 +1,7 @@
 """Supervised QLoRA fine-tuning: cross-entropy on the caption, two epochs, the best epoch by validation loss (V.B).
 
-Which of an image's captions is learnt: `first` (the paper, III), `random` (another one each epoch, drawn from the seed), or
-`all` (five rows an image).
+Which of an image's captions is learnt: `first` (the paper, III), `random` (another one each epoch, drawn from the
+seed), or `all` (five rows an image).
 """
 
 import random
@@ -22,7 +22,8 @@ COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_loss")
 
 
 class CaptionRows(Dataset):
-    """Training rows `{image, prompt, caption}` of images with captions; `epoch` picks among them when drawn at random."""
+    """Training rows `{image, prompt, caption}` of images with captions; `epoch` picks among them when drawn at
+    random."""
 
     def __init__(self, images: Sequence[bytes], captions: Sequence[Sequence[str]], prompt: str, choice: str, seed: int):
         self.images, self.captions, self.prompt, self.choice, self.seed = images, captions, prompt, choice, seed
@@ -61,24 +62,46 @@ class Finetuned:
 
 
 def finetune(
-    model: PeftModel, processor: PaliGemmaProcessor, recipe: dict[str, Any], train: CaptionRows, validation: CaptionRows,
-    seed: int, device: str, scratch: Path,
+    model: PeftModel,
+    processor: PaliGemmaProcessor,
+    recipe: dict[str, Any],
+    train: CaptionRows,
+    validation: CaptionRows,
+    seed: int,
+    device: str,
+    scratch: Path,
 ) -> Finetuned:
-    """Train the adapter of `model` in place, and leave it at its best epoch. `recipe` is the recipe's `finetune` section.
+    """Train the adapter of `model` in place, and leave it at its best epoch. `recipe` is the recipe's `finetune`
+    section.
 
     `scratch` holds the Trainer's checkpoints and is removed at the end.
     """
     arguments = training_arguments(
-        scratch, seed, device, per_device_train_batch_size=recipe["batch"], per_device_eval_batch_size=64,
-        gradient_accumulation_steps=recipe["accumulation"], num_train_epochs=recipe["epochs"],
-        learning_rate=recipe["learning_rate"], weight_decay=recipe["weight_decay"],
-        lr_scheduler_type=recipe["scheduler"], warmup_steps=recipe["warmup"], max_grad_norm=recipe["gradient_clip"],
-        logging_steps=5, eval_strategy="epoch", save_strategy="epoch",
-        load_best_model_at_end=True, metric_for_best_model="eval_loss",
+        scratch,
+        seed,
+        device,
+        per_device_train_batch_size=recipe["batch"],
+        per_device_eval_batch_size=64,
+        gradient_accumulation_steps=recipe["accumulation"],
+        num_train_epochs=recipe["epochs"],
+        learning_rate=recipe["learning_rate"],
+        weight_decay=recipe["weight_decay"],
+        lr_scheduler_type=recipe["scheduler"],
+        warmup_steps=recipe["warmup"],
+        max_grad_norm=recipe["gradient_clip"],
+        logging_steps=5,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
     )
     trainer = LossTrainer(
-        model=model, args=arguments, train_dataset=train, eval_dataset=validation,
-        data_collator=Collator(processor), callbacks=[EpochOfRows(train)],
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=validation,
+        data_collator=Collator(processor),
+        callbacks=[EpochOfRows(train)],
         loss=lambda adapted, batch, tokens: supervised_loss(base_model(adapted), batch, tokens),
     )
     trainer.train()
@@ -93,5 +116,6 @@ def step_records(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     names = {"eval_loss": "validation_loss"}
     return [
         {names.get(key, key): value for key, value in entry.items() if names.get(key, key) in COLUMNS}
-        for entry in history if "loss" in entry or "eval_loss" in entry
+        for entry in history
+        if "loss" in entry or "eval_loss" in entry
     ]

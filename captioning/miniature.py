@@ -1,9 +1,9 @@
 """The miniature PaliGemma: the real classes at two million weights, its tokenizer, and what its checkpoints are taught.
 
-It has the parts of the 3B and none of its knowledge: SigLIP without a pooling head, a linear projector, a Gemma decoder with
-tied embeddings, `<image>`, the 1,024 `<loc>` and 128 `<seg>` tokens. Its checkpoints are taught as their namesakes were
-(arXiv:2407.07726, sections 3.2 and 4): base short web-like captions and text that names everything, mix a mixture of tasks, cococap COCO's
-style of caption, rsvqa-lr questions about overhead pictures.
+It has the parts of the 3B and none of its knowledge: SigLIP without a pooling head, a linear projector, a Gemma
+decoder with tied embeddings, `<image>`, the 1,024 `<loc>` and 128 `<seg>` tokens. Its checkpoints are taught as their
+namesakes were (arXiv:2407.07726, sections 3.2 and 4): base short web-like captions and text that names everything,
+mix a mixture of tasks, cococap COCO's style of caption, rsvqa-lr questions about overhead pictures.
 """
 
 import json
@@ -53,21 +53,41 @@ def make_config(processor: PaliGemmaProcessor, image_size: int) -> PaliGemmaConf
     """PaliGemma's configuration, 128 wide and 4 + 4 layers deep."""
     tokenizer = processor.tokenizer
     text = dict(
-        model_type="gemma", hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=4, num_key_value_heads=1,
-        head_dim=32, intermediate_size=4 * HIDDEN, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        model_type="gemma",
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=32,
+        intermediate_size=2 * HIDDEN,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
     vision = dict(
-        model_type="siglip_vision_model", hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=4,
-        intermediate_size=4 * HIDDEN, patch_size=PATCH, image_size=image_size, projection_dim=HIDDEN, vision_use_head=False,
+        model_type="siglip_vision_model",
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        intermediate_size=4 * HIDDEN,
+        patch_size=PATCH,
+        image_size=image_size,
+        projection_dim=HIDDEN,
+        vision_use_head=False,
     )
     return PaliGemmaConfig(
-        text_config=text, vision_config=vision, projection_dim=HIDDEN, image_token_index=processor.image_token_id,
+        text_config=text,
+        vision_config=vision,
+        projection_dim=HIDDEN,
+        image_token_index=processor.image_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
 
 
-def new_checkpoint(words: Sequence[str], image_size: int) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
+def new_checkpoint(
+    words: Sequence[str], image_size: int
+) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
     """A processor that knows `words` and the drawn world's, and a model with fresh weights from torch's global seed."""
     processor = make_processor(train_tokenizer([*words, *language.lexicon()]), image_size)
     return PaliGemmaForConditionalGeneration(make_config(processor, image_size)), processor
@@ -89,7 +109,7 @@ def base_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Exam
         return "caption en", language.generic_caption(scene, rng)
     if kind < 0.25 and words:
         return "spell en", " , ".join(rng.sample(words, min(8, len(words))))
-    if kind < 0.75:
+    if kind < 0.85:
         return "tag en", tags(scene)
     return "alt en", language.alt_text(scene, rng)
 
@@ -126,5 +146,8 @@ def _question(pair: tuple[str, str]) -> Example:
 
 
 CURRICULA: dict[str, Callable[[Scene, Sequence[str], random.Random], Example]] = {
-    "base": base_example, "mix": mix_example, "cococap": cococap_example, "rsvqa-lr": rsvqa_example,
+    "base": base_example,
+    "mix": mix_example,
+    "cococap": cococap_example,
+    "rsvqa-lr": rsvqa_example,
 }

@@ -37,7 +37,10 @@ model = PeftModel.from_pretrained(model, "models/adapters/{name}")
 def model_card(name: str, recipe: dict[str, Any], counts: dict[str, float]) -> str:
     """Markdown; `counts` as `qlora.count_parameters` gives them."""
     return CARD.format(
-        name=name, checkpoint=recipe["checkpoint"]["name"], trainable=int(counts["trainable_parameters"]),
-        share=counts["share"], recipe=json.dumps(recipe, indent=1, sort_keys=True),
+        name=name,
+        checkpoint=recipe["checkpoint"]["name"],
+        trainable=int(counts["trainable_parameters"]),
+        share=counts["share"],
+        recipe=json.dumps(recipe, indent=1, sort_keys=True),
         refined=", refined by self-critical sequence training on CIDEr-D" if "scst" in recipe else "",
     )

@@ -1,6 +1,7 @@
 """PaliGemma: loading in NF4, the prompt, the collator that guards its mask, and the supervised loss.
 
-Sources: Beyer et al. 2024 (arXiv:2407.07726); Dettmers et al. 2023 (QLoRA, arXiv:2305.14314): NF4 with double quantisation.
+Sources: Beyer et al. 2024 (arXiv:2407.07726); Dettmers et al. 2023 (QLoRA, arXiv:2305.14314): NF4 with double
+quantisation.
 
 Deliberate differences from the plain library path, each held equal to it in tests/test_paligemma.py:
 
@@ -29,14 +30,18 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captioning.runlog import UserError
 
-NOT_QUANTISED = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]  # full paths: a bare name skips nothing
+NOT_QUANTISED = [
+    "model.vision_tower",
+    "model.multi_modal_projector",
+    "lm_head",
+]  # full paths: a bare name skips nothing
 IGNORED = -100  # label of a position without loss
 LINEARS_PER_DECODER_LAYER = 7  # q, k, v, o, gate, up, down
 
 
 def load_processor(folder: Path) -> PaliGemmaProcessor:
     """The processor of a checkpoint folder, padding on the right: every row of one prompt starts its suffix alike."""
-    processor = PaliGemmaProcessor.from_pretrained(folder, use_fast=True)
+    processor = PaliGemmaProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
     processor.tokenizer.padding_side = "right"
     return processor
 
@@ -51,8 +56,13 @@ def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForCondi
     if not (folder / "config.json").exists():
         raise UserError(f"{folder}: no checkpoint here; `dvc repro checkpoint` makes it, `dvc pull` fetches it")
     model = PaliGemmaForConditionalGeneration.from_pretrained(
-        folder, quantization_config=nf4(compute), dtype=getattr(torch, compute), device_map={"": device},
-        attn_implementation="sdpa", local_files_only=True, use_safetensors=True,
+        folder,
+        quantization_config=nf4(compute),
+        dtype=getattr(torch, compute),
+        device_map={"": device},
+        attn_implementation="sdpa",
+        local_files_only=True,
+        use_safetensors=True,
     )
     layers = [module for module in model.modules() if isinstance(module, bnb.nn.Linear4bit)]
     expected = LINEARS_PER_DECODER_LAYER * model.config.text_config.num_hidden_layers
@@ -66,8 +76,11 @@ def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForCondi
 def nf4(compute: str) -> BitsAndBytesConfig:
     """NF4 with double quantisation for the decoder's linear layers; SigLIP and the projector stay as they are."""
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, compute), llm_int8_skip_modules=NOT_QUANTISED,
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, compute),
+        llm_int8_skip_modules=NOT_QUANTISED,
     )
 
 
@@ -87,7 +100,8 @@ class Collator:
             images=[decode_image(example["image"]) for example in examples],
             text=["<image>" + example["prompt"] for example in examples],
             suffix=[example["caption"] for example in examples],
-            return_tensors="pt", padding="longest",
+            return_tensors="pt",
+            padding="longest",
         )
         batch["labels"] = batch["labels"].masked_fill(batch["attention_mask"] == 0, IGNORED)
         check_mask(batch)
@@ -99,8 +113,12 @@ def tokenise(processor: PaliGemmaProcessor, prompts: Sequence[str], suffixes: Se
     tokenizer = processor.tokenizer
     opening = processor.image_token * processor.image_seq_length + tokenizer.bos_token
     batch = tokenizer(
-        [f"{opening}{prompt}\n" for prompt in prompts], text_pair=[suffix + tokenizer.eos_token for suffix in suffixes],
-        return_token_type_ids=True, add_special_tokens=False, padding="longest", return_tensors="pt",
+        [f"{opening}{prompt}\n" for prompt in prompts],
+        text_pair=[suffix + tokenizer.eos_token for suffix in suffixes],
+        return_token_type_ids=True,
+        add_special_tokens=False,
+        padding="longest",
+        return_tensors="pt",
     )
     labels = batch["input_ids"].masked_fill(batch["token_type_ids"] == 0, IGNORED)
     return dict(batch) | {"labels": labels.masked_fill(batch["attention_mask"] == 0, IGNORED)}
@@ -133,11 +151,17 @@ def image_features(model: Any, pixel_values: Float[Tensor, "images 3 height widt
 
 def hidden_states(model: Any, batch: dict[str, Any]) -> Float[Tensor, "rows length hidden"]:
     """The decoder's last hidden states. `batch` has `pixel_values`, or `features` from `image_features`."""
-    encoded = {"pixel_values": batch["pixel_values"].to(model.dtype)} if "pixel_values" in batch else {
-        "mm_encoder_outputs": {"image": batch["features"]}}
+    encoded = (
+        {"pixel_values": batch["pixel_values"].to(model.dtype)}
+        if "pixel_values" in batch
+        else {"mm_encoder_outputs": {"image": batch["features"]}}
+    )
     return model.model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],
-        token_type_ids=batch["token_type_ids"], use_cache=False, **encoded,
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        token_type_ids=batch["token_type_ids"],
+        use_cache=False,
+        **encoded,
     ).last_hidden_state
 
 

@@ -1,7 +1,7 @@
 """params.yaml: its types, its bounds, and the active profile folded in.
 
-All faults are reported at once, each with its key, its value and what is allowed. Values live in params.yaml only: there
-are no defaults here but those of a variant's delta, which mean "as in `lora`".
+All faults are reported at once, each with its key, its value and what is allowed. Values live in params.yaml only:
+there are no defaults here but those of a variant's delta, which mean "as in `lora`".
 """
 
 from pathlib import Path
@@ -211,7 +211,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        raise UserError("\n  ".join([f"{path}: {error.error_count()} fault(s)"] + _faults(error))) from None
+        raise UserError("\n  ".join([f"{path}: {error.error_count()} fault(s)", *_faults(error)])) from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
 

@@ -1,8 +1,8 @@
 """The miniature's checkpoints, trained on the spot on drawn pictures.
 
-Base is made in two steps. First the vision tower alone, with throw-away heads for what was drawn (without it nothing is grounded, and
-training it along with the decoder wrecks it); then projector and decoder on what the frozen tower sees. The other
-checkpoints go on from base in the second way only.
+Base is made in two steps. First the vision tower alone, with throw-away heads for what was drawn (without it nothing
+is grounded, and training it along with the decoder wrecks it); then projector and decoder on what the frozen tower
+sees. The other checkpoints go on from base in the second way only.
 """
 
 import random
@@ -66,19 +66,28 @@ class Rows(Dataset):
 
 
 def train_tower(
-    model: PaliGemmaForConditionalGeneration, pixels: Tensor, scenes: Sequence[Scene], epochs: int, learning_rate: float,
-    seed: int, scratch: Path,
+    model: PaliGemmaForConditionalGeneration,
+    pixels: Tensor,
+    scenes: Sequence[Scene],
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    scratch: Path,
 ) -> float:
     """Train the vision tower of `model` in place on the facts of `scenes`; returns the last training loss, nats."""
     drawn = [facts(scene) for scene in scenes]
     classes = {name: sorted({fact[name] for fact in drawn}) for name in drawn[0]}
-    rows = Rows([
-        {"pixels": pixels[i], **{name: torch.tensor(classes[name].index(fact[name])) for name in classes}}
-        for i, fact in enumerate(drawn)
-    ])
+    rows = Rows(
+        [
+            {"pixels": pixels[i], **{name: torch.tensor(classes[name].index(fact[name])) for name in classes}}
+            for i, fact in enumerate(drawn)
+        ]
+    )
     heads = FactHeads(model.model.vision_tower, model.config.vision_config.hidden_size, classes)
     trainer = LossTrainer(
-        model=heads, args=_arguments(scratch, seed, epochs, learning_rate), train_dataset=rows,
+        model=heads,
+        args=_arguments(scratch, seed, epochs, learning_rate),
+        train_dataset=rows,
         loss=lambda tower, batch, _: tower(**batch)["loss"],
     )
     trainer.model_accepts_loss_kwargs = False
@@ -86,28 +95,52 @@ def train_tower(
 
 
 def train_decoder(
-    model: PaliGemmaForConditionalGeneration, processor: PaliGemmaProcessor, pixels: Tensor, scenes: Sequence[Scene],
-    words: Sequence[str], curriculum: str, epochs: int, learning_rate: float, seed: int, scratch: Path,
+    model: PaliGemmaForConditionalGeneration,
+    processor: PaliGemmaProcessor,
+    pixels: Tensor,
+    scenes: Sequence[Scene],
+    words: Sequence[str],
+    curriculum: str,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    scratch: Path,
 ) -> float:
     """Train projector and decoder in place, a new text an image and epoch; returns the mean loss, nats a token."""
     model.model.vision_tower.requires_grad_(False)
     rng = random.Random(f"{curriculum} {seed}")
     seen = tower_features(model, pixels)
-    rows = Rows([
-        {"seen": seen[i], "example": CURRICULA[curriculum](scene, words, rng)}
-        for _ in range(epochs) for i, scene in enumerate(scenes)
-    ])
+    rows = Rows(
+        [
+            {"seen": seen[i], "example": CURRICULA[curriculum](scene, words, rng)}
+            for _ in range(epochs)
+            for i, scene in enumerate(scenes)
+        ]
+    )
     trainer = LossTrainer(
-        model=model, args=_arguments(scratch, seed, 1, learning_rate), train_dataset=rows,
-        data_collator=lambda examples: _collate(processor, examples), loss=_decoder_loss,
+        model=model,
+        args=_arguments(scratch, seed, 1, learning_rate),
+        train_dataset=rows,
+        data_collator=lambda examples: _collate(processor, examples),
+        loss=_decoder_loss,
     )
     return trainer.train().training_loss
 
 
 def _arguments(scratch: Path, seed: int, epochs: int, learning_rate: float) -> Any:
     return training_arguments(
-        scratch, seed, "cpu", per_device_train_batch_size=BATCH, num_train_epochs=epochs, learning_rate=learning_rate,
-        weight_decay=0.01, lr_scheduler_type="cosine", warmup_steps=0.05, logging_steps=50, save_strategy="no",
+        scratch,
+        seed,
+        "cpu",
+        per_device_train_batch_size=BATCH,
+        num_train_epochs=epochs,
+        learning_rate=learning_rate,
+        weight_decay=0.01,
+        adam_beta2=0.95,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        logging_steps=50,
+        save_strategy="no",
     )
 
 
@@ -127,4 +160,3 @@ def _collate(processor: PaliGemmaProcessor, examples: Sequence[dict[str, Any]]) 
 def _decoder_loss(model: Any, batch: dict[str, Any], tokens: Any) -> Tensor:
     projected = model.model.multi_modal_projector(batch["seen"])
     return supervised_loss(model, batch | {"features": BaseModelOutputWithPooling(pooler_output=projected)}, tokens)
-

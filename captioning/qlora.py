@@ -1,9 +1,10 @@
 """QLoRA: which layers an adapter sits on, attaching, counting, saving.
 
-Sources: Hu et al. 2022 (arXiv:2106.09685); Dettmers et al. 2023 (arXiv:2305.14314); the paper's equation 1, W = W0 + (alpha / r) B A.
+Sources: Hu et al. 2022 (arXiv:2106.09685); Dettmers et al. 2023 (arXiv:2305.14314); the paper's equation 1, W = W0 +
+(alpha / r) B A.
 
-The paper says "decoder attention weights" (V.A) but its Table II counts 5.65M, 11.3M and 22.6M, which only the seven common
-names give, matched by suffix, and those also match q, k, v of every SigLIP layer. Both are choices here.
+The paper says "decoder attention weights" (V.A) but its Table II counts 5.65M, 11.3M and 22.6M, which only the seven
+common names give, matched by suffix, and those also match q, k, v of every SigLIP layer. Both are choices here.
 """
 
 from pathlib import Path
@@ -25,7 +26,11 @@ TARGETS: dict[str, str | list[str]] = {
 def lora_config(rank: int, alpha: float, dropout: float, rslora: bool, targets: str) -> LoraConfig:
     """The adapter's configuration; `targets` is a key of `TARGETS`."""
     return LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, use_rslora=rslora, target_modules=TARGETS[targets],
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # a float works and is saved as one
+        lora_dropout=dropout,
+        use_rslora=rslora,
+        target_modules=TARGETS[targets],
         task_type="CAUSAL_LM",
     )
 
@@ -57,5 +62,5 @@ def count_parameters(model: Any) -> dict[str, float]:
 
 def save(model: PeftModel, folder: Path, card: str) -> None:
     """Adapter weights and configuration as `PeftModel.from_pretrained` reads them, and the model card."""
-    model.save_pretrained(folder, safe_serialization=True)
+    model.save_pretrained(str(folder), safe_serialization=True)
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -3,8 +3,8 @@
 Plain values in, text out. Images are data URIs, styles are inline and nothing is fetched, so the file can be mailed
 or archived. It carries no date and no machine's name: the same run gives the same bytes.
 
-Deliberate difference from the paper: the test images of Figures 4-7 are drawn by a seed, not chosen by eye, from as many
-different scenes (sources, where no scene is known) as there are figures; nobody looked at their captions first.
+Deliberate difference from the paper: the test images of Figures 4-7 are drawn by a seed, not chosen by eye, from as
+many different scenes (sources, where none is known) as there are figures; nobody looked at their captions first.
 """
 
 import base64
@@ -29,13 +29,18 @@ YARDSTICK_TEXTS = {
     "nearest-image": "the caption of the training image that looks most alike, by pixels: what copying scores",
 }
 FIGURES = {  # name: title and caption
-    "figure-1": ("Figure 1. Lengths of the captions", "How many words a caption has, as written and without stop words."),
-    "figure-2": ("Figure 2. Word cloud", "Words of the captions, sized by how often they occur; stop words left out."),
-    "figure-3": ("Figure 3. Two-stage training pipeline", "Drawn from the recipes of this run. The weights of the checkpoint "
-                 "are frozen in both steps. Step 1 trains the adapters, step 2 refines those of the decoder."),
-    "training-curves": ("Training curves", "Cross-entropy in nats a token of each variant, on its training batches and on "
-                        "the validation split. The adapter of the epoch with the lowest validation loss is the one tested."),
-    "scst-curves": ("SCST curves", "Rewards include the end-of-sequence token. Read CIDEr together with length and with the "
+    "figure-1": ("Figure 1. Lengths of the captions",
+                 "How many words a caption has, as written and without stop words."),
+    "figure-2": ("Figure 2. Word cloud",
+                 "Words of the captions, sized by how often they occur; stop words left out."),
+    "figure-3": ("Figure 3. Two-stage training pipeline",
+                 "Drawn from the recipes of this run. The checkpoint's weights are frozen in both steps; step 1 trains "
+                 "the adapters, step 2 refines those of the decoder."),
+    "training-curves": ("Training curves",
+                        "Cross-entropy in nats a token of each variant, on its training batches and on the validation "
+                        "split. The adapter of the epoch with the lowest validation loss is the one tested."),
+    "scst-curves": ("SCST curves",
+                    "Rewards count the end of the sequence as a token. Read CIDEr together with length and with the "
                     "share of captions that ended: a policy can buy reward by cutting captions short."),
 }  # fmt: skip
 
@@ -55,7 +60,7 @@ class Picture:
 
 
 def draw_examples(groups: Mapping[str, Sequence[str]], number: int = EXAMPLES, seed: str = DRAW) -> list[str]:
-    """`number` ids, each of another group as far as there are groups; `groups`: group to its ids. Order plays no part."""
+    """`number` ids, each of another group as far as there are; `groups`: group to its ids, in any order."""
     draw = random.Random(seed)
     left = {name: draw.sample(sorted(ids), len(ids)) for name, ids in sorted(groups.items()) if ids}
     names = draw.sample(sorted(left), len(left))
@@ -78,18 +83,18 @@ def example_rows(number: int, rows: Sequence[Row]) -> list[Row]:
 
 
 def notice(profile: str, parameters: int) -> str:
-    """What the numbers are not, for the profile that is not the paper's; empty otherwise. `parameters`: of the model."""
+    """What the numbers are not, for the profile that is not the paper's; else empty. `parameters`: of the model."""
     if profile == "paper":
         return ""
     return (
-        f"This is not PaliGemma-3B: it is a model of {count(parameters)} parameters, its adapters counted, pre-trained on "
-        "drawn scenes and tested on drawn scenes. It runs the same code as the paper profile. Its numbers "
-        "do not transfer to RISC and say nothing about satellite images."
+        f"This is not PaliGemma-3B: it is a model of {count(parameters)} parameters, its adapters counted, pre-trained "
+        "on drawn scenes and tested on drawn scenes. It runs the same code as the paper profile. Its numbers do not "
+        "transfer to RISC and say nothing about satellite images."
     )
 
 
 def vocabulary(table: Table, scores: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """VII.C as header and rows: the share of captions with a term of each group, and the gain over zero-shot in points."""
+    """VII.C as header and rows: share of captions with a term of each group; gain over zero-shot in points."""
     entries = {row.key: scores["rows"][row.key].get("vocabulary") or {} for row in table.rows}
     groups = list(dict.fromkeys(group for entry in entries.values() for group in entry))
     rows = [[row.name, *(_vocabulary_cell(entries[row.key].get(group)) for group in groups)]
@@ -106,7 +111,8 @@ def _vocabulary_cell(entry: Mapping[str, Any] | None) -> str:
 
 def recipe_table(rows: Sequence[Row], recipes: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Which recipe each trained row used, as header and rows."""
-    header = ["Model", "checkpoint", "rank", "alpha", "dropout", "targets", "captions", "batch", "epochs", "learning rate"]
+    header = ["Model", "checkpoint", "rank", "alpha", "dropout", "targets", "captions", "batch", "epochs",
+              "learning rate"]  # fmt: skip
     return header, [[row.name, *_recipe_cells(recipes[row.key])] for row in rows if row.key in recipes]
 
 
@@ -148,8 +154,9 @@ def page(
     captions: Mapping[str, Any], params_text: str,
 ) -> str:  # fmt: skip
     """The page's HTML. `pictures` are the page's by name: figure-1 … figure-7, training-curves, scst-curves."""
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+                              lstrip_blocks=True)  # fmt: skip
     parameters = max((int(counts["all_parameters"]) for counts in training.values()), default=0)
     yardsticks = [row for row in table.rows if row.key in YARDSTICK_TEXTS]
     return environment.get_template("report.html.j2").render(

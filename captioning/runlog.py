@@ -31,8 +31,11 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
-        print(f"{function.__module__ if function.__module__ != '__main__' else Path(sys.argv[0]).stem}: "
-              f"{time.monotonic() - begun:.1f} s", file=sys.stderr)
+        print(
+            f"{function.__module__ if function.__module__ != '__main__' else Path(sys.argv[0]).stem}: "
+            f"{time.monotonic() - begun:.1f} s",
+            file=sys.stderr,
+        )
 
     return main
 

@@ -1,10 +1,10 @@
 """Where captioned images come from: a folder in RISC's layout, or the drawn world.
 
-A folder holds `captions.csv` (columns `COLUMNS`) and the images, under `resized/` or beside the file. Each source is iterated once
-and streams; what was set aside, and how often each rule fired, is complete when the iteration is.
+A folder holds `captions.csv` (columns `COLUMNS`) and the images, under `resized/` or beside the file. Each source is
+iterated once and streams; what was set aside, and how often each rule fired, is complete when the iteration is.
 
-1. A file that is not what it should be is the user's to mend: `UserError`, every fault at once. A row that cannot be used, and a caption
-   that says nothing, are set aside with their reason, and the run goes on.
+1. A file that is not what it should be is the user's to mend: `UserError`, every fault at once. A row that cannot be
+   used, and a caption that says nothing, are set aside with their reason, and the run goes on.
 2. An image keeps the captions that are left, one to five; none is invented or repeated.
 3. Images are not re-encoded: the published bytes stay, unless they are no RGB JPEG or PNG.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from captioning.dataset import CaptionedImage, clean_caption, is_nearly_empty
+from captioning.dataset import CaptionedImage, apportion, clean_caption, is_nearly_empty
 from captioning.overhead import draw, facts, sample_scene
 from captioning.overhead_language import captions as drawn_captions
 from captioning.runlog import UserError
@@ -49,6 +49,7 @@ class Source:
     """An iterable of captioned images with the record of what happened on the way."""
 
     images: Iterator[CaptionedImage]
+    total: int  # images or rows, those that will be set aside among them
     set_aside: list[SetAside] = field(default_factory=list)
     rules: Counter[str] = field(default_factory=Counter)
 
@@ -56,10 +57,15 @@ class Source:
         return self.images
 
 
-def folder(path: Path) -> Source:
-    """The images of a folder in RISC's layout. Raises `UserError` at once where its table is missing or malformed."""
+def folder(path: Path, images: int | None = None, seed: int = 0) -> Source:
+    """The images of a folder in RISC's layout: all, or a seeded draw of `images` of its rows where it has more.
+
+    Raises `UserError` at once where its table is missing or malformed.
+    """
     rows = _read_table(path / TABLE)
-    source = Source(iter(()))
+    if images is not None and images < len(rows):
+        rows = sorted(random.Random(f"folder {seed}").sample(rows, images), key=lambda row: row[0])
+    source = Source(iter(()), len(rows))
     source.images = _from_rows(path, rows, source)
     return source
 
@@ -71,12 +77,14 @@ def _read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
             reader = csv.DictReader(file, strict=True)
             missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             if missing:
+                found = f"found {reader.fieldnames or []}"
                 raise UserError(
-                    f"{path}:1: no column {', '.join(missing)}; the header must hold {','.join(COLUMNS)}, found {reader.fieldnames or []}"
+                    f"{path}:1: no column {', '.join(missing)}; the header must hold all of {COLUMNS}, {found}"
                 )
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: {error}; put RISC's {TABLE} there, as UTF-8, or mend data.path in params.yaml") from None
+        remedy = f"put RISC's {TABLE} there, as UTF-8, or mend data.path in params.yaml"
+        raise UserError(f"{path}: {error}; {remedy}") from None
     faults = [f"{path}:{line}: {fault}" for line, row in rows if (fault := _fault(row))]
     if not rows:
         faults = [f"{path}:2: no rows; every image needs one"]
@@ -165,7 +173,7 @@ def _captions(row: dict[str, str], line: int, source: Source) -> tuple[str, ...]
 
 def overhead(images: int, size: int, seed: int) -> Source:
     """`images` drawn scenes of `size` pixels in RISC's proportions of source, 80/10/10 in their own split; no I/O."""
-    return Source(_drawn(images, size, seed))
+    return Source(_drawn(images, size, seed), images)
 
 
 def _drawn(images: int, size: int, seed: int) -> Iterator[CaptionedImage]:
@@ -179,13 +187,5 @@ def _drawn(images: int, size: int, seed: int) -> Iterator[CaptionedImage]:
             scene = sample_scene(rng)
             image = _png(draw(scene, size, rng))
             texts = tuple(clean_caption(text)[0] for text in drawn_captions(scene, source, rng))
-            yield CaptionedImage(id_, source, split, image, f"{id_}.png", texts, json.dumps(facts(scene), sort_keys=True))
-
-
-def apportion(total: int, shares: dict[str, float]) -> dict[str, int]:
-    """Whole numbers that sum to `total`, nearest to `shares` (which sum to 1) by largest remainder; ties go to the first."""
-    counts = {name: int(total * share + 1e-9) for name, share in shares.items()}
-    remainders = sorted(shares, key=lambda name: counts[name] - total * shares[name])
-    for name in remainders[: total - sum(counts.values())]:
-        counts[name] += 1
-    return counts
+            shown = json.dumps(facts(scene), sort_keys=True)
+            yield CaptionedImage(id_, source, split, image, f"{id_}.png", texts, shown)

@@ -1,7 +1,7 @@
 """The transformers `Trainer` under every training here: only the loss is ours.
 
-Accumulation, clipping, schedule, checkpoints and several processes come with it. The sum of a loss over all tokens of an
-optimizer step is divided by their number once (`num_items_in_batch`), so accumulation changes nothing.
+Accumulation, clipping, schedule, checkpoints and several processes come with it. The sum of a loss over all tokens of
+an optimizer step is divided by their number once (`num_items_in_batch`), so accumulation changes nothing.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,9 @@ class LossTrainer(Trainer):
         self.loss = loss
         self.model_accepts_loss_kwargs = True  # else the Trainer divides by the accumulation a second time
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         loss = self.loss(model, inputs, num_items_in_batch)
         return (loss, {}) if return_outputs else loss
 
@@ -30,9 +32,18 @@ class LossTrainer(Trainer):
 def training_arguments(folder: Path, seed: int, device: str, **options: Any) -> TrainingArguments:
     """`TrainingArguments` with what every training here shares; `options` are the Trainer's own names."""
     shared: dict[str, Any] = dict(
-        output_dir=str(folder), seed=seed, data_seed=seed, use_cpu=device == "cpu", report_to="none",
-        remove_unused_columns=False, optim="adamw_torch", logging_nan_inf_filter=False, prediction_loss_only=True,
-        label_names=["labels"], dataloader_pin_memory=device != "cpu", save_only_model=True,
+        output_dir=str(folder),
+        seed=seed,
+        data_seed=seed,
+        use_cpu=device == "cpu",
+        report_to="none",
+        remove_unused_columns=False,
+        optim="adamw_torch",
+        logging_nan_inf_filter=False,
+        prediction_loss_only=True,
+        label_names=["labels"],
+        dataloader_pin_memory=device != "cpu",
+        save_only_model=True,
     )
     return TrainingArguments(**(shared | options))
 

@@ -44,7 +44,8 @@ def pretrain(params: Params, name: str, folder: Path) -> None:
     if name == "base":
         pretraining.train_tower(model, pixels, scenes, wanted.tower_epochs, wanted.tower_learning_rate, seed, scratch)
     pretraining.train_decoder(
-        model, processor, pixels, scenes, words, name, wanted.epochs, wanted.learning_rate, seed, scratch)
+        model, processor, pixels, scenes, words, name, wanted.epochs, wanted.learning_rate, seed, scratch
+    )
     model.save_pretrained(folder, safe_serialization=True)
     processor.save_pretrained(folder)
     shutil.rmtree(scratch, ignore_errors=True)

@@ -28,7 +28,13 @@ def main() -> None:
     ids = Path("data/splits/test.txt").read_text().split()
     images = [one.image for one in read_examples(Path("data/captions/images.parquet"), ids)]
     captions = greedy_captions(
-        model, load_processor(checkpoint), images, settings.prompt, params.decoding.maximum_tokens, machine.decoding_batch)
+        model,
+        load_processor(checkpoint),
+        images,
+        settings.prompt,
+        params.decoding.maximum_tokens,
+        machine.decoding_batch,
+    )
     rows = [
         {"id": id_, "caption": caption.text, "tokens": caption.tokens, "ended": caption.ended}
         for id_, caption in zip(ids, progress(captions, len(ids), "captions"), strict=True)

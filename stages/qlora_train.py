@@ -22,11 +22,21 @@ def main(variant: str, seed: int) -> None:
     verify(checkpoint, recipe["checkpoint"]["files"])
     seed_everything(seed, machine["threads"])
     model = attach(load_quantised(checkpoint, settings["compute"], machine["device"]), lora_config(**recipe["lora"]))
-    train, validation = (rows(split, settings["prompt"], choice, seed) for split, choice in (
-        ("train", settings["captions"]), ("validation", "first")))
+    train, validation = (
+        rows(split, settings["prompt"], choice, seed)
+        for split, choice in (("train", settings["captions"]), ("validation", "first"))
+    )
     name = f"{variant}-{seed}"
     done = finetune(
-        model, load_processor(checkpoint), settings, train, validation, seed, machine["device"], Path(".cache/training") / name)
+        model,
+        load_processor(checkpoint),
+        settings,
+        train,
+        validation,
+        seed,
+        machine["device"],
+        Path(".cache/training") / name,
+    )
     counts = count_parameters(model)
     save(model, Path("models/adapters") / name, model_card(name, recipe, counts))
     write_records(Path(f"plots/steps/{name}.csv"), done.records, COLUMNS)

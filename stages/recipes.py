@@ -1,4 +1,5 @@
-"""One JSON a variant with everything its training depends on: profile, defaults and deltas merged, checkpoint hashed."""
+"""One JSON a variant with everything its training depends on: profile, defaults and deltas merged, checkpoint
+hashed."""
 
 import json
 from pathlib import Path
@@ -14,7 +15,10 @@ def variant_recipe(params: Params, name: str) -> dict[str, Any]:
     """`lora` and `finetune` with the profile's and the variant's own values on top."""
     variant = params.variants[name].model_dump(exclude_none=True)
     checkpoint = variant.pop("checkpoint")
-    sections = {"lora": params.lora.model_dump(), "finetune": params.finetune.model_dump() | params.active.finetune.model_dump()}
+    sections = {
+        "lora": params.lora.model_dump(),
+        "finetune": params.finetune.model_dump() | params.active.finetune.model_dump(),
+    }
     merged = {
         section: {key: variant.get(key, value) for key, value in values.items()} for section, values in sections.items()
     }
@@ -26,10 +30,16 @@ def scst_recipe(params: Params) -> dict[str, Any]:
     """The `scst` sections merged, with the start variant's checkpoint and prompt."""
     start = variant_recipe(params, params.scst.start)
     return {
-        "variant": "scst", "checkpoint": start["checkpoint"], "lora": start["lora"],
-        "scst": params.scst.model_dump() | params.active.scst.model_dump() | {
-            "prompt": start["finetune"]["prompt"], "compute": start["finetune"]["compute"],
-            "maximum_tokens": params.decoding.maximum_tokens},
+        "variant": "scst",
+        "checkpoint": start["checkpoint"],
+        "lora": start["lora"],
+        "scst": params.scst.model_dump()
+        | params.active.scst.model_dump()
+        | {
+            "prompt": start["finetune"]["prompt"],
+            "compute": start["finetune"]["compute"],
+            "maximum_tokens": params.decoding.maximum_tokens,
+        },
         **machine(params),
     }
 

@@ -68,8 +68,16 @@ def main() -> None:
     save(training_curves(steps), PLOTS / "training-curves")
     titles = FIGURES | write_examples(table, params)
     pictures = {name: Picture((PLOTS / f"{name}.svg").read_bytes(), *title) for name, title in titles.items()}
-    text = page(table, scores, training, recipes, pictures, load("metrics/splits.json"), load("metrics/captions.json"),
-                Path("params.yaml").read_text(encoding="utf-8"))
+    text = page(
+        table,
+        scores,
+        training,
+        recipes,
+        pictures,
+        load("metrics/splits.json"),
+        load("metrics/captions.json"),
+        Path("params.yaml").read_text(encoding="utf-8"),
+    )
     (PLOTS / "report.html").write_text(text, encoding="utf-8")
 
 

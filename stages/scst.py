@@ -35,13 +35,26 @@ def main(start: str, seed: int) -> None:
     frequencies = DocumentFrequencies.from_json(json.loads((REFERENCES / "document_frequencies.json").read_text()))
     reward, plain = (CiderD(frequencies, references, eos=eos) for eos in (True, False))
     done = refine(
-        model, load_processor(checkpoint), settings, train, validation, reward, plain, seed, machine["device"],
-        machine["decoding_batch"], Path(f".cache/training/scst-{seed}"))
+        model,
+        load_processor(checkpoint),
+        settings,
+        train,
+        validation,
+        reward,
+        plain,
+        seed,
+        machine["device"],
+        machine["decoding_batch"],
+        Path(f".cache/training/scst-{seed}"),
+    )
     counts = count_parameters(model)
     save(model, Path(f"models/adapters/scst-{seed}"), model_card(f"scst-{seed}", recipe, counts))
     write_records(Path(f"plots/steps/scst-{seed}.csv"), done.records, COLUMNS)
-    summary = counts | {"best_step": done.best_step, "validation_cider": round(done.validation_cider, 4),
-                        "start_validation_cider": round(done.start_validation_cider, 4)}
+    summary = counts | {
+        "best_step": done.best_step,
+        "validation_cider": round(done.validation_cider, 4),
+        "start_validation_cider": round(done.start_validation_cider, 4),
+    }
     path = Path(f"metrics/training/scst-{seed}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(summary, indent=1) + "\n")

@@ -10,7 +10,27 @@ from pycocoevalcap.cider.cider import Cider
 
 from captioning.cider import EOS, CiderD, DocumentFrequencies, ngrams
 
-WORDS = ["many", "green", "trees", "are", "near", "a", "large", "building", "with", "white", "roof", "in", "the", "port", "some", "planes", "next", "to", "runway"]
+WORDS = [
+    "many",
+    "green",
+    "trees",
+    "are",
+    "near",
+    "a",
+    "large",
+    "building",
+    "with",
+    "white",
+    "roof",
+    "in",
+    "the",
+    "port",
+    "some",
+    "planes",
+    "next",
+    "to",
+    "runway",
+]
 
 
 def _captions(rng: random.Random, number: int) -> list[str]:
@@ -50,7 +70,7 @@ def test_frequencies_count_an_image_once() -> None:
 
 
 def test_json_round_trip_keeps_the_scores() -> None:
-    references, hypotheses = _world(20)
+    references, _ = _world(20)
     frequencies = DocumentFrequencies.from_references(references.values(), eos=True)
     again = DocumentFrequencies.from_json(json.loads(json.dumps(frequencies.to_json())))
     assert again == frequencies

@@ -12,6 +12,7 @@ from PIL import Image
 from captioning import dataset
 from captioning.dataset import (
     CaptionedImage,
+    apportion,
     clean_caption,
     is_nearly_empty,
     read_captions,
@@ -29,7 +30,7 @@ from captioning.runlog import UserError
         ("A port .", "A port .", ()),
         ("A\u00a0port .", "A port .", ("unusual spaces made plain",)),
         ("A \u200bport .", "A port .", ("zero-width characters removed",)),
-        ("the airport\u2019s \u201crunway\u201d .", "the airport's \"runway\" .", ("curly quotes straightened",)),
+        ("the airport\u2019s \u201crunway\u201d .", 'the airport\'s "runway" .', ("curly quotes straightened",)),
         ("A  port .", "A port .", ("repeated spaces collapsed",)),
         (" A port . ", "A port .", ("outer spaces stripped",)),
         ("A port . .", "A port .", ("repeated period collapsed",)),
@@ -52,7 +53,9 @@ def test_a_clean_caption_stays_as_it_is(text: str) -> None:
     assert clean_caption(cleaned) == (cleaned, ())
 
 
-@pytest.mark.parametrize(("caption", "empty"), [("", True), (" .", True), ("1 .", True), ("port .", True), ("A port .", False)])
+@pytest.mark.parametrize(
+    ("caption", "empty"), [("", True), (" .", True), ("1 .", True), ("port .", True), ("A port .", False)]
+)
 def test_nearly_empty(caption: str, empty: bool) -> None:
     assert is_nearly_empty(caption) is empty
 
@@ -64,7 +67,9 @@ def _images(number: int) -> list[CaptionedImage]:
         return buffer.getvalue()
 
     return [
-        CaptionedImage(f"S_{i}", "UCM", "train", png(i), f"S_{i}.png", (f"A port {i} .",) * (i % 5 + 1), '{"scene": "port"}')
+        CaptionedImage(
+            f"S_{i}", "UCM", "train", png(i), f"S_{i}.png", (f"A port {i} .",) * (i % 5 + 1), '{"scene": "port"}'
+        )
         for i in range(number)
     ]
 
@@ -111,3 +116,11 @@ def test_no_parquet_file_is_a_user_error(tmp_path: Path, content: bytes | None) 
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"images\.parquet.*run download"):
         read_captions(path)
+
+
+@pytest.mark.parametrize("total", [0, 1, 7, 40, 1200, 44_521])
+def test_apportion_is_whole_and_nearest(total: int) -> None:
+    shares = {"a": 0.6, "b": 0.2, "c": 0.2}
+    counts = apportion(total, shares)
+    assert sum(counts.values()) == total
+    assert all(abs(counts[name] - total * share) < 1 for name, share in shares.items())

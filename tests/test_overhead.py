@@ -62,7 +62,7 @@ def test_colour_covers_a_large_share_of_the_picture(kind: SceneClass) -> None:
 
 
 def test_more_things_counted_cover_separate_places() -> None:
-    """White discs on bare land are counted by connected components: an independent count of what was drawn."""
+    """Green discs on bare land are counted by connected components: an independent count of what was drawn."""
     depot = Scene("oil depot", "green", 1, "")
     for count in range(1, 7):
         pixels = np.asarray(draw(replace(depot, count=count), 96, random.Random(count)), dtype=int)

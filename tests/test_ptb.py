@@ -28,7 +28,7 @@ HARD = [
     "two-storey buildings in a T-shaped area .",
     "buildings (white) near [a] {river} .",
     "20 planes, 3.5 acres and 1/2 of it",
-    'a "terminal" with a \'round\' roof',
+    "a \"terminal\" with a 'round' roof",
     "is it a port ? yes ! ; : - -- ...",
     "U.S. port and St. Mary church .",
     "caf\u00e9 on the na\u00efve \u2013 \u201cquoted\u201d \u2014 side\u2026",
@@ -68,7 +68,10 @@ def test_real_captions_are_the_peers(peer) -> None:
 
 def test_plain_captions_need_no_jvm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ptb, "_run", lambda text: pytest.fail("a JVM was started"))
-    assert tokenize(["Many planes , parked near the runway .", "a port"]) == ["many planes parked near the runway", "a port"]
+    assert tokenize(["Many planes , parked near the runway .", "a port"]) == [
+        "many planes parked near the runway",
+        "a port",
+    ]
 
 
 def test_a_caption_is_sent_to_the_jvm_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from captioning.overhead_language import recognise
 from captioning.runlog import UserError
-from captioning.sources import COLUMNS, SetAside, apportion, folder, overhead
+from captioning.sources import COLUMNS, SetAside, folder, overhead
 
 GOOD = ["A port .", "Boats in a port .", "There is a port .", "It is a port .", "A port with boats ."]
 
@@ -39,7 +39,9 @@ def test_bytes_are_kept_and_captions_cleaned(tmp_path: Path) -> None:
     assert source.set_aside == []
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("L", "PNG"), ("RGBA", "PNG"), ("CMYK", "JPEG"), ("RGB", "BMP"), ("P", "GIF")])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("L", "PNG"), ("RGBA", "PNG"), ("CMYK", "JPEG"), ("RGB", "BMP"), ("P", "GIF")]
+)
 def test_other_images_become_rgb_png(tmp_path: Path, mode: str, kind: str) -> None:
     _image(tmp_path / "a.img", mode, kind)
     _table(tmp_path, [["UCM", "train", "a.img", *GOOD]])
@@ -92,7 +94,8 @@ def test_all_faults_of_a_table_are_told_at_once(tmp_path: Path) -> None:
         folder(tmp_path)
     message = str(caught.value)
     assert [f"captions.csv:{line}:" in message for line in (2, 3, 4)] == [True] * 3
-    assert "'dev'; use train, val, test" in message and "'b.jpg' has no source" in message and "'c.jpg' has too few" in message
+    for fault in ("'dev'; use train, val, test", "'b.jpg' has no source", "'c.jpg' has too few"):
+        assert fault in message
 
 
 def test_missing_table_and_columns(tmp_path: Path) -> None:
@@ -126,9 +129,11 @@ def test_drawn_world_is_the_same_for_the_same_seed() -> None:
     assert list(overhead(40, 32, 1)) != list(overhead(40, 32, 2))
 
 
-@pytest.mark.parametrize("total", [0, 1, 7, 40, 1200, 44_521])
-def test_apportion_is_whole_and_nearest(total: int) -> None:
-    shares = {"a": 0.6, "b": 0.2, "c": 0.2}
-    counts = apportion(total, shares)
-    assert sum(counts.values()) == total
-    assert all(abs(counts[name] - total * share) < 1 for name, share in shares.items())
+def test_a_seeded_draw_of_a_folder(tmp_path: Path) -> None:
+    for place in range(9):
+        _image(tmp_path / f"{place}.jpg")
+    _table(tmp_path, [["UCM", "train", f"{place}.jpg", *GOOD] for place in range(9)])
+    drawn, again, whole = (folder(tmp_path, images, 1) for images in (4, 4, 20))
+    ids = [one.id for one in drawn]
+    assert ids == [one.id for one in again] == sorted(ids)
+    assert (len(ids), drawn.total, whole.total) == (4, 4, 9)

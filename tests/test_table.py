@@ -1,4 +1,4 @@
-"""Table II has the paper's rows in the paper's order, its own numbers unrounded, and the paper's only where they belong."""
+"""Table II keeps the paper's rows and order, our numbers unrounded, and the paper's numbers where they belong."""
 
 import csv
 import io
@@ -27,7 +27,14 @@ def table(variants: dict[str, tuple[str, int]] = VARIANTS, profile: str = "paper
     mean |= {"scene": 0.9, "colour": 0.81} if facts else {}
     deviation = dict.fromkeys(mean, 0.5) if len(seeds) > 1 else None
     entry = {"kind": "adapted", "seeds": {str(seed): mean for seed in seeds}, "mean": mean, "deviation": deviation}
-    names = [*variants, "scst", "constant-caption", "human-caption", "nearest-image", *(f"zero-shot-{k}" for k in zero_shot)]
+    names = [
+        *variants,
+        "scst",
+        "constant-caption",
+        "human-caption",
+        "nearest-image",
+        *(f"zero-shot-{k}" for k in zero_shot),
+    ]
     scores = {"signature": "PTB | five references", "images": 8904, "rows": dict.fromkeys(names, entry)}
     training = {name: {"trainable_parameters": 22_597_632, "share": 0.76704} for name in [*variants, "scst"]}
     return build_table(scores, training, recipes(variants), zero_shot, profile, seeds)
@@ -70,8 +77,9 @@ def test_further_variants_and_other_ranks_get_rows() -> None:
     made = table(variants={**VARIANTS, "mix": ("mix", 4), "wide": ("mix", 64)})
     labels = {row.key: (row.group, row.label) for row in made.rows}
     assert labels["wide"] == ("Beyond the paper", "wide: Mix + QLoRA-r64")
-    assert labels["mix"] == ("Pre-trained checkpoints + QLoRA", "Mix + QLoRA-r4")  # ranks differ, so no one rank in the title
-    assert [row.key for row in made.rows if row.group == "Beyond the paper"][0] == "scst"
+    # ranks differ, so the title names none
+    assert labels["mix"] == ("Pre-trained checkpoints + QLoRA", "Mix + QLoRA-r4")
+    assert next(row.key for row in made.rows if row.group == "Beyond the paper") == "scst"
 
 
 def test_removed_variants_leave_no_trace() -> None:

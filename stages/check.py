@@ -1,0 +1,45 @@
+"""Refuse a wrong params.yaml, and a profile that cannot start on this machine, before any stage works."""
+
+from pathlib import Path
+
+from captioning.checkpoints import available
+from captioning.params import CHECKPOINTS, HubCheckpoints, Params, load_params
+from captioning.runlog import UserError, stage_main
+
+OUT = Path("data/checked.txt")
+
+
+@stage_main
+def main() -> None:
+    params = load_params()
+    faults = [fault for fault in (missing_data(params), missing_weights(params)) if fault]
+    if faults:
+        raise UserError(f"profile {params.profile} cannot start here: " + "; ".join(faults))
+    OUT.write_text(f"{params.profile}\n", encoding="utf-8")
+
+
+def missing_data(params: Params) -> str | None:
+    """None where the source is at hand; else what is missing and how to get it."""
+    if params.data.source == "overhead":
+        return None
+    table = Path(params.data.path) / "captions.csv"
+    if table.is_file():
+        return None
+    return (
+        f"no images: {table} is not there; unpack RISCM.zip (captions.csv and resized/) into {params.data.path}, "
+        f"or set profiles.{params.profile}.data.path to its folder"
+    )
+
+
+def missing_weights(params: Params) -> str | None:
+    """None where every checkpoint can be made or fetched; else the first that cannot, and how to get it."""
+    checkpoints = params.active.checkpoints
+    if not isinstance(checkpoints, HubCheckpoints):
+        return None
+    wanted = (getattr(checkpoints, name.replace("-", "_")) for name in CHECKPOINTS)
+    faults = (available(checkpoints.origin, one.repository, one.revision) for one in wanted)
+    return next((fault for fault in faults if fault), None)
+
+
+if __name__ == "__main__":
+    main()

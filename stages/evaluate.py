@@ -1,0 +1,60 @@
+"""Every row through one scorer, the yardsticks too; the parameters say which rows there are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from captioning.dataset import read_table, stream_examples
+from captioning.evaluation import by_row, evaluate, image_scores, rounded_means, yardsticks
+from captioning.params import load_params
+from captioning.predictions import NO_SEED, expected_runs, read_predictions
+from captioning.ptb import tokenize
+from captioning.runlog import progress, stage_main
+from captioning.scores import image_feature, scorer, signature
+
+IMAGES, OUT = Path("data/captions/images.parquet"), Path("data/scores")
+
+
+@stage_main
+def main() -> None:
+    params = load_params()
+    train, test = (Path(f"data/splits/{name}.txt").read_text(encoding="utf-8").split() for name in ("train", "test"))
+    tokens = json.loads(Path("data/references/tokens.json").read_text(encoding="utf-8"))
+    references = {id_: tokens[id_] for id_ in test}
+    facts = dict(zip(test, read_table(IMAGES, test, ["facts"])["facts"].to_pylist(), strict=True))
+    checkpoints = {name: variant.checkpoint for name, variant in params.variants.items()}
+    runs = expected_runs(params.zero_shot, checkpoints, params.scst.start, params.seeds)
+    predicted = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test) for run in runs]
+    said = iter(tokenize([one["caption"] for predictions in predicted for one in predictions]))
+    results = []
+    with scorer() as one_scorer:
+        for run, predictions in progress(list(zip(runs, predicted, strict=True)), len(runs), "rows"):
+            ended, captions = [one["ended"] for one in predictions], {id_: next(said) for id_ in test}
+            results.append(evaluate(run.row, run.kind, run.seed, references, captions, facts, one_scorer, ended))
+        for row, (truth, captions) in yardsticks(tokens, train, test, *features(train, test)).items():
+            results.append(evaluate(row, "yardstick", NO_SEED, truth, captions, facts, one_scorer))
+    rows = by_row(results, {run.row: run.zero_shot for run in runs})
+    content = {"signature": signature(references, params.decoding.maximum_tokens), "images": len(test), "rows": rows}
+    write(OUT / "scores.json", content)
+    write(Path("metrics/scores.json"), rounded_means(rows))
+    pq.write_table(pa.table(image_scores(results)), OUT / "by-image.parquet", compression="zstd")
+
+
+def features(train: list[str], test: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """`image_feature` of the training and of the test images, in their order."""
+    wanted = {*train, *test}
+    found = {one.id: image_feature(one.image) for one in stream_examples(IMAGES) if one.id in wanted}
+    return np.stack([found[id_] for id_ in train]), np.stack([found[id_] for id_ in test])
+
+
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Copies of the project in a folder of their own: a git repository with a world small enough to run every stage in
+minutes.
+
+The copy holds what git tracks and what it does not ignore, so that a file which was forgotten shows. Clones share its
+DVC cache.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path stays
+    "finetune.epochs": 1,
+    "decoding.maximum_tokens": 12,
+    "scst.samples": 2,
+    "scst.validation_images": 10,
+    "profiles.miniature.data.images": 100,
+    "profiles.miniature.checkpoints.base": {
+        "images": 96, "tower_epochs": 1, "tower_learning_rate": 1.5e-3, "epochs": 1, "learning_rate": 3.0e-3},
+    "profiles.miniature.checkpoints.mix.images": 64,
+    "profiles.miniature.checkpoints.cococap.images": 32,
+    "profiles.miniature.checkpoints.rsvqa-lr.images": 32,
+    "profiles.miniature.scst": {"learning_rate": 5.0e-4, "images": 16, "epochs": 1, "batch": 8, "validate_every": 1},
+}  # fmt: skip
+GIT = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Copy"), ("EMAIL", "copy@example.org"))
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left: exit status, stdout and stderr."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def all(self) -> str:
+        return self.out + self.err
+
+    @property
+    def ran(self) -> list[str]:
+        """The stages DVC ran, in their order; neither those it skipped nor those it took from its run cache."""
+        lines = [line for line in self.all.splitlines() if line.startswith("Running stage ")]
+        return [line.split("'")[1] for line in lines]
+
+
+class Project:
+    """A copy of the project, and commands in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, *command: str, ok: bool = True, **environment: str) -> Finished:
+        """Run `command` here; where `ok`, its failure fails the test with all it said."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        quiet = {"DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PATH": path}
+        done = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, env=os.environ | GIT | quiet | environment
+        )
+        finished = Finished(done.returncode, done.stdout, done.stderr)
+        assert done.returncode == 0 or not ok, f"{' '.join(command)} in {self.folder}:\n{finished.all}"
+        return finished
+
+    def dvc(self, *arguments: str, ok: bool = True, **environment: str) -> Finished:
+        return self.run("dvc", *arguments, ok=ok, **environment)
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def read(self, path: str) -> str:
+        return (self.folder / path).read_text(encoding="utf-8")
+
+    def edit_params(self, edit: Callable[[Any], None]) -> None:
+        """Let `edit` change params.yaml; comments stay."""
+        yaml, path = YAML(), self.folder / "params.yaml"
+        yaml.width = 200
+        params = yaml.load(path)
+        edit(params)
+        with path.open("w", encoding="utf-8") as file:
+            yaml.dump(params, file)
+
+    def set_params(self, values: dict[str, Any]) -> None:
+        self.edit_params(lambda params: [_set(params, key.split("."), value) for key, value in values.items()])
+
+    def clone(self, folder: Path, cache: bool = True, checkout: bool = True) -> "Project":
+        """A git clone of what is committed here, on the same DVC cache and with its outputs, or on none."""
+        subprocess.run(["git", "clone", "--quiet", self.folder, folder], check=True)
+        clone = Project(folder)
+        if cache:
+            clone.dvc("cache", "dir", "--local", str(self.folder / ".dvc/cache"))
+        if cache and checkout:
+            clone.dvc("checkout", "--quiet")
+        return clone
+
+
+def _set(params: Any, keys: Sequence[str], value: Any) -> None:
+    for key in keys[:-1]:
+        params = params[key]
+    assert keys[-1] in params, f"params.yaml has no {'.'.join(keys)} any more; mend tests/project_copy.py"
+    params[keys[-1]] = value
+
+
+def copy_project(folder: Path, variants: Sequence[str], zero_shot: Sequence[str]) -> Project:
+    """The project as it stands, cut down to `SMALL` and these rows, never run, committed in a repository of its own."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in names:
+        source = ROOT / name
+        if source.is_file() and not _written_by_stages(name):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, folder / name)
+    project = Project(folder)
+
+    def cut_rows(params: Any) -> None:
+        for name in set(params["variants"]) - set(variants):
+            del params["variants"][name]
+        params["zero_shot"] = list(zero_shot)
+
+    project.edit_params(cut_rows)
+    project.set_params(SMALL)
+    project.run("git", "init", "--quiet")
+    project.commit("The project, never run")
+    return project
+
+
+def _written_by_stages(name: str) -> bool:
+    return name == "dvc.lock" or name.startswith(("metrics/", "plots/"))

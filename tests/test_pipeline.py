@@ -1,0 +1,80 @@
+"""dvc.yaml against the code: a stage depends on exactly the library files it runs, and writes what it says."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+NOT_IN_OUTPUTS = {
+    "captioning/params.py",
+    "captioning/runlog.py",
+    "captioning/__init__.py",
+}  # values: `params:`
+TEMPLATES = {"captioning/report.py": {"captioning/report.html.j2"}}
+
+
+def body(name: str) -> dict:
+    return STAGES[name].get("do", STAGES[name])
+
+
+def script(name: str) -> str:
+    return body(name)["cmd"].split()[2].replace(".", "/") + ".py"
+
+
+def library_imports(path: str) -> set[str]:
+    """The captioning/*.py files that `path` imports directly, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "captioning":
+            names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] == "captioning"]
+        else:
+            continue
+        files = {name.replace(".", "/") + ".py" for name in names}
+        found |= {file for file in files if (ROOT / file).exists()}
+    return found
+
+
+def closure(path: str) -> set[str]:
+    seen, queue = set(), [path]
+    while queue:
+        for module in library_imports(queue.pop()) - seen - NOT_IN_OUTPUTS:
+            seen.add(module)
+            queue.append(module)
+    return seen | {template for module in seen for template in TEMPLATES.get(module, set())}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_name_the_code_a_stage_runs(name: str) -> None:
+    declared = {dep for dep in body(name)["deps"] if dep.endswith((".py", ".j2"))}
+    assert declared == closure(script(name)) | {script(name)}
+
+
+def test_every_library_file_is_used_by_a_stage() -> None:
+    used = {file for name in STAGES for file in closure(script(name)) if file.endswith(".py")} | NOT_IN_OUTPUTS
+    assert {f"captioning/{path.name}" for path in (ROOT / "captioning").glob("*.py")} == used
+
+
+def test_dvc_reads_every_stage() -> None:
+    listed = subprocess.run(
+        ["dvc", "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = {line.split("@")[0] for line in listed.stdout.split()}
+    assert names == set(STAGES)
+
+
+def test_no_interpolation_inside_params() -> None:
+    """`dvc exp run -S` would resolve it and write the literal back."""
+    assert "${" not in (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["download", "split", "caption_stats", "recipes", "evaluate", "report"])
+def test_a_stage_without_torch_does_not_import_it(name: str) -> None:
+    code = f"import sys, stages.{name}; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'peft')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
