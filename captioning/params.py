@@ -25,7 +25,7 @@ CHECKPOINTS = ("base", "mix", "cococap", "rsvqa-lr")
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)  # true is no number
 
 
 class Ratios(Section):
@@ -193,7 +193,7 @@ class Params(Section):
         reserved = [name for name in self.variants if name == "scst" or name.startswith("zero-shot")]
         faults += [f"variants.{name}: this name is taken by a row of its own; choose another" for name in reserved]
         if faults:
-            raise ValueError("\n  ".join(faults))
+            raise ValueError("\n".join(faults))
         return self
 
     @property
@@ -211,17 +211,19 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        raise UserError("\n  ".join([f"{path}: {error.error_count()} fault(s)", *_faults(error)])) from None
+        faults = _faults(error)
+        raise UserError("\n  ".join([f"{path}: {len(faults)} fault(s)", *faults])) from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
 
 
 def _faults(error: ValidationError) -> list[str]:
-    return [_fault(fault) for fault in error.errors(include_url=False)]
+    return [line for fault in error.errors(include_url=False) for line in _fault(fault).split("\n")]
 
 
 def _fault(fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"] if part not in ("hub", "folder") or part == fault["loc"][-1])
+    location = fault["loc"]  # profiles, a profile, checkpoints, the origin (which is no key), ...
+    key = ".".join(str(part) for part in (location[:3] + location[4:] if "checkpoints" in location else location))
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown key; remove it or mend its spelling"

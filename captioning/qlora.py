@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from transformers import PaliGemmaForConditionalGeneration
+
+from captioning.runlog import UserError
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 SEVEN = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
@@ -41,8 +44,14 @@ def attach(model: PaliGemmaForConditionalGeneration, config: LoraConfig) -> Peft
 
 
 def load_adapter(model: PaliGemmaForConditionalGeneration, folder: Path, trainable: bool = False) -> PeftModel:
-    """A saved adapter on `model`; weights from safetensors only."""
-    return PeftModel.from_pretrained(model, folder, is_trainable=trainable, use_safetensors=True)
+    """A saved adapter on `model`; weights from safetensors only, which peft itself does not insist on.
+
+    Raises:
+        UserError: no such weights stand there.
+    """
+    if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+        raise UserError(f"{folder}: no {SAFETENSORS_WEIGHTS_NAME} here; `dvc repro` makes it, `dvc pull` fetches it")
+    return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
 
 
 def freeze_encoder(model: PeftModel) -> None:

@@ -191,6 +191,7 @@ class SCSTTrainer(Trainer):
             "eval_length": float(np.mean([len(caption.text.split()) for caption in captions])),
         }
         self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # done: not twice
         return metrics
 
 

@@ -28,6 +28,7 @@ SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path st
     "profiles.miniature.checkpoints.mix.images": 64,
     "profiles.miniature.checkpoints.cococap.images": 32,
     "profiles.miniature.checkpoints.rsvqa-lr.images": 32,
+    "profiles.miniature.machine.threads": 1,  # two runs side by side
     "profiles.miniature.scst": {"learning_rate": 5.0e-4, "images": 16, "epochs": 1, "batch": 8, "validate_every": 1},
 }  # fmt: skip
 GIT = {

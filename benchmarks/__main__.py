@@ -1,0 +1,10 @@
+"""`make bench`: every benchmark, one line each."""
+
+import stages  # noqa: F401  # waiting threads sleep
+from benchmarks import reward, supervised_step
+from benchmarks.side_by_side import HEADER
+
+if __name__ == "__main__":
+    print(HEADER)
+    for benchmark in (reward, supervised_step):
+        print(benchmark.run(), flush=True)

@@ -1,0 +1,143 @@
+"""A PaliGemma of two million weights that knows eight captions of four one-coloured pictures, made once a session.
+
+torch is imported where a fixture is wanted, so that the tests of what needs none start in a second.
+"""
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import stages  # noqa: F401  # waiting threads sleep: set before torch is imported
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here goes out
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+SIZE = 24  # pixels: four image tokens
+PROMPT = "caption en"
+COLOURS = ((200, 20, 20), (20, 20, 200), (20, 180, 20), (230, 230, 230))
+CAPTIONS = (  # of each picture; the first is the likelier
+    ("a red plane", "a red plane parked near the terminal ."),
+    ("two blue boats", "two blue boats docked neatly at the pier ."),
+    ("many green trees are in the park", "trees"),
+    ("a white roof .", "it is a big white roof"),
+)
+RECIPE = dict(
+    batch=2,
+    accumulation=1,
+    epochs=2,
+    learning_rate=5e-3,
+    weight_decay=0.0,
+    scheduler="constant",
+    warmup=0.0,
+    gradient_clip=1.0,
+)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[bytes]:
+    """Four PNG files, one colour each."""
+    return [png(colour) for colour in COLOURS]
+
+
+def png(colour: tuple[int, int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (SIZE, SIZE), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def captions() -> list[list[str]]:
+    return [list(own) for own in CAPTIONS]
+
+
+@pytest.fixture(scope="session")
+def recipe() -> dict[str, Any]:
+    """A recipe's `finetune` section."""
+    return dict(RECIPE)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, pictures: list[bytes]) -> Path:
+    """The model's folder. It was trained on the library's own loss, not on the project's."""
+    import torch
+
+    from captioning.miniature import new_checkpoint
+    from captioning.paligemma import Collator
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model, processor = new_checkpoint([], SIZE)
+    processor.tokenizer.padding_side = "right"
+    rows = [
+        {"image": image, "prompt": PROMPT, "caption": caption}
+        for image, (likely, unlikely) in zip(pictures, CAPTIONS, strict=True)
+        for caption in (likely, likely, unlikely)
+    ]
+    batch = Collator(processor)(rows)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model.save_pretrained(folder, safe_serialization=True)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def processor(checkpoint: Path) -> Any:
+    from captioning.paligemma import load_processor
+
+    return load_processor(checkpoint)
+
+
+@pytest.fixture
+def quantised(checkpoint: Path) -> Any:
+    """The model in NF4, computing in float32; a fresh one a test."""
+    import torch
+
+    from captioning.paligemma import load_quantised
+
+    torch.set_num_threads(1)
+    return load_quantised(checkpoint, "float32", "cpu")
+
+
+@pytest.fixture
+def adapted(checkpoint: Path) -> Callable[..., Any]:
+    """Makes the quantised model with a seeded adapter; `strength` is the deviation of B, which starts as zero."""
+    import torch
+
+    from captioning.paligemma import load_quantised
+    from captioning.qlora import attach, lora_config
+
+    def make(strength: float = 0.0, rank: int = 4, dropout: float = 0.0, targets: str = "table2") -> Any:
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        model = attach(
+            load_quantised(checkpoint, "float32", "cpu"), lora_config(rank, 2.0 * rank, dropout, False, targets)
+        )
+        for name, parameter in model.named_parameters():
+            if strength and "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=strength)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def batch(processor: Any, pictures: list[bytes], captions: list[list[str]]) -> dict[str, Any]:
+    """Four pictures with captions of unequal length: three rows are padded on the right."""
+    from captioning.paligemma import Collator
+
+    return Collator(processor)(
+        [
+            {"image": image, "prompt": PROMPT, "caption": own[0]}
+            for image, own in zip(pictures, captions, strict=True)
+        ]
+    )

@@ -1,0 +1,300 @@
+"""Every verb of DVC a reader would use, on a copy of the project with a world cut down to minutes.
+
+The copy is made and run once; each test works on a clone of it that shares its cache, or only reads. The two runs that train anew
+go on in the background while the other tests work.
+"""
+
+import csv
+import json
+import re
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from tests.project_copy import ROOT, Finished, Project, copy_project
+
+VARIANTS = ("base-r4", "mix", "cococap", "rsvqa-lr")
+LORA_RANK = ("mix", "cococap", "rsvqa-lr")  # those that take their rank from lora.rank
+PREFLIGHT = "profiles.paper.machine.threads"  # a value that only the check and the report read, in the miniature
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The copy after its one full run, committed."""
+    project = copy_project(tmp_path_factory.mktemp("project"), VARIANTS, zero_shot=("base",))
+    done = project.dvc("repro")
+    assert {name.split("@")[0] for name in done.ran} == set(stages(project)), "some stage did not run"
+    project.commit("Run")
+    return project
+
+
+@pytest.fixture(scope="module")
+def clone(world: Project, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
+    """Makes clones of the world."""
+    return lambda **options: world.clone(tmp_path_factory.mktemp("clone") / "project", **options)
+
+
+Experiment = tuple[Project, Finished]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running(world: Project, clone: Callable[..., Project]) -> Iterator[dict[str, Future[Experiment]]]:
+    """The experiments that train, under way side by side."""
+    several = clone()
+
+    def one_variant(params) -> None:
+        for name in set(VARIANTS) - {"mix"}:
+            del params["variants"][name]
+
+    several.edit_params(one_variant)
+    wanted = {"rank": (clone(), "lora.rank=3"), "seeds": (several, "seeds=[1,2]")}
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        yield {
+            name: pool.submit(lambda project=project, change=change: (project, project.dvc("exp", "run", "-S", change)))
+            for name, (project, change) in wanted.items()
+        }
+
+
+def stages(project: Project) -> dict:
+    return YAML(typ="safe").load(project.read("dvc.yaml"))["stages"]
+
+
+def everything(project: Project, *without: str) -> dict[str, bytes]:
+    """What stages wrote, by path."""
+    files = (
+        path for folder in ("data", "models", "metrics", "plots") for path in (project.folder / folder).rglob("*") if path.is_file()
+    )
+    named = {path.relative_to(project.folder).as_posix(): path.read_bytes() for path in files}
+    return {name: content for name, content in named.items() if name not in without}
+
+
+def test_a_second_repro_does_nothing(world: Project) -> None:
+    lock = world.read("dvc.lock")
+    again = world.dvc("repro")
+    assert again.ran == [] and "up to date" in again.all
+    assert world.read("dvc.lock") == lock
+    assert "up to date" in world.dvc("status").out
+    assert world.run("git", "status", "--porcelain").out == "", "a run leaves files that git neither tracks nor ignores"
+
+
+def test_every_output_stands_in_dvc_yaml(world: Project) -> None:
+    """Nothing is written beside the declared outputs, and every declared output is there."""
+    wanted = {out["path"] for entry in YAML(typ="safe").load(world.read("dvc.lock"))["stages"].values() for out in entry["outs"]}
+    kept_by_git = {"data/.gitignore", "models/.gitignore", "data/raw/.gitignore", "data/raw/README.md"}
+    loose = {
+        path for path in everything(world)
+        if path not in kept_by_git and not any(path == out or path.startswith(f"{out}/") for out in wanted)
+    }  # fmt: skip
+    assert loose == set()
+    assert all((world.folder / out).exists() for out in wanted)
+
+
+def test_outputs_hold_no_path_of_the_machine_and_no_time(world: Project) -> None:
+    marks = [str(world.folder), str(ROOT), str(Path.home()) + "/"]
+    marks += [name for name in (socket.gethostname(),) if len(name) > 7]  # a short one occurs in any compressed file
+    machine = re.compile("|".join(map(re.escape, marks)).encode())
+    time = re.compile(rb"(?<!\d)20[2-9]\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d")
+    outputs = everything(world) | {"dvc.lock": world.read("dvc.lock").encode()}
+    assert [name for name, content in outputs.items() if machine.search(content)] == []
+    assert [name for name, content in outputs.items() if time.search(content)] == []
+
+
+def test_the_same_stage_anew_gives_the_same_lock(clone: Callable[..., Project]) -> None:
+    project = clone()
+    before, lock = everything(project), project.read("dvc.lock")
+    for target in ("download", "split", "caption-stats", "recipes", "qlora-train@base-r4-1", "report"):
+        assert project.dvc("repro", "--single-item", "--force", target).ran == [target]
+    assert project.read("dvc.lock") == lock
+    after = everything(project)
+    assert [name for name in before if before[name] != after.get(name)] == []
+
+
+def test_recipes_alone_decide_who_is_trained_anew(clone: Callable[..., Project]) -> None:
+    """With the variants of the project itself: `lora.rank` reaches those that take their rank from it, and no other."""
+    project = clone()
+    full = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))["variants"]
+    project.set_params({"variants": full})
+    project.run("python", "-m", "stages.recipes")
+    before = everything(project)
+    project.set_params({"lora.rank": 3})
+    project.run("python", "-m", "stages.recipes")
+    moved = {name for name, content in everything(project).items() if before.get(name) != content}
+    unpinned = {name for name, variant in full.items() if "rank" not in variant}
+    start = project.read("data/recipes/scst.json")
+    assert unpinned == set(LORA_RANK) and '"rank": 3' in start
+    assert moved == {f"data/recipes/{name}.json" for name in unpinned | {"scst"}}
+
+
+def test_one_target_runs_what_it_needs_and_no_more(clone: Callable[..., Project]) -> None:
+    project = clone()
+    project.set_params({"variants.base-r4": {"checkpoint": "base", "rank": 4, "alpha": 4.0}})
+    done = project.dvc("repro", "qlora-train@base-r4-1")
+    assert done.ran == ["check", "recipes", "qlora-train@base-r4-1"]
+
+
+def test_verbs_that_show(clone: Callable[..., Project]) -> None:
+    project = clone()
+    assert "CIDEr" in project.dvc("metrics", "show").out
+    assert "qlora-train@mix-1" in project.dvc("dag").out
+    assert "lora.rank" in project.dvc("exp", "show", "--csv").out
+    page = Path(project.dvc("plots", "show").out.strip().removeprefix("file://"))
+    assert page.suffix == ".html" and "caption-lengths" in page.read_text(encoding="utf-8")
+    assert project.run("git", "status", "--porcelain").out == "", "the plots' folder must be ignored"
+
+
+def test_experiments_beside_the_working_tree(clone: Callable[..., Project]) -> None:
+    """`--temp` and the queue; the change is one that only the check and the report read, so nothing trains."""
+    project = clone()
+    before = everything(project)
+    temp = project.dvc("exp", "run", "--temp", "-S", f"{PREFLIGHT}=3")
+    assert temp.ran == ["check", "report"]
+    project.dvc("exp", "run", "--queue", "-S", f"{PREFLIGHT}=5")
+    project.dvc("exp", "run", "--run-all")
+    assert "Success" in project.dvc("queue", "status").out
+    shown = csv.DictReader(project.dvc("exp", "show", "--csv").out.splitlines())
+    assert {"3", "5"} <= {row[PREFLIGHT] for row in shown}
+    assert everything(project) == before, "the working tree was touched"
+
+
+def test_push_and_pull_restore_what_may_be_shared(world: Project, clone: Callable[..., Project], tmp_path: Path) -> None:
+    """A checkpoint may be licensed: it stays at home, and everything made with it comes back without it."""
+    remote = tmp_path / "remote"
+    sender, fresh = clone(), clone(cache=False)
+    for project in (sender, fresh):
+        project.dvc("remote", "add", "--local", "--default", "store", str(remote))
+    sender.dvc("push")
+    fresh.dvc("pull", "--allow-missing")
+    checkpoints = {name for name in everything(world) if re.match("models/checkpoints/[^/]+/", name)}
+    assert {Path(name).parent.name for name in checkpoints} == {"base", "mix", "cococap", "rsvqa-lr"}
+    assert everything(fresh) == everything(world, *checkpoints)
+    again = fresh.dvc("repro", "--allow-missing", "--dry")
+    assert again.ran == [] and "up to date" in again.all
+
+
+def test_a_profile_that_cannot_start_says_so_in_one_line(clone: Callable[..., Project]) -> None:
+    project = clone()
+    before, lock = everything(project, "data/checked.txt"), project.read("dvc.lock")
+    failed = project.dvc("exp", "run", "-S", "profile=paper", ok=False)
+    said = [line for line in failed.err.splitlines() if line.startswith("error: ")]
+    assert failed.status != 0 and failed.ran == ["check"] and len(said) == 1
+    assert all(word in said[0] for word in ("data/raw/captions.csv", "RISCM.zip", "google/paligemma-3b", "licence", "HF_TOKEN"))
+    assert "Traceback" not in failed.all
+    assert (everything(project), project.read("dvc.lock")) == (before, lock)
+    project.set_params({"profile": "miniature"})
+    back = project.dvc("repro")
+    assert back.ran == [], "going back to the miniature ran stages"
+
+
+def test_a_wrong_parameter_file_is_refused_with_all_its_faults(clone: Callable[..., Project]) -> None:
+    project = clone()
+    before = everything(project, "data/checked.txt")
+
+    def spoil(params) -> None:
+        params["lora"]["rank"] = 0
+        params["lora"]["rnak"] = 8
+        params["split"]["ratios"]["train"] = 0.9
+        params["scst"]["baseline"] = "greedily"
+        del params["finetune"]["batch"]
+
+    project.edit_params(spoil)
+    failed = project.dvc("repro", ok=False)
+    assert failed.status != 0 and failed.ran == ["check"] and "Traceback" not in failed.all
+    for key in ("lora.rank", "lora.rnak", "split.ratios", "scst.baseline", "finetune.batch"):
+        assert re.search(rf"^  {re.escape(key)}: ", failed.err, re.MULTILINE), f"{key} is not named:\n{failed.err}"
+    assert everything(project) == before
+
+
+def test_a_folder_of_ones_own_images(clone: Callable[..., Project]) -> None:
+    """Drawn pictures in RISC's layout with RISC's dirt go through the stages of data; what is left out says why."""
+    project = clone()
+    draw_folder(project.folder / "data/raw")
+    project.set_params({"profiles.miniature.data.source": "folder", "profiles.miniature.data.images": 60})
+    done = project.dvc("repro", "caption-stats")
+    assert done.ran == ["check", "download", "split", "caption-stats"]
+    with (project.folder / "data/captions/set_aside.csv").open(encoding="utf-8", newline="") as file:
+        reasons = {row["image"]: (row["line"], row["reason"]) for row in csv.DictReader(file)}
+    assert reasons.keys() == {"RSICD_1.jpg", "RSICD_2.jpg", "RSICD_3.jpg"}
+    assert reasons["RSICD_1.jpg"] == ("3", "no such file") and "nearly empty" in reasons["RSICD_2.jpg"][1]
+    assert "unreadable image" in reasons["RSICD_3.jpg"][1]
+    manifest = json.loads(project.read("data/captions/manifest.json"))
+    assert manifest["images"] == {"RSICD": 48} and manifest["images_by_captions_kept"] == {"4": 1, "5": 47}
+    assert manifest["cleaning_rules_fired"]["zero-width characters removed"] == 1
+    ids = [id_ for split in ("train", "validation", "test") for id_ in project.read(f"data/splits/{split}.txt").split()]
+    assert len(ids) == 48 and {"RSICD_1", "RSICD_3"}.isdisjoint(ids)
+
+
+def draw_folder(folder: Path, images: int = 50) -> None:
+    """RISC's layout: stripes of `images` kinds, one with a zero-width space, one absent, one half empty, one broken."""
+    (folder / "resized").mkdir(parents=True)
+    rows = []
+    for index in range(images):
+        picture = Image.linear_gradient("L").rotate(7 * index).resize((64, 64))
+        colours = Image.new("RGB", (64, 64), (5 * index, 255 - 4 * index, 80))
+        picture = Image.blend(picture.convert("RGB"), colours, 0.5)
+        picture.paste((40, 90, 200), (index, 5, index + 12, 20 + index % 30))
+        picture.save(folder / f"resized/RSICD_{index}.jpg", quality=90)
+        rows.append(["RSICD", "train", f"RSICD_{index}.jpg", *(f"field {index} is seen in way {way} ." for way in range(5))])
+    rows[0][3] = "a field\u200b beside a road ."
+    (folder / "resized/RSICD_1.jpg").unlink()
+    rows[2][5] = "1 ."
+    (folder / "resized/RSICD_3.jpg").write_bytes(b"no picture")
+    with (folder / "captions.csv").open("w", encoding="utf-8", newline="") as file:
+        header = ["source", "split", "image", *(f"caption_{way}" for way in range(1, 6))]
+        csv.writer(file).writerows([header, *rows])
+
+
+def test_what_was_trained_loads_without_the_project(world: Project) -> None:
+    from peft import PeftModel
+    from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
+
+    recipe = json.loads(world.read("data/recipes/mix.json"))
+    checkpoint = world.folder / "models/checkpoints/mix"
+    base = PaliGemmaForConditionalGeneration.from_pretrained(checkpoint)
+    processor = AutoProcessor.from_pretrained(checkpoint, backend="pil")
+    for name in ("mix-1", "scst-1"):
+        model = PeftModel.from_pretrained(base, world.folder / "models/adapters" / name)
+        assert model.peft_config["default"].r == recipe["lora"]["rank"]
+        picture = Image.new("RGB", (48, 48), "green")
+        batch = processor(images=picture, text="<image>caption en", return_tensors="pt")
+        assert model.generate(**batch, max_new_tokens=3, do_sample=False).shape[0] == 1
+        base = model.unload()
+
+
+def test_a_rank_retrains_the_variants_that_take_it(running: dict[str, Future[Experiment]]) -> None:
+    project, done = running["rank"].result()
+    unpinned = sorted(LORA_RANK)
+    assert sorted(name for name in done.ran if name.startswith("qlora-train@")) == [f"qlora-train@{name}-1" for name in unpinned]
+    after = {"check", "recipes", "scst@1", "generate-scst@1", "evaluate", "report"}
+    after |= {f"{stage}@{name}-1" for stage in ("qlora-train", "generate") for name in unpinned}
+    assert set(done.ran) == after
+    table = project.dvc("metrics", "diff").out
+    assert re.search(r"metrics/training/mix-1\.json\s+trainable_parameters\s+\d+\s+\d+\s+-\d+", table), table
+    assert "base-r4-1" not in table
+    assert re.search(r"params\.yaml\s+lora\.rank\s+16\s+3", project.dvc("params", "diff").out)
+    shown = list(csv.DictReader(project.dvc("exp", "show", "--csv").out.splitlines()))
+    assert {"16", "3"} == {row["lora.rank"] for row in shown}
+    page = Path(project.dvc("plots", "diff").out.strip().removeprefix("file://"))
+    assert "mix-1.csv" in page.read_text(encoding="utf-8")
+
+
+def test_going_back_trains_nothing(running: dict[str, Future[Experiment]], world: Project) -> None:
+    """The run cache brings back every output of the first values."""
+    project, _ = running["rank"].result()
+    back = project.dvc("exp", "run", "-S", "lora.rank=16")
+    assert not re.search("qlora-train|scst|generate|checkpoint", " ".join(back.ran)), back.ran
+    page = "plots/report.html"  # it quotes params.yaml, which -S has folded anew
+    assert everything(project, page, "data/checked.txt") == everything(world, page, "data/checked.txt")
+
+
+def test_seeds_give_mean_and_deviation(running: dict[str, Future[Experiment]]) -> None:
+    project, done = running["seeds"].result()
+    wanted = {"check", "qlora-train@mix-2", "scst@2", "generate@mix-2", "generate-scst@2", "recipes", "evaluate", "report"}
+    assert set(done.ran) == wanted, "the first seed is there already"
+    rows = [line for line in project.read("plots/table-2.md").splitlines() if "QLoRA-r16" in line and "**" not in line]
+    assert len(rows) == 2 and all(re.search(r"\d ± \d", row) for row in rows), rows
+    assert "One seed a variant" not in project.read("plots/table-2.md")

@@ -1,0 +1,62 @@
+"""A user's mistake is one line and exit status 1; a bug keeps its traceback; step records are bytes by hand."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from captioning.runlog import UserError, progress, stage_main, write_records
+
+
+def test_a_users_mistake_is_its_line_and_exit_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    @stage_main
+    def main() -> None:
+        raise UserError("captions.csv:17: 'a.png' has no captions; every image needs one")
+
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    captured = capsys.readouterr()
+    assert exit_.value.code == 1
+    assert captured.err == "error: captions.csv:17: 'a.png' has no captions; every image needs one\n"
+    assert captured.out == ""
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    @stage_main
+    def main() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        main()
+
+
+def test_a_stage_gets_its_arguments_and_tells_its_time_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[object] = []
+
+    @stage_main
+    def main(name: str, seed: int = 0) -> None:
+        seen.extend([name, seed])
+
+    main("mix", seed=3)
+    assert seen == ["mix", 3]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.endswith(" s\n")
+
+
+def test_records_are_these_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "steps.csv"
+    records = [
+        {"step": 1, "loss": 1 / 3, "learning_rate": 2e-5, "extra": 1},
+        {"step": 10, "loss": None, "name": "a, b"},
+        {"step": 1234567, "loss": math.nan, "learning_rate": 1.0},
+    ]
+    write_records(path, records, ("step", "loss", "learning_rate", "name"))
+    assert path.read_bytes() == (
+        b'step,loss,learning_rate,name\n1,0.333333,2e-05,\n10,,,"a, b"\n1234567,nan,1,\n'
+    )
+
+
+def test_progress_passes_everything_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(progress(iter([3, 1]), 2, "captions")) == [3, 1]
+    assert capsys.readouterr().out == ""
