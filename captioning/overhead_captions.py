@@ -28,7 +28,7 @@ HAS = ("has", "contains", "holds", "shows")
 PLACES = {"in": ("in", "inside", "within", "at"), "on": ("on", "upon", "at")}
 SEEN = ("seen", "visible", "found")
 USUAL = 0.45  # share of the usual one among several wordings
-COLOUR_LAST = 0.2  # of the phrases: "boats in red color" for "red boats"
+COLOUR_LAST = 0.05  # of the phrases: "boats in red color" for "red boats"
 NAMES_BESIDE = 0.88  # of the captions whose template has a form with surroundings
 NAMES_NO_COLOUR = 0.03  # of the captions
 

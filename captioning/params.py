@@ -91,7 +91,6 @@ class Scst(Section):
     start: str
     baseline: Literal["greedy", "leave-one-out"]
     samples: Positive
-    temperature: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     gradient_clip: Annotated[float, Field(gt=0)]
     validation_images: Positive
@@ -149,6 +148,7 @@ class ProfileFinetune(Section):
 
 class ProfileScst(Section):
     learning_rate: Rate
+    temperature: Annotated[float, Field(gt=0)]
     images: NonNegative
     epochs: Positive
     batch: Positive

@@ -15,7 +15,6 @@ from PIL import Image
 import stages  # noqa: F401  # waiting threads sleep: set before torch is imported
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here goes out
-os.environ.setdefault("TQDM_DISABLE", "1")
 
 SIZE = 24  # pixels: four image tokens
 PROMPT = "caption en"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from captioning.params import load_params
 from captioning.runlog import UserError
@@ -12,10 +13,7 @@ COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
 def edited(tmp_path: Path, *changes: tuple[str, str]) -> Path:
-    """params.yaml of the project with `key:` lines replaced; the value of a key ends at a comma, brace or two
-    spaces."""
-    from ruamel.yaml import YAML
-
+    """A copy of the project's params.yaml with values set, keys as `section/key`."""
     yaml = YAML()
     tree = yaml.load(COMMITTED)
     text = yaml.load("\n".join(f"'{key}': {value}" for key, value in changes))

@@ -1,0 +1,96 @@
+"""Accumulation changes nothing, whatever the captions' lengths; a loss that is no number is not hidden."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from captioning.finetune import CaptionRows
+from captioning.paligemma import Collator, supervised_loss
+from captioning.training import LossTrainer, base_model, seed_everything, training_arguments
+
+PROMPT = "caption en"
+RATE = 0.5
+
+
+def step(
+    model: Any, processor: Any, rows: CaptionRows, folder: Path, batch: int, accumulation: int
+) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """One step of plain SGD; the trainable weights after it, and the log."""
+    arguments = training_arguments(
+        folder, 0, "cpu", per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, max_steps=1,
+        learning_rate=RATE, lr_scheduler_type="constant", optim="sgd", max_grad_norm=0.0, logging_steps=1,
+        save_strategy="no",
+    )  # fmt: skip
+    trainer = LossTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        data_collator=Collator(processor),
+        loss=lambda adapted, examples, tokens: supervised_loss(base_model(adapted), examples, tokens),
+    )
+    trainer.train()
+    weights = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
+    return weights, trainer.state.log_history
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(4, 1), (2, 2), (1, 4)])
+def test_a_step_is_the_librarys_gradient_of_all_its_rows(
+    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], captions: list[list[str]],
+    batch: int, accumulation: int, tmp_path: Path,
+) -> None:  # fmt: skip
+    model = adapted(strength=0.05)
+    rows = CaptionRows(pictures, captions, PROMPT, "first", 0)
+    whole = Collator(processor)([rows[i] for i in range(4)])
+    assert len(set(whole["attention_mask"].sum(dim=1).tolist())) > 1
+    loss = model(**whole).loss
+    loss.backward()
+    expected = {
+        name: (value - RATE * value.grad).detach() for name, value in model.named_parameters() if value.requires_grad
+    }
+    model.zero_grad()
+    weights, log = step(model, processor, rows, tmp_path, batch, accumulation)
+    assert weights.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    assert log[0]["loss"] == pytest.approx(loss.item(), rel=1e-4)
+
+
+def test_a_loss_that_is_no_number_shows(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 1)
+    arguments = training_arguments(
+        tmp_path, 0, "cpu", per_device_train_batch_size=1, max_steps=2, logging_steps=1, save_strategy="no"
+    )
+    trainer = LossTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=[{"x": torch.ones(2)}] * 2,
+        loss=lambda linear, batch, _: linear(batch["x"]).sum() * math.nan,
+    )
+    trainer.train()
+    assert [math.isnan(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry] == [True, True]
+
+
+def test_nothing_is_reported_outside(tmp_path: Path) -> None:
+    arguments = training_arguments(tmp_path, 3, "cpu", learning_rate=0.5)
+    assert arguments.report_to == []
+    assert (arguments.seed, arguments.data_seed, arguments.learning_rate) == (3, 3, 0.5)
+    assert not arguments.gradient_checkpointing
+    assert arguments.device.type == "cpu"
+
+
+def test_one_seed_one_draw_and_so_many_threads() -> None:
+    seed_everything(5, 1)
+    first = torch.randn(3)
+    seed_everything(5, 1)
+    assert torch.equal(torch.randn(3), first)
+    assert torch.get_num_threads() == 1
+
+
+def test_the_model_in_the_adapter(adapted: Callable[..., Any], quantised: Any) -> None:
+    model = adapted()
+    assert base_model(model) is model.get_base_model()
+    assert base_model(quantised) is quantised

@@ -1,0 +1,130 @@
+"""Verification passes what another machine may change, and fails what it may not."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.verify import TOLERANCES, checkpoint_hashes, differences, table, values
+
+SCORES = {"mix": {"CIDEr": 120.0, "scene": 0.9}, "human-caption": {"CIDEr": 170.0}}
+TRAINING = {"trainable_parameters": 176128, "share": 9.5, "best_epoch": 1, "validation_loss": 1.5}
+LOCK = """
+stages:
+  download: {outs: [{path: data/captions, md5: a}]}
+  split: {outs: [{path: data/splits, md5: b}]}
+  checkpoint@base: {outs: [{path: models/checkpoints/base.json, md5: c}]}
+  recipes:
+    deps: [{path: models/checkpoints/base.json, md5: c}, {path: stages/recipes.py, md5: d}]
+    params: {params.yaml: {lora: {rank: 16}}}
+    outs: [{path: data/recipes, md5: e}]
+"""
+
+
+def files(scores: Any = SCORES, training: Any = TRAINING, lock: str = LOCK) -> dict[str, str]:
+    metrics = {"metrics/scores.json": scores, "metrics/training/mix-1.json": training}
+    return {"dvc.lock": lock, **{path: json.dumps(content) for path, content in metrics.items()}}
+
+
+def wrong(found: dict[str, str], agree: bool = True) -> list[str]:
+    return [".".join(one.key[1:]) for one in differences(values(files(), agree), values(found, agree))]
+
+
+def changed(content: dict[str, Any], value: Any, *keys: str) -> dict[str, Any]:
+    content = copy.deepcopy(content)
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    return content
+
+
+def test_identical_is_right() -> None:
+    assert wrong(files()) == []
+
+
+def test_a_missing_and_an_added_row_are_wrong() -> None:
+    assert wrong(files(scores={"human-caption": SCORES["human-caption"]})) == ["mix.CIDEr", "mix.scene"]
+    assert wrong(files(scores=SCORES | {"scst": {"CIDEr": 1.0}})) == ["scst.CIDEr"]
+
+
+@pytest.mark.parametrize("count", [176127, 176129])
+def test_a_count_is_exact(count: int) -> None:
+    assert wrong(files(training=TRAINING | {"trainable_parameters": count})) == ["trainable_parameters"]
+
+
+@pytest.mark.parametrize(("name", "sign"), [("CIDEr", 1), ("CIDEr", -1), ("scene", 1), ("scene", -1)])
+def test_a_score_may_move_as_far_as_its_tolerance(name: str, sign: int) -> None:
+    committed, allowed = SCORES["mix"][name], sign * TOLERANCES[name]
+    within, beyond = (changed(SCORES, committed + factor * allowed, "mix", name) for factor in (0.99, 1.01))
+    assert wrong(files(scores=within)) == []
+    assert wrong(files(scores=beyond)) == [f"mix.{name}"]
+
+
+def test_a_yardstick_may_not_move() -> None:
+    assert wrong(files(scores=changed(SCORES, 170.5, "human-caption", "CIDEr"))) == ["human-caption.CIDEr"]
+
+
+def test_a_loss_that_is_no_number_is_wrong() -> None:
+    assert wrong(files(training=TRAINING | {"validation_loss": float("nan")})) == ["validation_loss"]
+    assert wrong(files(training=TRAINING | {"validation_loss": 1.6})) == []
+
+
+def test_the_best_epoch_may_differ() -> None:
+    assert wrong(files(training=TRAINING | {"best_epoch": 2})) == []
+
+
+def test_the_data_are_compared_by_hash() -> None:
+    assert wrong(files(lock=LOCK.replace("md5: b", "md5: x"))) == ["split.data/splits"]
+
+
+def test_recipes_are_compared_by_hash_where_the_checkpoints_agree_and_by_their_making_where_not() -> None:
+    other = LOCK.replace("md5: c", "md5: x").replace("md5: e", "md5: y")
+    assert wrong(files(lock=other), agree=True) == ["recipes.data/recipes"]
+    assert wrong(files(lock=other), agree=False) == []
+    rank, code = other.replace("rank: 16", "rank: 8"), other.replace("md5: d", "md5: z")
+    assert wrong(files(lock=rank), agree=False) == ["recipes.params.params.yaml.lora.rank"]
+    assert wrong(files(lock=code), agree=False) == ["recipes.deps.stages/recipes.py"]
+
+
+def test_checkpoints_are_told_apart_by_their_hashes() -> None:
+    lock = {"stages": {"checkpoint@base": {"outs": [{"path": "a", "md5": "b"}]}, "split": {}}}
+    assert checkpoint_hashes(lock) == {"a": "b"}
+
+
+def test_the_table_says_what_differs_and_by_how_much() -> None:
+    found = files(scores=changed(SCORES, 80.5, "mix", "CIDEr"))
+    header, row = table(differences(values(files(), True), values(found, True))).splitlines()
+    assert header.split()[:3] == ["what", "committed", "here"]
+    assert row.split() == ["metrics/scores.json:", "mix.CIDEr", "120.0", "80.5", "39.5", "25"]
+
+
+def test_the_command_compares_with_head(tmp_path: Path) -> None:
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+        return subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, env=environment)
+
+    for path, text in (files() | {"params.yaml": "profile: miniature\n"}).items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    verify = (sys.executable, "-m", "tests.verify")
+    assert command(*verify).returncode == 1
+    command("git", "init", "--quiet")
+    command("git", "add", "--all")
+    command("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "results")
+    same = command(*verify)
+    assert same.returncode == 0 and "identical bytes" in same.stdout
+    (tmp_path / "metrics/scores.json").write_text(json.dumps(changed(SCORES, 119.0, "mix", "CIDEr")))
+    near = command(*verify)
+    assert near.returncode == 0 and "within tolerance" in near.stdout
+    (tmp_path / "metrics/scores.json").write_text(json.dumps(changed(SCORES, 0.0, "mix", "CIDEr")))
+    far = command(*verify)
+    assert far.returncode == 1 and "mix.CIDEr" in far.stdout
+    (tmp_path / "params.yaml").write_text("profile: paper\n")
+    other = command(*verify)
+    assert other.returncode == 1 and other.stderr.startswith("error: params.yaml: differs from HEAD")

@@ -1,0 +1,185 @@
+"""`make verify`: what came out here against what is committed, number by number.
+
+Compared are the numbers a run leaves in git, each with the difference it may have:
+
+1. What no model touches is equal, or something is wrong: the hashes of images, splits, references and document
+   frequencies in dvc.lock, caption statistics, leakage, the counts of parameters, the yardsticks.
+2. Recipes hold the hashes of checkpoints, and another instruction set trains other last digits. So their own hash is
+   compared only where all checkpoints' hashes agree; else what they are made from: parameters and code, as in dvc.lock.
+3. What was trained may differ by `TOLERANCES`. A best epoch or step is not compared: two as good as each other swap.
+4. Pictures and the page are drawn from these numbers and are not compared; nor are times, which no output holds.
+"""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from captioning.runlog import UserError, stage_main
+
+Key = tuple[str, ...]  # a file and the keys within it
+
+# Same machine: identical bytes. Another instruction set differs in the seventh digit of the first loss; training and
+# greedy decoding carry that to other words in some captions. Points are those of scores times 100; shares and losses
+# (nats a token) are absolute.
+TOLERANCES = {
+    "CIDEr": 25.0,  # the spread of seeds is of this size; smaller would fail an honest run
+    "BLEU-1": 8.0, "BLEU-2": 8.0, "BLEU-3": 8.0, "BLEU-4": 8.0, "METEOR": 8.0, "ROUGE-L": 8.0,
+    "length": 4.0,  # words; SCST moves it most
+    "ended": 0.12, "distinct": 0.12, "scene": 0.12, "colour": 0.12, "count": 0.12,
+    "validation_loss": 0.15,
+    "validation_cider": 25.0, "start_validation_cider": 25.0,
+}  # fmt: skip
+YARDSTICKS = ("constant-caption", "human-caption", "nearest-image")  # no model: a rounded last digit
+ROUNDING = 0.011
+NOT_COMPARED = ("best_epoch", "best_step")
+NO_MODEL = ("download", "split", "caption-stats")
+CHECKPOINTS = "checkpoint@"
+PICTURES = (".png", ".svg")
+COMPARED = ("dvc.lock", "metrics", "params.yaml")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value that is not what it should be; None: it is not there."""
+
+    key: Key
+    committed: Any
+    found: Any
+    allowed: float
+
+    def row(self) -> tuple[str, str, str, str, str]:
+        by = f"{abs(self.found - self.committed):.4g}" if _numbers(self.committed, self.found) else ""
+        what = f"{self.key[0]}: {'.'.join(self.key[1:])}"
+        return what, _shown(self.committed), _shown(self.found), by, f"{self.allowed:g}"
+
+
+def _numbers(*values: Any) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _shown(value: Any) -> str:
+    text = "missing" if value is None else str(value)
+    return text if len(text) <= 24 else f"{text[:21]}..."
+
+
+def leaves(content: Any, key: Key) -> Iterator[tuple[Key, Any]]:
+    """Every value of nested mappings with the way to it; a list is one value."""
+    if not isinstance(content, Mapping):
+        yield key, content
+        return
+    for name, value in content.items():
+        yield from leaves(value, (*key, str(name)))
+
+
+def tolerance(key: Key) -> float | None:
+    """How far a number may be from the committed one; 0: not at all; None: it is not compared."""
+    if key[-1] in NOT_COMPARED:
+        return None
+    if key[0] == "metrics/scores.json":
+        return ROUNDING if key[1] in YARDSTICKS else TOLERANCES.get(key[-1], 0.0)
+    return TOLERANCES.get(key[-1], 0.0) if key[0].startswith("metrics/training/") else 0.0
+
+
+def differences(committed: Mapping[Key, Any], found: Mapping[Key, Any]) -> list[Difference]:
+    """What is missing, too many, or further apart than it may be; sorted by key."""
+    wrong = []
+    for key in sorted(committed.keys() | found.keys()):
+        allowed, one, other = tolerance(key), committed.get(key), found.get(key)
+        if allowed is not None and not _agree(one, other, allowed):
+            wrong.append(Difference(key, one, other, allowed))
+    return wrong
+
+
+def _agree(one: Any, other: Any, allowed: float) -> bool:
+    if _numbers(one, other) and allowed:
+        return math.isfinite(other) and abs(one - other) <= allowed
+    return bool(one == other)
+
+
+def lock_values(lock: Mapping[str, Any], checkpoints_agree: bool) -> dict[Key, Any]:
+    """What of dvc.lock must be equal: hashes of what no model touches, and of recipes or what they are made from."""
+    stages, recipes = lock["stages"], lock["stages"].get("recipes", {})
+    values = {
+        ("dvc.lock", name, out["path"]): out["md5"]
+        for name in NO_MODEL for out in stages.get(name, {}).get("outs", ()) if not out["path"].endswith(PICTURES)
+    }  # fmt: skip
+    if checkpoints_agree:
+        return values | {("dvc.lock", "recipes", out["path"]): out["md5"] for out in recipes.get("outs", ())}
+    code = {dep["path"]: dep["md5"] for dep in recipes.get("deps", ()) if dep["path"].endswith(".py")}
+    return values | dict(leaves({"params": recipes.get("params", {}), "deps": code}, ("dvc.lock", "recipes")))
+
+
+def checkpoint_hashes(lock: Mapping[str, Any]) -> dict[str, str]:
+    """The hash of every checkpoint, by its path."""
+    outs = (out for name, stage in lock["stages"].items() if name.startswith(CHECKPOINTS) for out in stage["outs"])
+    return {out["path"]: out["md5"] for out in outs}
+
+
+def values(files: Mapping[str, str], agree: bool) -> dict[Key, Any]:
+    """Every value of `files` (dvc.lock and metrics/*.json, by path) that is compared."""
+    metrics = {path: json.loads(text) for path, text in files.items() if path.endswith(".json")}
+    in_metrics = {key: value for path, content in metrics.items() for key, value in leaves(content, (path,))}
+    return lock_values(_yaml(files["dvc.lock"]), agree) | in_metrics
+
+
+def _yaml(text: str) -> Any:
+    return YAML(typ="safe").load(text)
+
+
+def table(wrong: list[Difference]) -> str:
+    """The differences, one a line, in columns."""
+    rows = [("what", "committed", "here", "differs by", "allowed"), *(one.row() for one in wrong)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join("  ".join(cells).rstrip() for cells in padded)
+
+
+def committed_files(*paths: str) -> dict[str, str]:
+    """Text of the files of HEAD under `paths`, by path. Raises `UserError` where there is no HEAD."""
+    listed = _git("ls-tree", "-r", "--name-only", "HEAD", *paths).splitlines()
+    return {path: _git("show", f"HEAD:{path}") for path in listed if not path.endswith(PICTURES)}
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8")
+    if done.returncode:
+        raise UserError(f"git {arguments[0]}: {done.stderr.strip()}; run this in a checkout of the project")
+    return done.stdout
+
+
+def found_files(*paths: str) -> dict[str, str]:
+    """Text of the files of the working tree under `paths`, by path."""
+    files = (path for name in paths for path in (Path(name), *Path(name).rglob("*")) if path.is_file())
+    return {path.as_posix(): path.read_text(encoding="utf-8") for path in files if path.suffix not in PICTURES}
+
+
+@stage_main
+def main() -> None:
+    before, now = committed_files(*COMPARED), found_files(*COMPARED)
+    for where, files in ("HEAD", before), ("the working tree", now):
+        if "dvc.lock" not in files:
+            raise UserError(f"dvc.lock: not in {where}; `make repro` writes it, `git commit` keeps it")
+    if _yaml(before.pop("params.yaml")) != _yaml(now.pop("params.yaml")):
+        remedy = "`git checkout params.yaml`, or commit it with its results"
+        raise UserError(f"params.yaml: differs from HEAD, so the numbers must; {remedy}")
+    hashes = [checkpoint_hashes(_yaml(files["dvc.lock"])) for files in (before, now)]
+    agree = hashes[0] == hashes[1]
+    wrong = differences(values(before, agree), values(now, agree))
+    if wrong:
+        print(table(wrong))
+        print(f"{len(wrong)} value(s) are not what is committed", file=sys.stderr)
+        sys.exit(1)
+    checkpoints = "are identical" if agree else "differ, as on another instruction set"
+    near = f"within tolerance of what is committed; checkpoints {checkpoints}"
+    print("identical bytes: dvc.lock and metrics are what is committed" if before == now else near)
+
+
+if __name__ == "__main__":
+    main()
