@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -30,7 +30,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captioning.cider import CiderD
 from captioning.decoding import barred_tokens, generate, greedy_captions, read
-from captioning.paligemma import IGNORED, hidden_states, image_features, prompt_inputs, suffix_logits
+from captioning.paligemma import image_features, prompt_inputs
+from captioning.policy_gradient import advantages, caption_log_probabilities, with_suffix
 from captioning.ptb import tokenize
 from captioning.training import base_model, training_arguments
 
@@ -59,44 +60,6 @@ class Refined:
     best_step: int
     validation_cider: float
     start_validation_cider: float
-
-
-def advantages(
-    rewards: Float[np.ndarray, "images samples"], greedy: Float[np.ndarray, " images"] | None
-) -> Float[np.ndarray, "images samples"]:
-    """Reward minus baseline: the greedy caption's reward, or the mean of the other samples where there is none."""
-    if greedy is not None:
-        return rewards - greedy[:, None]
-    others = (rewards.sum(axis=1, keepdims=True) - rewards) / (rewards.shape[1] - 1)
-    return rewards - others
-
-
-def caption_log_probabilities(
-    model: Any, batch: dict[str, Any], barred: Sequence[int], temperature: float
-) -> Float[Tensor, " rows"]:
-    """Log-probability of each row's labelled tokens under the distribution they were drawn from."""
-    logits, targets, labelled = suffix_logits(model, hidden_states(model, batch), batch["labels"])
-    logits = logits / temperature
-    logits[:, list(barred)] = -torch.inf
-    chosen = torch.log_softmax(logits, dim=-1).gather(1, targets[:, None])[:, 0]
-    return torch.zeros(labelled.shape, device=chosen.device).masked_scatter(labelled, chosen).sum(dim=1)
-
-
-def with_suffix(
-    prompt: dict[str, Tensor], suffixes: Int[Tensor, "rows tokens"], pad: int, features: Tensor
-) -> dict[str, Any]:
-    """The training batch of prompts and sampled suffixes: suffix tokens are labels, padding is neither seen nor
-    learnt."""
-    real = (suffixes != pad).long()
-    return {
-        "input_ids": torch.cat([prompt["input_ids"], suffixes], dim=1),
-        "attention_mask": torch.cat([prompt["attention_mask"], real], dim=1),
-        "token_type_ids": torch.cat([prompt["token_type_ids"], real], dim=1),
-        "labels": torch.cat(
-            [torch.full_like(prompt["input_ids"], IGNORED), suffixes.masked_fill(real == 0, IGNORED)], dim=1
-        ),
-        "features": BaseModelOutputWithPooling(pooler_output=features),
-    }
 
 
 class SCSTTrainer(Trainer):
@@ -191,7 +154,9 @@ class SCSTTrainer(Trainer):
             "eval_length": float(np.mean([len(caption.text.split()) for caption in captions])),
         }
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # done: not twice
+        # tells the Trainer that this step is validated, so that it is not again at the end
+        control: Any = self.control  # type: ignore[has-type]
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, control, metrics)
         return metrics
 
 

@@ -135,8 +135,5 @@ def batch(processor: Any, pictures: list[bytes], captions: list[list[str]]) -> d
     from captioning.paligemma import Collator
 
     return Collator(processor)(
-        [
-            {"image": image, "prompt": PROMPT, "caption": own[0]}
-            for image, own in zip(pictures, captions, strict=True)
-        ]
+        [{"image": image, "prompt": PROMPT, "caption": own[0]} for image, own in zip(pictures, captions, strict=True)]
     )

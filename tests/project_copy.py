@@ -5,6 +5,7 @@ The copy holds what git tracks and what it does not ignore, so that a file which
 DVC cache.
 """
 
+import csv
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
@@ -23,13 +25,17 @@ SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path st
     "scst.samples": 2,
     "scst.validation_images": 10,
     "profiles.miniature.data.images": 100,
-    "profiles.miniature.checkpoints.base": {
-        "images": 96, "tower_epochs": 1, "tower_learning_rate": 1.5e-3, "epochs": 1, "learning_rate": 3.0e-3},
+    "profiles.miniature.checkpoints.base.images": 96,
+    "profiles.miniature.checkpoints.base.tower_epochs": 1,
+    "profiles.miniature.checkpoints.base.epochs": 1,
     "profiles.miniature.checkpoints.mix.images": 64,
     "profiles.miniature.checkpoints.cococap.images": 32,
     "profiles.miniature.checkpoints.rsvqa-lr.images": 32,
     "profiles.miniature.machine.threads": 1,  # two runs side by side
-    "profiles.miniature.scst": {"learning_rate": 5.0e-4, "images": 16, "epochs": 1, "batch": 8, "validate_every": 1},
+    "profiles.miniature.scst.images": 16,
+    "profiles.miniature.scst.epochs": 1,
+    "profiles.miniature.scst.batch": 8,
+    "profiles.miniature.scst.validate_every": 1,
 }  # fmt: skip
 GIT = {
     f"GIT_{who}_{what}": value
@@ -63,19 +69,17 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run(self, *command: str, ok: bool = True, **environment: str) -> Finished:
+    def run(self, *command: str, ok: bool = True) -> Finished:
         """Run `command` here; where `ok`, its failure fails the test with all it said."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         quiet = {"DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PATH": path}
-        done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, env=os.environ | GIT | quiet | environment
-        )
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=os.environ | GIT | quiet)
         finished = Finished(done.returncode, done.stdout, done.stderr)
         assert done.returncode == 0 or not ok, f"{' '.join(command)} in {self.folder}:\n{finished.all}"
         return finished
 
-    def dvc(self, *arguments: str, ok: bool = True, **environment: str) -> Finished:
-        return self.run("dvc", *arguments, ok=ok, **environment)
+    def dvc(self, *arguments: str, ok: bool = True) -> Finished:
+        return self.run("dvc", *arguments, ok=ok)
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
@@ -83,6 +87,19 @@ class Project:
 
     def read(self, path: str) -> str:
         return (self.folder / path).read_text(encoding="utf-8")
+
+    def yaml(self, path: str) -> Any:
+        return YAML(typ="safe").load(self.read(path))
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        return self.yaml("dvc.yaml")["stages"]
+
+    def outputs(self, *without: str) -> dict[str, bytes]:
+        """What stages wrote, by path."""
+        folders = (self.folder / name for name in ("data", "models", "metrics", "plots"))
+        files = {path.relative_to(self.folder).as_posix(): path for folder in folders for path in folder.rglob("*")}
+        return {name: path.read_bytes() for name, path in files.items() if path.is_file() and name not in without}
 
     def edit_params(self, edit: Callable[[Any], None]) -> None:
         """Let `edit` change params.yaml; comments stay."""
@@ -94,7 +111,11 @@ class Project:
             yaml.dump(params, file)
 
     def set_params(self, values: dict[str, Any]) -> None:
-        self.edit_params(lambda params: [_set(params, key.split("."), value) for key, value in values.items()])
+        def edit(params: Any) -> None:
+            for key, value in values.items():
+                _set(params, key.split("."), value)
+
+        self.edit_params(edit)
 
     def clone(self, folder: Path, cache: bool = True, checkout: bool = True) -> "Project":
         """A git clone of what is committed here, on the same DVC cache and with its outputs, or on none."""
@@ -139,3 +160,24 @@ def copy_project(folder: Path, variants: Sequence[str], zero_shot: Sequence[str]
 
 def _written_by_stages(name: str) -> bool:
     return name == "dvc.lock" or name.startswith(("metrics/", "plots/"))
+
+
+def draw_folder(folder: Path, images: int = 50) -> None:
+    """RISC's layout: stripes of `images` kinds, one with a zero-width space, one absent, one half empty, one broken."""
+    (folder / "resized").mkdir(parents=True)
+    rows = []
+    for index in range(images):
+        picture = Image.linear_gradient("L").rotate(7 * index).resize((64, 64))
+        colours = Image.new("RGB", (64, 64), (5 * index, 255 - 4 * index, 80))
+        picture = Image.blend(picture.convert("RGB"), colours, 0.5)
+        picture.paste((40, 90, 200), (index, 5, index + 12, 20 + index % 30))
+        picture.save(folder / f"resized/RSICD_{index}.jpg", quality=90)
+        captions = [f"field {index} is seen in way {way} ." for way in range(5)]
+        rows.append(["RSICD", "train", f"RSICD_{index}.jpg", *captions])
+    rows[0][3] = "a field\u200b beside a road ."
+    (folder / "resized/RSICD_1.jpg").unlink()
+    rows[2][5] = "1 ."
+    (folder / "resized/RSICD_3.jpg").write_bytes(b"no picture")
+    with (folder / "captions.csv").open("w", encoding="utf-8", newline="") as file:
+        header = ["source", "split", "image", *(f"caption_{way}" for way in range(1, 6))]
+        csv.writer(file).writerows([header, *rows])

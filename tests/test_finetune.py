@@ -34,16 +34,17 @@ def learn(
 
 
 NEW = ["one white garden", "some yellow sand .", "gray rocks", "a long bridge over the waves"]
-OTHER = ["it is red", "water", "there are boats", "we can see a church"]
 
 
-def test_the_best_epoch_comes_back(learn: Learn) -> None:
-    """What is learnt makes the validation captions ever less likely: epoch 1 is best of three, bit by bit."""
-    three, weights = learn(NEW, OTHER, epochs=3, learning_rate=2e-2)
-    one, expected = learn(NEW, OTHER, epochs=1, learning_rate=2e-2)
+def test_the_best_epoch_comes_back(learn: Learn, captions: list[list[str]]) -> None:
+    """Another picture's caption is learnt and the own one forgotten: epoch 1 is best of three, bit by bit."""
+    known = [own[0] for own in captions]
+    others = known[1:] + known[:1]
+    three, weights = learn(others, known, epochs=3)
+    one, expected = learn(others, known, epochs=1)
     losses = [record["validation_loss"] for record in three.records if "validation_loss" in record]
     assert len(losses) == 3
-    assert losses[0] == min(losses)
+    assert losses[0] < min(losses[1:])
     assert three.best_epoch == 1
     assert three.validation_loss == losses[0] == one.validation_loss
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
@@ -56,12 +57,12 @@ def test_the_last_epoch_comes_back_where_it_is_best(learn: Learn) -> None:
 
 
 def test_the_loss_falls_and_the_records_say_so(learn: Learn) -> None:
-    done, _ = learn(NEW, NEW, epochs=10, batch=4)
+    done, _ = learn(NEW, NEW, epochs=5)
     steps = [record for record in done.records if "loss" in record]
     validated = [record for record in done.records if "validation_loss" in record]
     assert [record["step"] for record in steps] == [5, 10]
-    assert [record["step"] for record in validated] == list(range(1, 11))
-    assert [record["epoch"] for record in validated] == list(range(1, 11))
+    assert [record["step"] for record in validated] == [2, 4, 6, 8, 10]
+    assert [record["epoch"] for record in validated] == [1, 2, 3, 4, 5]
     assert steps[1]["loss"] < steps[0]["loss"]
     assert validated[-1]["validation_loss"] < 0.8 * validated[0]["validation_loss"]
     assert all(record.keys() <= set(COLUMNS) for record in done.records)
@@ -76,9 +77,9 @@ def test_one_seed_the_same_bytes_another_seed_others(learn: Learn) -> None:
 
 
 def test_warmup_is_a_share_of_all_steps(learn: Learn) -> None:
-    done, _ = learn(NEW, NEW, epochs=20, batch=4, warmup=0.5, scheduler="constant_with_warmup")
+    done, _ = learn(NEW, NEW, epochs=5, warmup=0.5, scheduler="constant_with_warmup")
     rates = [record["learning_rate"] for record in done.records if "learning_rate" in record]
-    assert rates == pytest.approx([5e-3 * share for share in (0.4, 0.9, 1, 1)])
+    assert rates == pytest.approx([5e-3 * share for share in (4 / 5, 1)])  # steps 5 and 10 of 10; the first has 0
 
 
 CAPTIONS = [["a", "b", "c"], ["d"], ["e", "f"]]

@@ -75,9 +75,7 @@ def test_without_token_type_ids_sdpa_leaks_where_nothing_is_padded(
     assert leak(model, batch, token_type_ids=None) > 0.1
 
 
-def test_our_own_forward_hides_the_future(
-    quantised: Any, batch: dict[str, Any]
-) -> None:
+def test_our_own_forward_hides_the_future(quantised: Any, batch: dict[str, Any]) -> None:
     """The project's own forward, whose attention is SDPA."""
     column = int((batch["labels"][0] != IGNORED).nonzero().max())
     other = batch["input_ids"].clone()

@@ -61,7 +61,7 @@ def test_the_committed_file_loads() -> None:
         ("variants/mix/checkpoint", "mixx", "variants.mix.checkpoint: 'mixx'"),
         ("variants/base-r4/targets", "all", "variants.base-r4.targets: 'all'"),
         ("scst/start", "nope", "scst.start: 'nope' is no variant"),
-        ("scst/temperature", "0", "scst.temperature: 0"),
+        ("profiles/paper/scst/temperature", "0", "profiles.paper.scst.temperature: 0"),
         ("seeds", "[1, 2, 1]", "seeds: [1, 2, 1] repeats a seed"),
         ("seeds", "[]", "seeds: []"),
         ("seeds", "[-1]", "seeds.0: -1"),

@@ -187,7 +187,7 @@ def test_a_pickled_adapter_is_refused(adapted: Callable[..., Any], quantised: An
     save(adapted(), tmp_path, "")
     (tmp_path / "adapter_model.safetensors").unlink()
     torch.save({}, tmp_path / "adapter_model.bin")
-    with pytest.raises(UserError, match="no adapter_model.safetensors"):
+    with pytest.raises(UserError, match=r"no adapter_model\.safetensors"):
         load_adapter(quantised, tmp_path)
 
 

@@ -52,9 +52,7 @@ def test_records_are_these_bytes(tmp_path: Path) -> None:
         {"step": 1234567, "loss": math.nan, "learning_rate": 1.0},
     ]
     write_records(path, records, ("step", "loss", "learning_rate", "name"))
-    assert path.read_bytes() == (
-        b'step,loss,learning_rate,name\n1,0.333333,2e-05,\n10,,,"a, b"\n1234567,nan,1,\n'
-    )
+    assert path.read_bytes() == (b'step,loss,learning_rate,name\n1,0.333333,2e-05,\n10,,,"a, b"\n1234567,nan,1,\n')
 
 
 def test_progress_passes_everything_on(capsys: pytest.CaptureFixture[str]) -> None:
