@@ -58,7 +58,7 @@ class Finetuned:
 
     records: list[dict[str, Any]]  # of each logged step, columns COLUMNS
     best_epoch: int  # 1-based
-    validation_loss: float  # nats a token, of that epoch
+    validation_loss: float  # nats a token, of that epoch; the mean over batches
 
 
 def finetune(

@@ -103,7 +103,6 @@ class Collator:
             return_tensors="pt",
             padding="longest",
         )
-        batch["labels"] = batch["labels"].masked_fill(batch["attention_mask"] == 0, IGNORED)
         check_mask(batch)
         return dict(batch)
 
@@ -120,8 +119,7 @@ def tokenise(processor: PaliGemmaProcessor, prompts: Sequence[str], suffixes: Se
         padding="longest",
         return_tensors="pt",
     )
-    labels = batch["input_ids"].masked_fill(batch["token_type_ids"] == 0, IGNORED)
-    return dict(batch) | {"labels": labels.masked_fill(batch["attention_mask"] == 0, IGNORED)}
+    return dict(batch) | {"labels": batch["input_ids"].masked_fill(batch["token_type_ids"] == 0, IGNORED)}
 
 
 def check_mask(batch: Any) -> None:

@@ -181,21 +181,6 @@ class Params(Section):
     scst: Scst
     profiles: dict[Literal["miniature", "paper"], Profile]
 
-    @model_validator(mode="after")
-    def _names_hold_together(self) -> "Params":
-        faults = []
-        if self.scst.start not in self.variants:
-            faults.append(f"scst.start: '{self.scst.start}' is no variant; choose one of {', '.join(self.variants)}")
-        if self.profile not in self.profiles:
-            faults.append(f"profile: '{self.profile}' has no block under profiles")
-        if len(set(self.seeds)) < len(self.seeds):
-            faults.append(f"seeds: {self.seeds} repeats a seed; each must differ")
-        reserved = [name for name in self.variants if name == "scst" or name.startswith("zero-shot")]
-        faults += [f"variants.{name}: this name is taken by a row of its own; choose another" for name in reserved]
-        if faults:
-            raise ValueError("\n".join(faults))
-        return self
-
     @property
     def active(self) -> Profile:
         """The block of the profile that is switched on."""
@@ -209,12 +194,36 @@ class Params(Section):
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check `path`. Raises `UserError` with every fault at once."""
     try:
-        return Params.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        faults = _faults(error)
-        raise UserError("\n  ".join([f"{path}: {len(faults)} fault(s)", *faults])) from None
+        raw = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    faults = _broken_references(raw)
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        faults = _faults(error) + faults
+    if faults:
+        raise UserError("\n  ".join([f"{path}: {len(faults)} fault(s)", *faults]))
+    return params
+
+
+def _broken_references(raw: Any) -> list[str]:
+    """Names that do not hold together; read leniently, so that they are told along with every other fault."""
+    named: list[Any] = [raw.get(name) for name in ("variants", "scst", "profiles")] if isinstance(raw, dict) else [None]
+    if not all(isinstance(section, dict) for section in named):
+        return []
+    variants, scst, profiles = named
+    start, profile, faults = scst.get("start"), raw.get("profile"), []
+    if isinstance(start, str) and start not in variants:
+        faults.append(f"scst.start: '{start}' is no variant; choose one of {', '.join(map(str, variants))}")
+    if profile in ("miniature", "paper") and profile not in profiles:
+        faults.append(f"profile: '{profile}' has no block under profiles")
+    for key, one in (("seeds", "seed"), ("zero_shot", "checkpoint")):
+        values = raw.get(key)
+        if isinstance(values, list) and len({str(value) for value in values}) < len(values):
+            faults.append(f"{key}: {values} repeats a {one}; each must differ")
+    reserved = [name for name in variants if name == "scst" or str(name).startswith("zero-shot")]
+    return faults + [f"variants.{name}: this name is taken by a row of its own; choose another" for name in reserved]
 
 
 def _faults(error: ValidationError) -> list[str]:
