@@ -7,6 +7,7 @@ The paper says "decoder attention weights" (V.A) but its Table II counts 5.65M, 
 common names give, matched by suffix, and those also match q, k, v of every SigLIP layer. Both are choices here.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -72,4 +73,9 @@ def count_parameters(model: Any) -> dict[str, float]:
 def save(model: PeftModel, folder: Path, card: str) -> None:
     """Adapter weights and configuration as `PeftModel.from_pretrained` reads them, and the model card."""
     model.save_pretrained(str(folder), safe_serialization=True)
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(config["target_modules"], list):  # peft keeps a set, whose order is another in each process
+        config["target_modules"].sort()
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
