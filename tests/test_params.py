@@ -1,5 +1,6 @@
 """params.yaml is refused with every fault at once, each by its key and value; numbers are YAML 1.2's."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,10 @@ def test_bytes_that_are_no_text_and_no_file_at_all(tmp_path: Path) -> None:
     assert str(path) in fault(path)
     path.write_bytes(b"\xff\xfe\x00")
     assert "not readable as YAML" in fault(path)
+
+
+def test_a_round_trip_keeps_every_byte_of_params_yaml() -> None:
+    """`dvc exp run -S` writes the file back: a map wider than 80 columns would be broken in two."""
+    written = StringIO()
+    YAML().dump(YAML().load(COMMITTED), written)
+    assert written.getvalue() == COMMITTED
