@@ -6,6 +6,7 @@ export DVC_NO_ANALYTICS := 1
 .PHONY: repro test check bench verify clean
 
 repro: .venv/installed            ## Table II, figures and the page, from params.yaml
+	python -m stages.check
 	dvc repro
 
 test: .venv/installed             ## one file a module, dvc.yaml against the code, end to end

@@ -13,7 +13,7 @@ from typing import Any
 
 from peft import PeftModel
 from torch.utils.data import Dataset
-from transformers import PaliGemmaProcessor, TrainerCallback
+from transformers import PaliGemmaProcessor, TrainerCallback, TrainingArguments
 
 from captioning.paligemma import Collator, supervised_loss
 from captioning.training import LossTrainer, base_model, training_arguments
@@ -76,7 +76,24 @@ def finetune(
 
     `scratch` holds the Trainer's checkpoints and is removed at the end.
     """
-    arguments = training_arguments(
+    trainer = LossTrainer(
+        model=model,
+        args=_arguments(recipe, seed, device, scratch),
+        train_dataset=train,
+        eval_dataset=validation,
+        data_collator=Collator(processor),
+        callbacks=[EpochOfRows(train)],
+        loss=lambda adapted, batch, tokens: supervised_loss(base_model(adapted), batch, tokens),
+    )
+    trainer.train()
+    history = trainer.state.log_history
+    shutil.rmtree(scratch, ignore_errors=True)
+    best = min((entry for entry in history if "eval_loss" in entry), key=lambda entry: entry["eval_loss"])
+    return Finetuned(step_records(history), round(best["epoch"]), best["eval_loss"])
+
+
+def _arguments(recipe: dict[str, Any], seed: int, device: str, scratch: Path) -> TrainingArguments:
+    return training_arguments(
         scratch,
         seed,
         device,
@@ -95,20 +112,6 @@ def finetune(
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
     )
-    trainer = LossTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=train,
-        eval_dataset=validation,
-        data_collator=Collator(processor),
-        callbacks=[EpochOfRows(train)],
-        loss=lambda adapted, batch, tokens: supervised_loss(base_model(adapted), batch, tokens),
-    )
-    trainer.train()
-    history = trainer.state.log_history
-    shutil.rmtree(scratch, ignore_errors=True)
-    best = min((entry for entry in history if "eval_loss" in entry), key=lambda entry: entry["eval_loss"])
-    return Finetuned(step_records(history), round(best["epoch"]), best["eval_loss"])
 
 
 def step_records(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,11 +11,11 @@ tags: [paligemma, qlora, remote-sensing, image-captioning]
 
 # {name}
 
-A LoRA adapter for PaliGemma, trained for captions of overhead images{refined}.
+A LoRA adapter for {model}, trained for captions of overhead images{refined}.
 
 * Starts from the checkpoint `{checkpoint}`; SHA-256 of each of its files stands in the recipe below.
 * {trainable:,} trainable parameters, {share:.4f} % of all with the adapter.
-* Prompt: `<image>caption en` through `PaliGemmaProcessor`, which adds `<bos>` and the newline.
+* Prompt: `<image>{prompt}` through `PaliGemmaProcessor`, which adds `<bos>` and the newline.
 * The decoder was quantised to NF4 with double quantisation while this was trained.
 
 ```python
@@ -34,6 +34,9 @@ model = PeftModel.from_pretrained(model, "models/adapters/{name}")
 """
 
 
+MODELS = {"miniature": "the miniature, a model of two million weights that is not PaliGemma-3B"}
+
+
 def model_card(name: str, recipe: dict[str, Any], counts: dict[str, float]) -> str:
     """Markdown; `counts` as `qlora.count_parameters` gives them."""
     return CARD.format(
@@ -42,5 +45,7 @@ def model_card(name: str, recipe: dict[str, Any], counts: dict[str, float]) -> s
         trainable=int(counts["trainable_parameters"]),
         share=counts["share"],
         recipe=json.dumps(recipe, indent=1, sort_keys=True),
+        model=MODELS.get(recipe["checkpoint"].get("origin", ""), "PaliGemma"),
+        prompt=(recipe.get("finetune") or recipe["scst"])["prompt"],
         refined=", refined by self-critical sequence training on CIDEr-D" if "scst" in recipe else "",
     )

@@ -20,6 +20,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Rank = Annotated[int, Field(ge=1, le=256, strict=True)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Targets = Literal["table2", "decoder", "decoder-attention", "all-linear"]
+Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Captions = Literal["first", "random", "all"]
 CHECKPOINTS = ("base", "mix", "cococap", "rsvqa-lr")
 
@@ -56,13 +57,13 @@ class Lora(Section):
 
 
 class Finetune(Section):
-    prompt: Annotated[str, Field(min_length=1)]
+    prompt: Annotated[str, Field(pattern=r"^[^<>\n]+$")]  # the processor adds <image>, <bos> and the newline
     captions: Captions
     batch: Positive
     accumulation: Positive
     epochs: Positive
     weight_decay: Annotated[float, Field(ge=0)]
-    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"]
+    scheduler: Scheduler
     warmup: Share
     gradient_clip: Annotated[float, Field(gt=0)]
     compute: Literal["bfloat16", "float32"]
@@ -92,6 +93,7 @@ class Scst(Section):
     baseline: Literal["greedy", "leave-one-out"]
     samples: Positive
     weight_decay: Annotated[float, Field(ge=0)]
+    scheduler: Scheduler
     gradient_clip: Annotated[float, Field(gt=0)]
     validation_images: Positive
 

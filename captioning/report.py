@@ -25,7 +25,7 @@ LONGEST_LIST = 12  # longer lists of a metrics file are data, not key figures
 
 YARDSTICK_TEXTS = {
     "constant-caption": "the same caption for every image: what a model scores that never looks",
-    "human-caption": "an annotator's caption scored against the other annotators' captions of the same image",
+    "human-caption": "each image's first reference scored against its other references, four where it has five",
     "nearest-image": "the caption of the training image that looks most alike, by pixels: what copying scores",
 }
 FIGURES = {  # name: title and caption
@@ -82,14 +82,16 @@ def example_rows(number: int, rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.key in keys] or models[:3]
 
 
-def notice(profile: str, parameters: int) -> str:
-    """What the numbers are not, for the profile that is not the paper's; else empty. `parameters`: of the model."""
+def notice(profile: str, parameters: int, drawn: bool) -> str:
+    """What the numbers are not, for the profile that is not the paper's; else empty.
+
+    `parameters`: of the model; `drawn`: whether the test images are drawn."""
     if profile == "paper":
         return ""
     return (
         f"This is not PaliGemma-3B: it is a model of {count(parameters)} parameters, its adapters counted, pre-trained "
-        "on drawn scenes and tested on drawn scenes. It runs the same code as the paper profile. Its numbers do not "
-        "transfer to RISC and say nothing about satellite images."
+        f"on drawn scenes, here adapted to and tested on {'drawn scenes' if drawn else 'the images of a folder'}. "
+        "It runs the same code as the paper profile; its numbers say nothing about what PaliGemma would score."
     )
 
 
@@ -160,7 +162,8 @@ def page(
     parameters = max((int(counts["all_parameters"]) for counts in training.values()), default=0)
     yardsticks = [row for row in table.rows if row.key in YARDSTICK_TEXTS]
     return environment.get_template("report.html.j2").render(
-        profile=table.profile, notice=notice(table.profile, parameters), table=display(table), notes=table.notes,
+        profile=table.profile, table=display(table), notes=table.notes,
+        notice=notice(table.profile, parameters, any("scene" in row.scores for row in table.rows)),
         yardsticks=[(row.name, f"{row.scores['CIDEr']:.1f}", YARDSTICK_TEXTS[row.key]) for row in yardsticks],
         pictures=pictures, vocabulary=vocabulary(table, scores), recipes=recipe_table(table.rows, recipes),
         splits=key_figures(splits), captions=key_figures(captions), params_text=params_text,

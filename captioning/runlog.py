@@ -31,6 +31,9 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
+        except FileNotFoundError as error:
+            print(f"error: {error.filename} is not there; run `dvc repro`, which makes it", file=sys.stderr)
+            sys.exit(1)
         print(
             f"{function.__module__ if function.__module__ != '__main__' else Path(sys.argv[0]).stem}: "
             f"{time.monotonic() - begun:.1f} s",
@@ -41,8 +44,8 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def progress(iterable: Iterable[T], total: int | None, what: str) -> Iterable[T]:
-    """`iterable` with a bar and an ETA on stderr; silent where stderr is no terminal, but for its last line."""
-    return tqdm(iterable, total=total, desc=what, mininterval=1.0, dynamic_ncols=True)
+    """`iterable` with a bar and an ETA on stderr; silent where stderr is no terminal."""
+    return tqdm(iterable, total=total, desc=what, mininterval=1.0, dynamic_ncols=True, disable=None)
 
 
 def write_records(path: Path, records: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import PaliGemmaProcessor, Trainer
+from transformers import PaliGemmaProcessor, Trainer, TrainingArguments
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captioning.cider import CiderD
@@ -177,31 +177,9 @@ def refine(
 
     `reward` scores samples (with `<eos>`), `plain` validates (without). `scratch` is removed at the end.
     """
-    arguments = training_arguments(
-        scratch,
-        seed,
-        device,
-        per_device_train_batch_size=recipe["batch"],
-        per_device_eval_batch_size=decoding_batch,
-        num_train_epochs=recipe["epochs"],
-        learning_rate=recipe["learning_rate"],
-        weight_decay=recipe["weight_decay"],
-        max_grad_norm=recipe["gradient_clip"],
-        lr_scheduler_type="constant",
-        logging_strategy="no",
-        eval_on_start=True,
-        eval_strategy="steps",
-        eval_steps=recipe["validate_every"],
-        save_strategy="steps",
-        save_steps=recipe["validate_every"],
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="eval_cider",
-        greater_is_better=True,
-    )
     trainer = SCSTTrainer(
         model=model,
-        args=arguments,
+        args=_arguments(recipe, seed, device, decoding_batch, scratch),
         train_dataset=train,
         eval_dataset=validation,
         processor=processor,
@@ -216,6 +194,31 @@ def refine(
     validated = [record for record in records if record.get("validation_cider") is not None]
     best = max(validated[1:] or validated, key=lambda record: record["validation_cider"])
     return Refined(records, best["step"], best["validation_cider"], validated[0]["validation_cider"])
+
+
+def _arguments(recipe: dict[str, Any], seed: int, device: str, decoding_batch: int, scratch: Path) -> TrainingArguments:
+    return training_arguments(
+        scratch,
+        seed,
+        device,
+        per_device_train_batch_size=recipe["batch"],
+        per_device_eval_batch_size=decoding_batch,
+        num_train_epochs=recipe["epochs"],
+        learning_rate=recipe["learning_rate"],
+        weight_decay=recipe["weight_decay"],
+        max_grad_norm=recipe["gradient_clip"],
+        lr_scheduler_type=recipe["scheduler"],
+        logging_strategy="no",
+        eval_on_start=True,
+        eval_strategy="steps",
+        eval_steps=recipe["validate_every"],
+        save_strategy="steps",
+        save_steps=recipe["validate_every"],
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_cider",
+        greater_is_better=True,
+    )
 
 
 def step_records(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ TABLE = "captions.csv"
 CAPTIONS = tuple(f"caption_{place}" for place in range(1, 6))
 COLUMNS = ("source", "split", "image", *CAPTIONS)
 SPLITS = ("", "train", "val", "test")
+LONGEST_NAME = 255  # bytes, of most file systems
 KEPT_FORMATS = ("JPEG", "PNG")
 CONVERTED = "image converted to RGB PNG"
 SHARES = {"NWPU": 31_500 / 44_521, "RSICD": 10_921 / 44_521, "UCM": 2_100 / 44_521}  # of RISC's images
@@ -49,7 +50,8 @@ class Source:
     """An iterable of captioned images with the record of what happened on the way."""
 
     images: Iterator[CaptionedImage]
-    total: int  # images or rows, those that will be set aside among them
+    total: int  # images or rows to read, those that will be set aside among them
+    rows: int  # of the source, before a draw
     set_aside: list[SetAside] = field(default_factory=list)
     rules: Counter[str] = field(default_factory=Counter)
 
@@ -63,9 +65,10 @@ def folder(path: Path, images: int | None = None, seed: int = 0) -> Source:
     Raises `UserError` at once where its table is missing or malformed.
     """
     rows = _read_table(path / TABLE)
+    held = len(rows)
     if images is not None and images < len(rows):
         rows = sorted(random.Random(f"folder {seed}").sample(rows, images), key=lambda row: row[0])
-    source = Source(iter(()), len(rows))
+    source = Source(iter(()), len(rows), held)
     source.images = _from_rows(path, rows, source)
     return source
 
@@ -118,7 +121,7 @@ def _from_rows(path: Path, rows: list[tuple[int, dict[str, str]]], source: Sourc
             source.set_aside.append(SetAside(line, name, str(reason)))
             continue
         seen[Path(name).stem] = line
-        yield CaptionedImage(Path(name).stem, row["source"], row["split"], image, name, captions)
+        yield CaptionedImage(Path(name).stem, row["source"].strip(), row["split"].strip(), image, name, captions)
 
 
 class _Unusable(Exception):
@@ -130,6 +133,8 @@ def _locate(name: str, places: list[Path]) -> Path:
         raise _Unusable("its name is no plain file name")
     if any(character.isspace() for character in name):
         raise _Unusable("its name holds a space; ids are kept one a line")
+    if len(name.encode()) > LONGEST_NAME:
+        raise _Unusable(f"its name is longer than {LONGEST_NAME} bytes")
     for place in places:
         if (place / name).is_file():
             return place / name
@@ -173,7 +178,7 @@ def _captions(row: dict[str, str], line: int, source: Source) -> tuple[str, ...]
 
 def overhead(images: int, size: int, seed: int) -> Source:
     """`images` drawn scenes of `size` pixels in RISC's proportions of source, 80/10/10 in their own split; no I/O."""
-    return Source(_drawn(images, size, seed), images)
+    return Source(_drawn(images, size, seed), images, images)
 
 
 def _drawn(images: int, size: int, seed: int) -> Iterator[CaptionedImage]:

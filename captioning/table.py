@@ -20,7 +20,7 @@ from captioning.runlog import UserError
 
 MODELS = {"paper": "PaliGemma", "miniature": "miniature"}
 CHECKPOINTS = {"base": "Base", "mix": "Mix", "cococap": "COCOCap", "rsvqa-lr": "RSVQA/lr"}
-YARDSTICKS = {"constant-caption": "One constant caption", "human-caption": "A human caption",
+YARDSTICKS = {"constant-caption": "One constant caption", "human-caption": "Reference C1 against the others",
               "nearest-image": "Caption of the nearest training image"}  # fmt: skip
 SCORES = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "length")
 SHARES = {"ended": "ended %", "scene": "scene %", "colour": "colour %"}  # 0 to 1 in the scores, percent in the table
@@ -163,9 +163,18 @@ def csv_text(table: Table) -> str:
         deviation = row.deviation or {}
         writer.writerow([
             row.key, row.name, row.group, *(row.scores.get(key) for key in keys), *(deviation.get(key) for key in keys),
-            row.parameters, row.share, row.paper and row.paper.CIDEr, row.seeds, table.images, table.signature,
+            row.parameters, row.share, row.paper and row.paper.CIDEr, row.seeds, table.images, protocol(table, row),
         ])  # fmt: skip
     return file.getvalue()
+
+
+def protocol(table: Table, row: Row) -> str:
+    """How a row was scored: the table's signature; a yardstick decodes nothing, C1 has one reference less."""
+    if row.group != YARDSTICK_GROUP:
+        return table.signature
+    kept = [part for part in table.signature.split("|") if part != "greedy" and not part.startswith("max_tokens")]
+    fewer = {"refs:5": "refs:4"} if row.key == "human-caption" else {}
+    return "|".join(fewer.get(part, part) for part in kept)
 
 
 def scores_csv(table: Table) -> str:

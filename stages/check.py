@@ -12,7 +12,7 @@ OUT = Path("data/checked.txt")
 @stage_main
 def main() -> None:
     params = load_params()
-    faults = [fault for fault in (missing_data(params), missing_weights(params)) if fault]
+    faults = [fault for fault in (missing_data(params), missing_weights(params), missing_device(params)) if fault]
     if faults:
         raise UserError(f"profile {params.profile} cannot start here: " + "; ".join(faults))
     OUT.write_text(f"{params.profile}\n", encoding="utf-8")
@@ -39,6 +39,17 @@ def missing_weights(params: Params) -> str | None:
     wanted = (getattr(checkpoints, name.replace("-", "_")) for name in CHECKPOINTS)
     faults = (available(checkpoints.origin, one.repository, one.revision) for one in wanted)
     return next((fault for fault in faults if fault), None)
+
+
+def missing_device(params: Params) -> str | None:
+    """None where the profile's device is there; torch is imported only to ask for a GPU."""
+    device = params.active.machine.device
+    if device == "cpu":
+        return None
+    import torch
+
+    found = torch.cuda.is_available() if device.startswith("cuda") else torch.backends.mps.is_available()
+    return None if found else f"no GPU: torch finds no {device}; set profiles.{params.profile}.machine.device"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def main(name: str) -> None:
     else:
         wanted = getattr(checkpoints, name.replace("-", "_"))
         fetch(checkpoints.origin, wanted.repository, wanted.revision, folder)
-    (FOLDER / f"{name}.json").write_text(json.dumps(file_hashes(folder), indent=1) + "\n")
+    (FOLDER / f"{name}.json").write_text(json.dumps(file_hashes(folder), indent=1) + "\n", encoding="utf-8")
 
 
 def pretrain(params: Params, name: str, folder: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ OUT = Path("data/captions")
 def main() -> None:
     data = load_params().data
     source = open_source(data)
+    if source.total < source.rows:
+        print(f"{source.total} of {source.rows} rows drawn (data.images)", file=sys.stderr)
     images: Counter[str] = Counter()
     captions: Counter[str] = Counter()
 
@@ -35,6 +38,8 @@ def main() -> None:
     with path.open("rb") as written:
         digest = hashlib.file_digest(written, "sha256").hexdigest()
     manifest = {
+        "rows": source.rows,
+        "rows_read": source.total,
         "images": dict(sorted(images.items())),
         "images_by_captions_kept": dict(sorted(captions.items())),
         "cleaning_rules_fired": dict(sorted(source.rules.items())),

@@ -21,11 +21,13 @@ def main() -> None:
     seed_everything(0, machine.threads)
     checkpoint = arguments.checkpoint
     if arguments.recipe:
-        checkpoint = Path("models/checkpoints") / json.loads(arguments.recipe.read_text())["checkpoint"]["name"]
+        checkpoint = (
+            Path("models/checkpoints") / json.loads(arguments.recipe.read_text(encoding="utf-8"))["checkpoint"]["name"]
+        )
     model = load_quantised(checkpoint, settings.compute, machine.device)
     if arguments.adapter:
         model = load_adapter(model, arguments.adapter)
-    ids = Path("data/splits/test.txt").read_text().split()
+    ids = Path("data/splits/test.txt").read_text(encoding="utf-8").split()
     images = [one.image for one in read_examples(Path("data/captions/images.parquet"), ids)]
     captions = greedy_captions(
         model,
@@ -45,8 +47,9 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, help="a checkpoint folder, as it is")
-    parser.add_argument("--recipe", type=Path, help="a recipe, for its checkpoint")
+    start = parser.add_mutually_exclusive_group(required=True)
+    start.add_argument("--checkpoint", type=Path, help="a checkpoint folder, as it is")
+    start.add_argument("--recipe", type=Path, help="a recipe, for its checkpoint")
     parser.add_argument("--adapter", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()

@@ -16,7 +16,7 @@ from captioning.training import seed_everything
 
 @stage_main
 def main(variant: str, seed: int) -> None:
-    recipe = json.loads(Path(f"data/recipes/{variant}.json").read_text())
+    recipe = json.loads(Path(f"data/recipes/{variant}.json").read_text(encoding="utf-8"))
     settings, machine = recipe["finetune"], recipe["machine"]
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
     verify(checkpoint, recipe["checkpoint"]["files"])
@@ -43,12 +43,12 @@ def main(variant: str, seed: int) -> None:
     summary = counts | {"best_epoch": done.best_epoch, "validation_loss": round(done.validation_loss, 6)}
     path = Path(f"metrics/training/{name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(summary, indent=1) + "\n")
+    path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 def rows(split: str, prompt: str, choice: str, seed: int) -> CaptionRows:
     """Rows of a split's images."""
-    ids = Path(f"data/splits/{split}.txt").read_text().split()
+    ids = Path(f"data/splits/{split}.txt").read_text(encoding="utf-8").split()
     examples = read_examples(Path("data/captions/images.parquet"), ids)
     return CaptionRows([one.image for one in examples], [one.captions for one in examples], prompt, choice, seed)
 

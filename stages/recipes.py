@@ -22,8 +22,13 @@ def variant_recipe(params: Params, name: str) -> dict[str, Any]:
     merged = {
         section: {key: variant.get(key, value) for key, value in values.items()} for section, values in sections.items()
     }
-    files = json.loads(Path(f"models/checkpoints/{checkpoint}.json").read_text())
-    return {"variant": name, "checkpoint": {"name": checkpoint, "files": files}, **merged, **machine(params)}
+    files = json.loads(Path(f"models/checkpoints/{checkpoint}.json").read_text(encoding="utf-8"))
+    return {
+        "variant": name,
+        "checkpoint": {"name": checkpoint, "origin": params.active.checkpoints.origin, "files": files},
+        **merged,
+        **machine(params),
+    }
 
 
 def scst_recipe(params: Params) -> dict[str, Any]:
@@ -55,7 +60,7 @@ def main() -> None:
     recipes = {name: variant_recipe(params, name) for name in params.variants} | {"scst": scst_recipe(params)}
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, recipe in recipes.items():
-        (FOLDER / f"{name}.json").write_text(json.dumps(recipe, indent=1, sort_keys=True) + "\n")
+        (FOLDER / f"{name}.json").write_text(json.dumps(recipe, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

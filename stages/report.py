@@ -35,7 +35,7 @@ def write_table(table: Table) -> None:
 
 def write_examples(table: Table, params: Params) -> dict[str, tuple[str, str]]:
     """Figures 4-7; returns their titles and captions."""
-    ids, groups, titles = Path("data/splits/test.txt").read_text().split(), defaultdict(list), {}
+    ids, groups, titles = Path("data/splits/test.txt").read_text(encoding="utf-8").split(), defaultdict(list), {}
     for row in read_table(IMAGES, ids, ["id", "source", "facts"]).to_pylist():
         groups[scene_or_source(row)].append(row["id"])
     examples = read_table(IMAGES, draw_examples(groups)).to_pylist()

@@ -20,7 +20,7 @@ REFERENCES = Path("data/references")
 
 @stage_main
 def main(start: str, seed: int) -> None:
-    recipe = json.loads(Path("data/recipes/scst.json").read_text())
+    recipe = json.loads(Path("data/recipes/scst.json").read_text(encoding="utf-8"))
     settings, machine = recipe["scst"], recipe["machine"]
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
     verify(checkpoint, recipe["checkpoint"]["files"])
@@ -30,9 +30,11 @@ def main(start: str, seed: int) -> None:
     freeze_encoder(model)
     train = images("train", settings["images"], seed)
     validation = images("validation", settings["validation_images"], seed)
-    tokens = json.loads((REFERENCES / "tokens.json").read_text())
+    tokens = json.loads((REFERENCES / "tokens.json").read_text(encoding="utf-8"))
     references = {id_: tokens[id_] for id_ in [*train.ids, *validation.ids]}
-    frequencies = DocumentFrequencies.from_json(json.loads((REFERENCES / "document_frequencies.json").read_text()))
+    frequencies = DocumentFrequencies.from_json(
+        json.loads((REFERENCES / "document_frequencies.json").read_text(encoding="utf-8"))
+    )
     reward, plain = (CiderD(frequencies, references, eos=eos) for eos in (True, False))
     done = refine(
         model,
@@ -57,12 +59,12 @@ def main(start: str, seed: int) -> None:
     }
     path = Path(f"metrics/training/scst-{seed}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(summary, indent=1) + "\n")
+    path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 def images(split: str, number: int, seed: int) -> Images:
     """A seeded draw of `number` images of a split; all of them where it is 0 or more than there are."""
-    ids = Path(f"data/splits/{split}.txt").read_text().split()
+    ids = Path(f"data/splits/{split}.txt").read_text(encoding="utf-8").split()
     if 0 < number < len(ids):
         ids = sorted(random.Random(f"scst {split} {seed}").sample(ids, number))
     examples = read_examples(Path("data/captions/images.parquet"), ids)

@@ -223,8 +223,10 @@ def test_key_figures_join_nested_names_and_leave_long_lists_out() -> None:
 
 
 def test_only_the_paper_profile_goes_without_notice() -> None:
-    assert notice("paper", 2_946_064_112) == ""
-    assert "1.9M parameters" in notice("miniature", 1_900_000)
+    assert notice("paper", 2_946_064_112, drawn=False) == ""
+    assert "1.9M parameters" in notice("miniature", 1_900_000, drawn=True)
+    assert "tested on drawn scenes" in notice("miniature", 1_900_000, drawn=True)
+    assert "tested on the images of a folder" in notice("miniature", 1_900_000, drawn=False)
 
 
 def test_a_picture_travels_inside_the_page() -> None:
