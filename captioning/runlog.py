@@ -32,6 +32,8 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
         except FileNotFoundError as error:
+            if error.filename is None:
+                raise
             print(f"error: {error.filename} is not there; run `dvc repro`, which makes it", file=sys.stderr)
             sys.exit(1)
         print(

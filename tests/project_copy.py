@@ -7,10 +7,12 @@ DVC cache.
 
 import csv
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,8 @@ GIT = {
     for who in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "Copy"), ("EMAIL", "copy@example.org"))
 }
+KEPT_BY_GIT = {"data/.gitignore", "models/.gitignore", "data/raw/.gitignore", "data/raw/README.md"}
+MOMENT = re.compile(rb"(?<!\d)20[2-9]\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d")  # a date with its time
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,10 @@ class Project:
     def dvc(self, *arguments: str, ok: bool = True) -> Finished:
         return self.run("dvc", *arguments, ok=ok)
 
+    def experiment(self, change: str) -> "Experiment":
+        """Run with `change`, a value by its dotted key."""
+        return self, self.dvc("exp", "run", "-S", change)
+
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", message)
@@ -101,6 +109,18 @@ class Project:
         files = {path.relative_to(self.folder).as_posix(): path for folder in folders for path in folder.rglob("*")}
         return {name: path.read_bytes() for name, path in files.items() if path.is_file() and name not in without}
 
+    def declared(self) -> set[str]:
+        """The outputs that dvc.lock names: files and folders."""
+        return {out["path"] for entry in self.yaml("dvc.lock")["stages"].values() for out in entry["outs"]}
+
+    def loose_files(self) -> set[str]:
+        """What stands among the outputs and is neither declared nor git's."""
+        declared = self.declared()
+        return {
+            path for path in self.outputs()
+            if path not in KEPT_BY_GIT and not any(path == out or path.startswith(f"{out}/") for out in declared)
+        }  # fmt: skip
+
     def edit_params(self, edit: Callable[[Any], None]) -> None:
         """Let `edit` change params.yaml; comments stay."""
         yaml, path = YAML(), self.folder / "params.yaml"
@@ -117,6 +137,15 @@ class Project:
 
         self.edit_params(edit)
 
+    def keep_variants(self, names: Collection[str]) -> None:
+        """Delete all variants but `names`."""
+
+        def edit(params: Any) -> None:
+            for name in set(params["variants"]) - set(names):
+                del params["variants"][name]
+
+        self.edit_params(edit)
+
     def clone(self, folder: Path, cache: bool = True, checkout: bool = True) -> "Project":
         """A git clone of what is committed here, on the same DVC cache and with its outputs, or on none."""
         subprocess.run(["git", "clone", "--quiet", self.folder, folder], check=True)
@@ -126,6 +155,9 @@ class Project:
         if cache and checkout:
             clone.dvc("checkout", "--quiet")
         return clone
+
+
+Experiment = tuple[Project, Finished]
 
 
 def _set(params: Any, keys: Sequence[str], value: Any) -> None:
@@ -145,17 +177,18 @@ def copy_project(folder: Path, variants: Sequence[str], zero_shot: Sequence[str]
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, folder / name)
     project = Project(folder)
-
-    def cut_rows(params: Any) -> None:
-        for name in set(params["variants"]) - set(variants):
-            del params["variants"][name]
-        params["zero_shot"] = list(zero_shot)
-
-    project.edit_params(cut_rows)
-    project.set_params(SMALL)
+    project.keep_variants(variants)
+    project.set_params(SMALL | {"zero_shot": list(zero_shot)})
     project.run("git", "init", "--quiet")
     project.commit("The project, never run")
     return project
+
+
+def machine_marks(folder: Path) -> re.Pattern[bytes]:
+    """Finds paths of this machine, those of `folder` and the project among them, and its name."""
+    marks = [str(folder), str(ROOT), str(Path.home()) + "/"]
+    marks += [name for name in (socket.gethostname(),) if len(name) > 7]  # a short one occurs in any compressed file
+    return re.compile("|".join(map(re.escape, marks)).encode())
 
 
 def _written_by_stages(name: str) -> bool:

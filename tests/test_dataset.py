@@ -103,6 +103,20 @@ def test_datasets_decodes_the_file(tmp_path: Path) -> None:
     assert loaded[2]["captions"] == ["A port 2 ."] * 3
 
 
+def test_load_dataset_decodes_images_of_their_size(tmp_path: Path) -> None:
+    """The README's line, offline (see conftest.py)."""
+    datasets = pytest.importorskip("datasets")
+    path, buffer = tmp_path / "images.parquet", io.BytesIO()
+    Image.new("RGB", (7, 5), (1, 2, 3)).save(buffer, "PNG")
+    write_parquet([CaptionedImage("a", "UCM", "train", buffer.getvalue(), "a.png", ("A port .",))], path)
+    cache = str(tmp_path / "cache")
+    loaded = datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=cache)
+    (row,) = loaded
+    assert isinstance(row["image"], Image.Image)
+    assert (row["image"].size, row["image"].mode, row["image"].getpixel((6, 4))) == ((7, 5), "RGB", (1, 2, 3))
+    assert (row["id"], row["source"], row["split"], row["captions"]) == ("a", "UCM", "train", ["A port ."])
+
+
 def test_a_missing_id_is_named(tmp_path: Path) -> None:
     write_parquet(_images(3), tmp_path / "images.parquet")
     with pytest.raises(UserError, match="'S_9' and 1 more"):

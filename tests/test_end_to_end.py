@@ -7,7 +7,6 @@ train anew go on in the background while the other tests work.
 import csv
 import json
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.project_copy import ROOT, Finished, Project, copy_project, draw_folder
+from tests.project_copy import MOMENT, ROOT, Experiment, Project, copy_project, draw_folder, machine_marks
 
 VARIANTS = ("base-r4", "mix", "rsvqa-lr")  # each costs two starts of torch, four where it is trained anew
 UNPINNED = {"mix", "cococap", "rsvqa-lr"}  # those that take their rank from lora.rank
@@ -40,26 +39,14 @@ def clone(world: Project, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return lambda **options: world.clone(tmp_path_factory.mktemp("clone") / "project", **options)
 
 
-Experiment = tuple[Project, Finished]
-
-
 @pytest.fixture(scope="module", autouse=True)
 def running(world: Project, clone: Callable[..., Project]) -> Iterator[dict[str, Future[Experiment]]]:
     """The experiments that train, under way side by side."""
     several = clone()
-
-    def one_variant(params: Any) -> None:
-        for name in set(VARIANTS) - {"mix"}:
-            del params["variants"][name]
-
-    several.edit_params(one_variant)
+    several.keep_variants({"mix"})
     wanted = {"rank": (clone(), "lora.rank=3"), "seeds": (several, "seeds=[1,2]")}
     with ThreadPoolExecutor(len(wanted)) as pool:
-        yield {name: pool.submit(experiment, *one) for name, one in wanted.items()}
-
-
-def experiment(project: Project, change: str) -> Experiment:
-    return project, project.dvc("exp", "run", "-S", change)
+        yield {name: pool.submit(Project.experiment, *one) for name, one in wanted.items()}
 
 
 def test_a_second_repro_does_nothing(world: Project) -> None:
@@ -75,24 +62,15 @@ def test_a_second_repro_does_nothing(world: Project) -> None:
 
 def test_every_output_stands_in_dvc_yaml(world: Project) -> None:
     """Nothing is written beside the declared outputs, and every declared output is there."""
-    wanted = {out["path"] for entry in world.yaml("dvc.lock")["stages"].values() for out in entry["outs"]}
-    kept_by_git = {"data/.gitignore", "models/.gitignore", "data/raw/.gitignore", "data/raw/README.md"}
-    loose = {
-        path for path in world.outputs()
-        if path not in kept_by_git and not any(path == out or path.startswith(f"{out}/") for out in wanted)
-    }  # fmt: skip
-    assert loose == set()
-    assert all((world.folder / out).exists() for out in wanted)
+    assert world.loose_files() == set()
+    assert all((world.folder / out).exists() for out in world.declared())
 
 
 def test_outputs_hold_no_path_of_the_machine_and_no_time(world: Project) -> None:
-    marks = [str(world.folder), str(ROOT), str(Path.home()) + "/"]
-    marks += [name for name in (socket.gethostname(),) if len(name) > 7]  # a short one occurs in any compressed file
-    machine = re.compile("|".join(map(re.escape, marks)).encode())
-    moment = re.compile(rb"(?<!\d)20[2-9]\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d")
+    machine = machine_marks(world.folder)
     outputs = world.outputs() | {"dvc.lock": world.read("dvc.lock").encode()}
     assert [name for name, content in outputs.items() if machine.search(content)] == []
-    assert [name for name, content in outputs.items() if moment.search(content)] == []
+    assert [name for name, content in outputs.items() if MOMENT.search(content)] == []
 
 
 def test_the_same_stage_anew_gives_the_same_lock(clone: Callable[..., Project]) -> None:
@@ -209,8 +187,8 @@ def test_a_folder_of_ones_own_images(clone: Callable[..., Project]) -> None:
     project.set_params({"profiles.miniature.data.source": "folder", "profiles.miniature.data.images": 60})
     done = project.dvc("repro", "caption-stats")
     assert done.ran == ["check", "download", "split", "caption-stats"]
-    with (project.folder / "data/captions/set_aside.csv").open(encoding="utf-8", newline="") as file:
-        reasons = {row["image"]: (row["line"], row["reason"]) for row in csv.DictReader(file)}
+    aside = csv.DictReader(project.read("data/captions/set_aside.csv").splitlines())
+    reasons = {row["image"]: (row["line"], row["reason"]) for row in aside}
     assert reasons.keys() == {"RSICD_1.jpg", "RSICD_2.jpg", "RSICD_3.jpg"}
     assert reasons["RSICD_1.jpg"] == ("3", "no such file") and "nearly empty" in reasons["RSICD_2.jpg"][1]
     assert "unreadable image" in reasons["RSICD_3.jpg"][1]

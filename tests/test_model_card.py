@@ -2,12 +2,14 @@
 
 import json
 import re
+from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
 from captioning.model_card import model_card
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "variant": "mix",
     "checkpoint": {"name": "mix", "files": {"config.json": "ab" * 32}},
     "lora": {"rank": 16, "alpha": 8.0},
@@ -38,6 +40,25 @@ def test_the_recipe_parses_back() -> None:
     block = re.search(r"```json\n(.*?)\n```", model_card("mix-1", RECIPE, COUNTS), re.DOTALL)
     assert block
     assert json.loads(block[1]) == RECIPE
+
+
+REFINED = {key: value for key, value in RECIPE.items() if key != "finetune"} | {"scst": {"prompt": "describe en"}}
+
+
+@pytest.mark.parametrize(("recipe", "prompt"), [(RECIPE, "caption en"), (REFINED, "describe en")])
+def test_the_prompt_is_the_recipes(recipe: dict[str, Any], prompt: str) -> None:
+    """As `stages/recipes.py` writes them: a refined adapter's recipe has no `finetune`."""
+    text = model_card("any-1", recipe, COUNTS).split("## Recipe")[0]
+    assert f"`<image>{prompt}`" in text
+
+
+@pytest.mark.parametrize(("origin", "miniature"), [("miniature", True), ("hub", False), ("folder", False)])
+def test_only_a_miniature_is_said_to_be_no_paligemma(origin: str, miniature: bool) -> None:
+    recipe = RECIPE | {"checkpoint": RECIPE["checkpoint"] | {"origin": origin}}
+    text = model_card("mix-1", recipe, COUNTS).split("## Recipe")[0]
+    assert ("not PaliGemma-3B" in text) is miniature
+    assert ("miniature" in text) is miniature
+    assert ("A LoRA adapter for PaliGemma," in text) is not miniature
 
 
 def test_a_refined_adapter_says_so() -> None:

@@ -58,10 +58,18 @@ def test_the_committed_file_loads() -> None:
         ("lora/targets", "everything", "lora.targets: 'everything'"),
         ("lora/dropout", "1.0", "lora.dropout: 1.0"),
         ("finetune/captions", "second", "finetune.captions: 'second'"),
+        ("finetune/prompt", "<image>caption en", "finetune.prompt: '<image>caption en'"),
+        ("finetune/prompt", "caption <bos>en", "finetune.prompt: 'caption <bos>en'"),
+        ("finetune/prompt", '"caption en\\n"', "finetune.prompt: 'caption en\\n'"),
+        ("finetune/prompt", '"caption\\nen"', "finetune.prompt: 'caption\\nen'"),
+        ("finetune/prompt", "''", "finetune.prompt: ''"),
+        ("finetune/scheduler", "exponential", "finetune.scheduler: 'exponential'"),
         ("finetune/epochs", "null", "finetune.epochs: None"),
         ("variants/mix/checkpoint", "mixx", "variants.mix.checkpoint: 'mixx'"),
         ("variants/base-r4/targets", "all", "variants.base-r4.targets: 'all'"),
         ("scst/start", "nope", "scst.start: 'nope' is no variant"),
+        ("scst/scheduler", "polynomial", "scst.scheduler: 'polynomial'"),
+        ("scst/scheduler", "null", "scst.scheduler: None"),
         ("profiles/paper/scst/temperature", "0", "profiles.paper.scst.temperature: 0"),
         ("seeds", "[1, 2, 1]", "seeds: [1, 2, 1] repeats a seed"),
         ("seeds", "[]", "seeds: []"),
@@ -79,6 +87,13 @@ def test_a_fault_is_named_by_key_and_value(tmp_path: Path, key: str, value: str,
     message = fault(edited(tmp_path, (key, value)))
     assert f"\n  {named}" in message
     assert "params.yaml: 1 fault(s)" in message
+
+
+@pytest.mark.parametrize("section", ["finetune", "scst"])
+@pytest.mark.parametrize("scheduler", ["linear", "cosine", "constant", "constant_with_warmup"])
+def test_each_scheduler_is_taken(tmp_path: Path, section: str, scheduler: str) -> None:
+    params = load_params(edited(tmp_path, (f"{section}/scheduler", scheduler)))
+    assert getattr(params, section).scheduler == scheduler
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -21,6 +21,19 @@ def test_a_users_mistake_is_its_line_and_exit_status_1(capsys: pytest.CaptureFix
     assert captured.out == ""
 
 
+def test_a_missing_input_is_one_line_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    @stage_main
+    def main() -> None:
+        (tmp_path / "train.txt").read_text(encoding="utf-8")
+
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    captured = capsys.readouterr()
+    assert exit_.value.code == 1
+    assert captured.err == f"error: {tmp_path / 'train.txt'} is not there; run `dvc repro`, which makes it\n"
+    assert captured.out == ""
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     @stage_main
     def main() -> None:

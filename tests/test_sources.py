@@ -79,6 +79,30 @@ def test_dirt_is_set_aside_with_its_reason(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["a" * 252 + ".jpg", "é" * 126 + ".jpg", "a" * 5000])
+def test_a_name_longer_than_a_file_system_holds_is_set_aside(tmp_path: Path, name: str) -> None:
+    """256 bytes and more; in the second they are 130 characters."""
+    _image(tmp_path / "a.jpg")
+    _table(tmp_path, [["UCM", "train", name, *GOOD], ["UCM", "train", "a.jpg", *GOOD]])
+    source = folder(tmp_path)
+    assert [one.id for one in source] == ["a"]
+    assert source.set_aside == [SetAside(2, name, "its name is longer than 255 bytes")]
+
+
+def test_a_name_of_255_bytes_is_taken(tmp_path: Path) -> None:
+    name = "a" * 251 + ".jpg"
+    _image(tmp_path / name)
+    _table(tmp_path, [["UCM", "train", name, *GOOD]])
+    assert [one.path for one in folder(tmp_path)] == [name]
+
+
+def test_a_source_has_no_outer_spaces(tmp_path: Path) -> None:
+    _image(tmp_path / "a.jpg")
+    _table(tmp_path, [[" A ", "train", "a.jpg", *GOOD]])
+    (only,) = folder(tmp_path)
+    assert only.source == "A"
+
+
 def test_an_image_without_captions_is_set_aside(tmp_path: Path) -> None:
     _image(tmp_path / "a.jpg")
     _table(tmp_path, [["UCM", "train", "a.jpg", *[" ."] * 5]])
@@ -137,3 +161,4 @@ def test_a_seeded_draw_of_a_folder(tmp_path: Path) -> None:
     ids = [one.id for one in drawn]
     assert ids == [one.id for one in again] == sorted(ids)
     assert (len(ids), drawn.total, whole.total) == (4, 4, 9)
+    assert (drawn.rows, whole.rows, overhead(40, 32, 1).rows) == (9, 9, 40)
