@@ -1,6 +1,6 @@
 """`make bench`: every benchmark, one line each."""
 
-import stages  # noqa: F401  # waiting threads sleep
+import stages  # noqa: F401  # how long threads spin
 from benchmarks import reward, supervised_step
 from benchmarks.side_by_side import HEADER
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import stages  # noqa: F401  # waiting threads sleep: set before torch is imported
+import stages  # noqa: F401  # how long threads spin: set before torch is imported
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here goes out
 
