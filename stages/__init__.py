@@ -1,8 +1,8 @@
 """One script a stage: read parameters, call the library, write outputs.
 
-Threads that wait for one another spin for some microseconds and then sleep. OpenMP's default spins a hundred times longer:
-beside another busy process a training step then takes a hundred times its time; never spinning makes a step three
-times slower on a quiet machine. No number depends on it. It must stand in the environment before torch is imported.
+Threads that wait for one another spin for some microseconds and then sleep. OpenMP's default spins a hundred times
+longer: beside another busy process a training step then takes a hundred times its time; never spinning makes a step
+three times slower on a quiet machine. No number depends on it. It must be set before torch is imported.
 """
 
 import logging
