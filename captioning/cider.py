@@ -10,7 +10,9 @@ them times 100.
    table.
 2. With `eos`, "<eos>" is a token after every reference and after each hypothesis that ended: without it, a reward
    teaches captions to stop in mid-phrase. The frequencies must have counted it.
-3. Vectors of references are computed once, when they are first wanted.
+3. An image's references are weighed once, when they are first wanted, into one index from n-gram to the references that
+   hold it: a hypothesis then costs one look-up an n-gram, however many the references. References with the same tokens
+   (in RSICD often all five) are one entry that counts several times.
 4. As in pycocoevalcap, length is the number of bigrams.
 """
 
@@ -30,12 +32,16 @@ EOS = "<eos>"
 
 def ngrams(tokens: str) -> Counter[str]:
     """How often each n-gram, n = 1..4, occurs in space-joined `tokens`; n-grams are space-joined too."""
+    return Counter(ngram for of_length in _by_length(tokens) for ngram in of_length)
+
+
+def _by_length(tokens: str) -> list[list[str]]:
+    """The n-grams as they occur, one list for each n = 1..4; each n-gram is the one a word shorter and a word."""
     words = tokens.split()
-    return Counter(
-        " ".join(words[start : start + length])
-        for length in range(1, LONGEST_NGRAM + 1)
-        for start in range(len(words) - length + 1)
-    )
+    result = [words]
+    for length in range(2, LONGEST_NGRAM + 1):
+        result.append([f"{shorter} {word}" for shorter, word in zip(result[-1], words[length - 1 :], strict=False)])
+    return result
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,19 @@ def with_eos(tokens: str, ended: bool) -> str:
 
 @dataclass(frozen=True)
 class _Vector:
-    """TF-IDF weights by n-gram length, their norms, and the length of the caption in bigrams."""
+    """TF-IDF weights by n-gram, a dictionary for each n, and the length of the caption in bigrams."""
 
     weights: tuple[dict[str, float], ...]
-    norms: tuple[float, ...]
     length: int
+
+
+@dataclass(frozen=True)
+class _References:
+    """What an image's distinct references weigh: `holders` of an n-gram are place, weight, weight / norm."""
+
+    lengths: tuple[int, ...]  # in bigrams
+    shares: tuple[float, ...]  # of the image's references, sum 1
+    holders: dict[str, list[tuple[int, float, float]]]
 
 
 @dataclass
@@ -85,7 +99,7 @@ class CiderD:
     frequencies: DocumentFrequencies
     references: Mapping[str, Sequence[str]]
     eos: bool = False
-    _vectors: dict[str, list[_Vector]] = field(default_factory=dict, init=False, repr=False)
+    _indexed: dict[str, _References] = field(default_factory=dict, init=False, repr=False)
     _log_images: float = field(init=False, repr=False)
     _idf: dict[str, float] = field(init=False, repr=False)
 
@@ -98,38 +112,52 @@ class CiderD:
         self._idf = {ngram: self._log_images - math.log(max(1, n)) for ngram, n in self.frequencies.ngrams.items()}
 
     def score(self, id_: str, hypothesis: str, ended: bool = True) -> float:
-        """CIDEr-D of tokenised `hypothesis` for image `id_`, 0 to 10; `ended` matters with `eos` only."""
-        candidate = self._vector(with_eos(hypothesis, self.eos and ended))
-        references = self._references(id_)
-        total = sum(_similarity(candidate, reference) for reference in references)
-        return SCALE * total / LONGEST_NGRAM / len(references)
+        """CIDEr-D of tokenised `hypothesis` for image `id_`, 0 to 10; `ended` matters with `eos` only.
+
+        Raises `KeyError` for an image that is not there, `ValueError` for one without a reference.
+        """
+        references, candidate = self._of_image(id_), self._vector(with_eos(hypothesis, self.eos and ended))
+        cosines = [0.0] * len(references.lengths)  # summed over n, clipped
+        for weights in candidate.weights:
+            norm = math.hypot(*weights.values())
+            for ngram, weight in weights.items():
+                for place, theirs, direction in references.holders.get(ngram, ()):
+                    clipped = weight if weight < theirs else theirs
+                    cosines[place] += clipped * direction / norm
+        apart = (candidate.length - length for length in references.lengths)
+        terms = zip(cosines, references.shares, apart, strict=True)
+        total = sum(cosine * share * math.exp(-(gap**2) / (2 * LENGTH_SIGMA**2)) for cosine, share, gap in terms)
+        return SCALE * total / LONGEST_NGRAM
 
     def scores(self, ids: Sequence[str], hypotheses: Sequence[str], ended: Sequence[bool] | None = None) -> np.ndarray:
         """CIDEr-D of each hypothesis, shape (hypotheses,); an image may occur several times."""
         flags = [True] * len(ids) if ended is None else ended
         return np.array([self.score(*one) for one in zip(ids, hypotheses, flags, strict=True)], dtype=np.float64)
 
-    def _references(self, id_: str) -> list[_Vector]:
-        if id_ not in self._vectors:
-            self._vectors[id_] = [self._vector(with_eos(tokens, self.eos)) for tokens in self.references[id_]]
-        return self._vectors[id_]
+    def _of_image(self, id_: str) -> _References:
+        if id_ not in self._indexed:
+            if not self.references[id_]:
+                raise ValueError(f"image {id_!r} has no reference; it needs at least one")
+            self._indexed[id_] = self._index(self.references[id_])
+        return self._indexed[id_]
+
+    def _index(self, references: Sequence[str]) -> _References:
+        times = Counter(references)
+        vectors = [self._vector(with_eos(tokens, self.eos)) for tokens in times]
+        holders: dict[str, list[tuple[int, float, float]]] = {}
+        for place, vector in enumerate(vectors):
+            for weights in vector.weights:
+                norm = math.hypot(*weights.values())
+                for ngram, weight in weights.items():
+                    if weight:  # an n-gram that every image has weighs nothing
+                        holders.setdefault(ngram, []).append((place, weight, weight / norm))
+        shares = tuple(number / len(references) for number in times.values())
+        return _References(tuple(vector.length for vector in vectors), shares, holders)
 
     def _vector(self, tokens: str) -> _Vector:
-        weights: tuple[dict[str, float], ...] = tuple({} for _ in range(LONGEST_NGRAM))
-        length = 0
-        for ngram, count in ngrams(tokens).items():
-            order = ngram.count(" ")
-            weights[order][ngram] = count * self._idf.get(ngram, self._log_images)
-            length += count if order == 1 else 0
-        return _Vector(weights, tuple(math.sqrt(sum(w * w for w in one.values())) for one in weights), length)
-
-
-def _similarity(candidate: _Vector, reference: _Vector) -> float:
-    """The sum over n of the clipped cosine, times the Gaussian penalty on the difference in length."""
-    total = 0.0
-    vectors = zip(candidate.weights, reference.weights, candidate.norms, reference.norms, strict=True)
-    for mine, theirs, norm, other in vectors:
-        if norm and other:
-            shared = mine.keys() & theirs.keys()
-            total += math.fsum(min(mine[ngram], theirs[ngram]) * theirs[ngram] for ngram in shared) / (norm * other)
-    return total * math.exp(-((candidate.length - reference.length) ** 2) / (2 * LENGTH_SIGMA**2))
+        by_length = _by_length(tokens)
+        weights: tuple[dict[str, float], ...] = tuple({} for _ in by_length)
+        for ngrams_, weight in zip(by_length, weights, strict=True):
+            for ngram in ngrams_:
+                weight[ngram] = weight.get(ngram, 0.0) + self._idf.get(ngram, self._log_images)
+        return _Vector(weights, len(by_length[1]))

@@ -1,7 +1,8 @@
 """Curves of the two training stages, drawn from their step records.
 
-Deliberate difference: where one variant was trained with several seeds, each seed is a line of its own in the variant's
-colour; nothing is averaged away. Per-step values are smoothed by a running mean whose width the axis states.
+Deliberate differences: where one variant was trained with several seeds, each seed is a line of its own in the
+variant's colour; nothing is averaged away. Per-step values are smoothed by a running mean whose width the axis states.
+Every gain of SCST has its interval; the points of several baselines at one step are set apart by a hair to show them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,12 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from captioning.figures import BLUE, GREEN, ORANGE, PALETTE, QUIET, STYLE, VERMILION
+from captioning.figures import PALETTE, QUIET, STYLE
 
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 MARKERS = "osD^vPX*"
-Records = Mapping[str, Sequence[pandas.DataFrame]]  # variant: one table of step records a seed
+Records = Mapping[str, Sequence[pandas.DataFrame]]  # variant, or SCST's baseline: one table of step records a seed
+APART = 0.006  # share of the last step between the points of two baselines
 
 
 def training_curves(records: Records) -> Figure:
@@ -43,35 +45,59 @@ def training_curves(records: Records) -> Figure:
     return figure
 
 
-def scst_curves(records: Sequence[pandas.DataFrame]) -> Figure:
-    """What SCST did, one line a seed: rewards, validation CIDEr × 100 and mean caption length (words) by step.
+def scst_curves(records: Records) -> Figure:
+    """What SCST did against each baseline, one line a seed, by step: rewards, validation CIDEr × 100 with the interval
+    of its gain, caption length (words), shares of captions that ended and that are distinct.
 
-    Columns used: `step`, `reward`, `baseline`, `validation_cider`, `length`, `ended`, `distinct`. Raises `ValueError`
-    without records.
+    Columns used: `step`, `reward`, `baseline`, `length`, `ended`, `distinct` of steps; `validation_cider`,
+    `validation_length`, `gain`, `gain_low`, `gain_high` of validations. Raises `ValueError` without records.
     """
-    if not len(records):
+    every = [run for runs in records.values() for run in runs]
+    if not every:
         raise ValueError("no step records to draw; run SCST first")
-    window = _window([run["reward"].count() for run in records])
+    window, last = _window([run["reward"].count() for run in every]), max(run["step"].max() for run in every)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 6.4), layout="constrained")
-        (reward, cider), (length, share) = figure.subplots(2, 2)
-        for seed, run in enumerate(records):
-            first = "" if seed == 0 else "_"
-            _line(reward, run, "reward", window, color=BLUE, label=f"{first}sampled captions")
-            _line(reward, run, "baseline", window, color=VERMILION, linestyle=DASHES[1], label=f"{first}baseline")
-            _line(cider, run, "validation_cider", 1, color=GREEN, marker="o", markersize=5)
-            _line(length, run, "length", window, color=BLUE)
-            _line(share, run, "ended", window, color=BLUE, label=f"{first}ended by <eos>")
-            _line(share, run, "distinct", window, color=ORANGE, linestyle=DASHES[1], label=f"{first}distinct")
-        smoothed = "step" + _smoothing(window)
-        _titles(reward, "Reward", smoothed, "CIDEr-D (0 to 10)")
-        _titles(cider, "Validation, greedy captions", "step", "CIDEr-D × 100")
-        _titles(length, "Length of sampled captions", smoothed, "words")
-        _titles(share, "Sampled captions: ended, distinct", smoothed, "share")
-        reward.legend()
-        share.legend()
-        share.set_ylim(0, 1.05)
+        figure = Figure(figsize=(10.5, 6.8), layout="constrained")
+        panels = figure.subplots(2, 2)
+        for number, (baseline, runs) in enumerate(records.items()):
+            aside = APART * last * (number - (len(records) - 1) / 2)
+            for seed, run in enumerate(runs):
+                _scst_run(panels, run, window, aside, number, "_" * (seed > 0) + baseline)
+        _scst_titles(panels, "step" + _smoothing(window))
+        figure.legend(*panels[0, 1].get_legend_handles_labels(), loc="outside upper left", ncols=len(records),
+                      title="baseline", alignment="left")  # fmt: skip
     return figure
+
+
+def _scst_run(panels: np.ndarray, run: pandas.DataFrame, window: int, aside: float, number: int, label: str) -> None:
+    (reward, cider), (length, share) = panels
+    solid = {"color": PALETTE[number % len(PALETTE)]}
+    dashed = solid | {"linestyle": DASHES[1], "linewidth": 1.2}
+    point = {"marker": MARKERS[number % len(MARKERS)], "markersize": 5}
+    _line(reward, run, "reward", window, **solid)
+    _line(reward, run, "baseline", window, **dashed)
+    _gains(cider, run, aside, label=label, capsize=3, elinewidth=1.0, **solid, **point)
+    _line(length, run, "length", window, **solid)
+    _line(length, run, "validation_length", 1, **dashed, **point)
+    _line(share, run, "ended", window, **solid)
+    _line(share, run, "distinct", window, **dashed)
+
+
+def _gains(axes: Axes, run: pandas.DataFrame, aside: float, **style: object) -> None:
+    """Validation CIDEr with whiskers from start + gain_low to start + gain_high."""
+    measured = run[["step", "validation_cider", "gain", "gain_low", "gain_high"]].dropna()
+    reach = [measured["gain"] - measured["gain_low"], measured["gain_high"] - measured["gain"]]
+    steps, scores = measured["step"].to_numpy() + aside, measured["validation_cider"].to_numpy()
+    axes.errorbar(steps, scores, yerr=np.clip(np.stack(reach), 0, None), **style)  # type: ignore[arg-type]
+
+
+def _scst_titles(panels: np.ndarray, smoothed: str) -> None:
+    (reward, cider), (length, share) = panels
+    _titles(reward, "Reward of sampled captions (dashed: baseline)", smoothed, "CIDEr-D (0 to 10)")
+    _titles(cider, "Validation, greedy captions (95 % interval of the gain)", "step", "CIDEr-D × 100")
+    _titles(length, "Length of sampled captions (dashed: validation)", smoothed, "words")
+    _titles(share, "Sampled captions that ended (dashed: distinct)", smoothed, "share")
+    share.set_ylim(0, 1.05)
 
 
 def _line(axes: Axes, run: pandas.DataFrame, column: str, window: int, **style: object) -> None:

@@ -8,6 +8,7 @@ The file carries the feature metadata of Hugging Face `datasets`, so `load_datas
 """
 
 import json
+import random
 import re
 import unicodedata
 from bisect import bisect_left
@@ -192,6 +193,11 @@ def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
     table = read_table(path, None, ["id", "captions"])
     ids, captions = table["id"].to_pylist(), table["captions"].to_pylist()
     return {id_: tuple(of_image) for id_, of_image in zip(ids, captions, strict=True)}
+
+
+def draw_ids(ids: Sequence[str], number: int, seed: str) -> list[str]:
+    """`number` of `ids`, sorted; all, as they stand, where `number` is 0 or no less than there are."""
+    return sorted(random.Random(seed).sample(list(ids), number)) if 0 < number < len(ids) else list(ids)
 
 
 def apportion(total: int, shares: Mapping[str, float]) -> dict[str, int]:

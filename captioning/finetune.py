@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from transformers import PaliGemmaProcessor, TrainerCallback, TrainingArguments
 
 from captioning.paligemma import Collator, supervised_loss
-from captioning.training import LossTrainer, base_model, training_arguments
+from captioning.training import LossTrainer, base_model, step_records, training_arguments
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_loss")
 
@@ -89,7 +89,7 @@ def finetune(
     history = trainer.state.log_history
     shutil.rmtree(scratch, ignore_errors=True)
     best = min((entry for entry in history if "eval_loss" in entry), key=lambda entry: entry["eval_loss"])
-    return Finetuned(step_records(history), round(best["epoch"]), best["eval_loss"])
+    return Finetuned(step_records(history, COLUMNS), round(best["epoch"]), best["eval_loss"])
 
 
 def _arguments(recipe: dict[str, Any], seed: int, device: str, scratch: Path) -> TrainingArguments:
@@ -112,13 +112,3 @@ def _arguments(recipe: dict[str, Any], seed: int, device: str, scratch: Path) ->
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
     )
-
-
-def step_records(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The Trainer's log as step records: no times in it."""
-    names = {"eval_loss": "validation_loss"}
-    return [
-        {names.get(key, key): value for key, value in entry.items() if names.get(key, key) in COLUMNS}
-        for entry in history
-        if "loss" in entry or "eval_loss" in entry
-    ]

@@ -13,6 +13,7 @@ Deliberate differences from the plain library path, each held equal to it in tes
    then on no gradient flows through it.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -23,6 +24,7 @@ import bitsandbytes as bnb
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
+from psutil import virtual_memory
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
@@ -37,6 +39,8 @@ NOT_QUANTISED = [
 ]  # full paths: a bare name skips nothing
 IGNORED = -100  # label of a position without loss
 LINEARS_PER_DECODER_LAYER = 7  # q, k, v, o, gate, up, down
+SHARE_OF_FREE_MEMORY = 0.5  # that dequantised weights may take
+LOG = logging.getLogger(__name__)
 
 
 def load_processor(folder: Path) -> PaliGemmaProcessor:
@@ -64,13 +68,37 @@ def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForCondi
         local_files_only=True,
         use_safetensors=True,
     )
-    layers = [module for module in model.modules() if isinstance(module, bnb.nn.Linear4bit)]
+    layers = [module for module in model.modules() if is_4bit(module)]
     expected = LINEARS_PER_DECODER_LAYER * model.config.text_config.num_hidden_layers
     if len(layers) != expected:
         raise RuntimeError(f"{folder}: {len(layers)} layers in 4 bits, expected the decoder's {expected}")
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
     return model.requires_grad_(False).eval()
+
+
+def load_for_decoding(folder: Path, compute: str, device: str, dequantise: bool) -> PaliGemmaForConditionalGeneration:
+    """`load_quantised`; with `dequantise`, and where the device has room, the same weights spelt out.
+
+    They are the same numbers in the compute dtype, 4 GB more at 3B, and no step of decoding dequantises them again.
+    Adapters are attached afterwards. Raises as `load_quantised` does.
+    """
+    model = load_quantised(folder, compute, device)
+    if not dequantise:
+        return model
+    values = sum(layer.in_features * layer.out_features for layer in model.modules() if is_4bit(layer))
+    free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else virtual_memory().available
+    if values * model.dtype.itemsize > SHARE_OF_FREE_MEMORY * free:
+        LOG.warning(
+            "%s stays in NF4: %.1f GB are free; decoding is slower, its numbers are the same", folder, free / 1e9
+        )
+        return model
+    return model.dequantize().requires_grad_(False).eval()  # the library's new weights would be trainable
+
+
+def is_4bit(module: Any) -> bool:
+    """Whether a layer's weights are quantised."""
+    return isinstance(module, bnb.nn.Linear4bit)
 
 
 def nf4(compute: str) -> BitsAndBytesConfig:
@@ -110,9 +138,8 @@ class Collator:
 def tokenise(processor: PaliGemmaProcessor, prompts: Sequence[str], suffixes: Sequence[str]) -> dict[str, Tensor]:
     """The text half of what `Collator` returns, for images whose features are at hand; equal to it, token by token."""
     tokenizer = processor.tokenizer
-    opening = processor.image_token * processor.image_seq_length + tokenizer.bos_token
     batch = tokenizer(
-        [f"{opening}{prompt}\n" for prompt in prompts],
+        [_prefix_text(processor, prompt) for prompt in prompts],
         text_pair=[suffix + tokenizer.eos_token for suffix in suffixes],
         return_token_type_ids=True,
         add_special_tokens=False,
@@ -120,6 +147,16 @@ def tokenise(processor: PaliGemmaProcessor, prompts: Sequence[str], suffixes: Se
         return_tensors="pt",
     )
     return dict(batch) | {"labels": batch["input_ids"].masked_fill(batch["token_type_ids"] == 0, IGNORED)}
+
+
+def prompt_tokens(processor: PaliGemmaProcessor, prompt: str) -> Int[Tensor, " length"]:
+    """What stands before every caption: image placeholders, `<bos>`, the prompt, a newline."""
+    text = _prefix_text(processor, prompt)
+    return processor.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+
+
+def _prefix_text(processor: PaliGemmaProcessor, prompt: str) -> str:
+    return f"{processor.image_token * processor.image_seq_length}{processor.tokenizer.bos_token}{prompt}\n"
 
 
 def check_mask(batch: Any) -> None:
@@ -132,6 +169,11 @@ def check_mask(batch: Any) -> None:
     suffix = batch["labels"] != IGNORED
     if types is None or not torch.equal(types.bool(), suffix) or not suffix.any(dim=1).all():
         raise ValueError("token_type_ids must be 1 exactly on the suffix, else its labels leak through attention")
+
+
+def pixels(processor: PaliGemmaProcessor, images: Sequence[bytes]) -> Float[Tensor, "images 3 height width"]:
+    """Encoded images as SigLIP takes them."""
+    return processor.image_processor([decode_image(image) for image in images], return_tensors="pt")["pixel_values"]
 
 
 def prompt_inputs(processor: PaliGemmaProcessor, images: Sequence[bytes], prompt: str) -> dict[str, Tensor]:

@@ -90,8 +90,11 @@ class Decoding(Section):
 
 class Scst(Section):
     start: str
-    baseline: Literal["greedy", "leave-one-out"]
+    baselines: Annotated[list[Literal["greedy", "leave-one-out"]], Field(min_length=1)]
     samples: Positive
+    top_k: NonNegative
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    kl: Annotated[float, Field(ge=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     scheduler: Scheduler
     gradient_clip: Annotated[float, Field(gt=0)]
@@ -99,8 +102,8 @@ class Scst(Section):
 
     @model_validator(mode="after")
     def _two_for_leave_one_out(self) -> "Scst":
-        if self.baseline == "leave-one-out" and self.samples < 2:
-            raise ValueError("leave-one-out needs samples: 2 or more")
+        if "leave-one-out" in self.baselines and self.samples < 2:
+            raise ValueError("baseline leave-one-out needs samples: 2 or more")
         return self
 
 
@@ -161,6 +164,7 @@ class Machine(Section):
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")]
     threads: Annotated[int, Field(ge=1, le=256, strict=True)]
     decoding_batch: Positive
+    dequantise: bool
 
 
 class Profile(Section):
@@ -220,11 +224,11 @@ def _broken_references(raw: Any) -> list[str]:
         faults.append(f"scst.start: '{start}' is no variant; choose one of {', '.join(map(str, variants))}")
     if profile in ("miniature", "paper") and profile not in profiles:
         faults.append(f"profile: '{profile}' has no block under profiles")
-    for key, one in (("seeds", "seed"), ("zero_shot", "checkpoint")):
-        values = raw.get(key)
+    for key, one in (("seeds", "seed"), ("zero_shot", "checkpoint"), ("scst.baselines", "baseline")):
+        values = scst.get("baselines") if key == "scst.baselines" else raw.get(key)
         if isinstance(values, list) and len({str(value) for value in values}) < len(values):
             faults.append(f"{key}: {values} repeats a {one}; each must differ")
-    reserved = [name for name in variants if name == "scst" or str(name).startswith("zero-shot")]
+    reserved = [name for name in variants if f"{name}-".startswith(("scst-", "zero-shot-"))]
     return faults + [f"variants.{name}: this name is taken by a row of its own; choose another" for name in reserved]
 
 

@@ -1,7 +1,7 @@
 """Rows of the results: which there must be, their predictions read and checked, their seeds summed up.
 
-A row is a name in Table II: `zero-shot-<checkpoint>`, a variant, `scst`, or a yardstick. What there must be follows
-from the parameters, never from what lies in a folder, so that a removed variant's old file is not scored.
+A row is a name in Table II: `zero-shot-<checkpoint>`, a variant, `scst-<baseline>`, or a yardstick. What there must be
+follows from the parameters, never from what lies in a folder, so that a removed variant's old file is not scored.
 """
 
 import json
@@ -34,17 +34,20 @@ class Run:
 
 
 def expected_runs(
-    zero_shot: Sequence[str], checkpoints: Mapping[str, str], start: str, seeds: Sequence[int]
+    zero_shot: Sequence[str], checkpoints: Mapping[str, str], start: str, baselines: Sequence[str], seeds: Sequence[int]
 ) -> list[Run]:
-    """Every run in the order of the table; `checkpoints`: variant to its checkpoint's name, `start`: SCST's variant."""
+    """Every run in the order of the table.
 
-    def baseline(checkpoint: str) -> str | None:
+    `checkpoints`: variant to its checkpoint's name; `start`: the variant SCST refines, against each of `baselines`.
+    """
+
+    def unadapted(checkpoint: str) -> str | None:
         return f"zero-shot-{checkpoint}" if checkpoint in zero_shot else None
 
     return [
         *(Run(f"zero-shot-{name}", "zero-shot", NO_SEED, None) for name in zero_shot),
-        *(Run(variant, "adapted", seed, baseline(name)) for variant, name in checkpoints.items() for seed in seeds),
-        *(Run("scst", "scst", seed, baseline(checkpoints[start])) for seed in seeds),
+        *(Run(variant, "adapted", seed, unadapted(name)) for variant, name in checkpoints.items() for seed in seeds),
+        *(Run(f"scst-{name}", "scst", seed, unadapted(checkpoints[start])) for name in baselines for seed in seeds),
     ]
 
 

@@ -8,9 +8,11 @@ through one JVM a call, with the same Stanford jar and flags, and are remembered
    site-packages.
 3. Every character that the tokenizer takes for a line break becomes a space. pycocoevalcap replaces "\\n" alone; any
    other puts its lines and captions out of step.
-4. A blank line parts the captions. The tokenizer looks past the line's end after an abbreviation ("a port in Dec."),
-   so that with pycocoevalcap the tokens of such a caption depend on the next one; here they do not. " ." is not such
-   an end.
+4. The tokenizer looks past the line's end, and past empty lines: with pycocoevalcap the tokens of a caption that ends
+   in an abbreviation ("a port in Dec.", "pier B.") depend on the next caption, and those of one that ends in a clitic
+   or a smiley ("pier 's", ":)") on whether there is one. Here a line of one lower-case word follows each caption: its
+   tokens are always those that pycocoevalcap gives it before such a caption. " ." is no such end.
+5. A lone surrogate, which is no text and which pycocoevalcap refuses, becomes "?".
 """
 
 import importlib.util
@@ -26,11 +28,14 @@ QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # the JVM lives f
 PUNCTUATION = frozenset(
     ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
 )  # of pycocoevalcap; PTB lower-cases -lrb-
-PLAIN = re.compile(r"[A-Za-z]+(?: ?,? [A-Za-z]+)*(?: \.)?")
-"""Words of ASCII letters, commas between words, a period set apart at the end: their tokens are their words."""
+WORD = r"[A-Za-z]+(?:-[A-Za-z]+)*(?:'s)?"
+PLAIN = re.compile(rf"{WORD}(?:(?: ?, | ){WORD})*(?: \.)?")
+"""Words of ASCII letters and single hyphens, commas that a space follows (the tokens of "a,b-c" are one), a period set
+apart at the end: their tokens are their words, and "'s". That is nearly every caption of RISC."""
 SPLIT_BY_PTB = frozenset(
     ["cannot", "gonna", "gotta", "gimme", "lemme", "wanna"]
 )  # the only words of letters that become two
+APART = "x"  # the line after each caption: no capital, no punctuation, so that no caption's tokens depend on it
 LINE_BREAK = re.compile(r"[\n\v\f\r\u2028\u2029]")
 REMEMBERED = 200_000  # captions, about 40 MB
 _remembered: dict[str, str] = {}  # a memo of a pure function: it saves JVM starts and changes no result
@@ -49,20 +54,19 @@ def tokenize(captions: Sequence[str]) -> list[str]:
 
 
 def _plain(caption: str) -> str | None:
-    """The tokens of a caption in which PTB splits and joins nothing; None where that is not certain."""
+    """The tokens of a caption in which PTB splits off "'s" and no more; None where that is not certain."""
     if not PLAIN.fullmatch(caption):
         return None
-    words = caption.lower().replace(",", " ").removesuffix(" .").split()
+    words = caption.lower().removesuffix(" .").replace(",", " ").replace("'s", " 's").split()
     return None if not SPLIT_BY_PTB.isdisjoint(words) else " ".join(words)
 
 
 def _by_jvm(captions: Sequence[str]) -> list[str]:
     if not captions:
         return []
-    text = "".join(f"{LINE_BREAK.sub(' ', caption)}\n\n" for caption in captions) + "end"
-    lines = _run(text).split("\n")
-    if len(lines) < 2 * len(captions) + 1 or lines[2 * len(captions)] != "end":
-        raise RuntimeError(f"PTBTokenizer gave {len(lines)} lines for {2 * len(captions) + 1}")
+    lines = _run("".join(f"{LINE_BREAK.sub(' ', caption)}\n{APART}\n" for caption in captions)).split("\n")
+    if lines[1::2] != [APART] * len(captions):
+        raise RuntimeError(f"PTBTokenizer's lines are out of step: {len(lines)} for {2 * len(captions) + 1}")
     tokens = (line.rstrip().split(" ") for line in lines[: 2 * len(captions) : 2])
     return [" ".join(token for token in of_caption if token not in PUNCTUATION) for of_caption in tokens]
 

@@ -8,11 +8,14 @@ common names give, matched by suffix, and those also match q, k, v of every SigL
 """
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
 from captioning.runlog import UserError
@@ -59,6 +62,25 @@ def freeze_encoder(model: PeftModel) -> None:
     """Leave only the decoder's adapters trainable (SCST, IV.B: "keeping the encoder frozen")."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name and "language_model" in name)
+
+
+def trainable_weights(model: PeftModel) -> dict[str, Tensor]:
+    """A copy of what is trained, by name."""
+    return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
+
+
+@contextmanager
+def weights_of(model: PeftModel, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """`model` with other `weights` for a while; graphs made before keep theirs, as nothing is written in place."""
+    parameters = {name: value for name, value in model.named_parameters() if name in weights}
+    own = {name: value.data for name, value in parameters.items()}
+    try:
+        for name, value in parameters.items():
+            value.data = weights[name]
+        yield
+    finally:
+        for name, value in parameters.items():
+            value.data = own[name]
 
 
 def count_parameters(model: Any) -> dict[str, float]:

@@ -2,25 +2,27 @@
 
 Plain values in, text out. Images are data URIs, styles are inline and nothing is fetched, so the file can be mailed
 or archived. It carries no date and no machine's name: the same run gives the same bytes.
-
-Deliberate difference from the paper: the test images of Figures 4-7 are drawn by a seed, not chosen by eye, from as
-many different scenes (sources, where none is known) as there are figures; nobody looked at their captions first.
 """
 
 import base64
-import json
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
 
-from captioning.table import Row, Table, count, display
+from captioning.curves import scst_curves, training_curves
+from captioning.diagram import two_stage_pipeline
+from captioning.figures import table_picture
+from captioning.findings import findings
+from captioning.significance import Difference
+from captioning.study import NOTE, heading, study
+from captioning.table import Row, Table
+from captioning.table_text import count, display, display_alone, note_alone, notes
 
-EXAMPLES = 4  # the paper's Figures 4-7
-DRAW = "figures 4-7"  # seed of the draw; random.Random hashes a string the same on every machine
 LONGEST_LIST = 12  # longer lists of a metrics file are data, not key figures
 
 YARDSTICK_TEXTS = {
@@ -40,8 +42,9 @@ FIGURES = {  # name: title and caption
                         "Cross-entropy in nats a token of each variant, on its training batches and on the validation "
                         "split. The adapter of the epoch with the lowest validation loss is the one tested."),
     "scst-curves": ("SCST curves",
-                    "Rewards count the end of the sequence as a token. Read CIDEr together with length and with the "
-                    "share of captions that ended: a policy can buy reward by cutting captions short."),
+                    "Rewards count the end of the sequence as a token. Whiskers are the 95 % interval of the gain over "
+                    "the start adapter, about the score. Read CIDEr together with length and with the share of "
+                    "captions that ended: a policy can buy reward by cutting captions short."),
 }  # fmt: skip
 
 
@@ -59,27 +62,36 @@ class Picture:
         return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode("ascii")
 
 
-def draw_examples(groups: Mapping[str, Sequence[str]], number: int = EXAMPLES, seed: str = DRAW) -> list[str]:
-    """`number` ids, each of another group as far as there are; `groups`: group to its ids, in any order."""
-    draw = random.Random(seed)
-    left = {name: draw.sample(sorted(ids), len(ids)) for name, ids in sorted(groups.items()) if ids}
-    names = draw.sample(sorted(left), len(left))
-    chosen: list[str] = []
-    while len(chosen) < number and any(left.values()):
-        chosen += [left[name].pop() for name in names if left[name]][: number - len(chosen)]
-    return chosen
+@dataclass(frozen=True)
+class Run:
+    """What the stages before have left, as their files hold it.
 
+    `scores`, `significance`: data/scores. `training`: metrics/training by row, one a seed; `recipes`: by row.
+    `splits`, `captions`: metrics.
+    """
 
-def scene_or_source(row: Mapping[str, Any]) -> str:
-    """What an image is of: the scene of a drawn one, the source of a real one. `row`: one of `images.parquet`."""
-    return str(json.loads(row["facts"])["scene"] if row["facts"] else row["source"])
+    scores: Mapping[str, Any]
+    significance: Mapping[str, Any]
+    training: Mapping[str, Sequence[Mapping[str, Any]]]
+    recipes: Mapping[str, Mapping[str, Any]]
+    splits: Mapping[str, Any]
+    captions: Mapping[str, Any]
+    params_text: str
 
+    @property
+    def counts(self) -> dict[str, Mapping[str, Any]]:
+        """Numbers of parameters by row, the same for every seed."""
+        return {row: seeds[0] for row, seeds in self.training.items()}
 
-def example_rows(number: int, rows: Sequence[Row]) -> list[Row]:
-    """The rows that Figure `number` (4 to 7) compares: the paper's, SCST added, as far as the run has them."""
-    keys = ("zero-shot-base", "full-adapter") if number == 4 else ("zero-shot-base", "base-r16", "mix", "scst")
-    models = [row for row in rows if row.paper or row.share is not None or row.key.startswith("zero-shot")]
-    return [row for row in rows if row.key in keys] or models[:3]
+    @property
+    def differences(self) -> list[Difference]:
+        """Every pair's difference."""
+        return [Difference(**pair) for pair in self.significance["pairs"]]
+
+    @property
+    def refined(self) -> dict[str, Mapping[str, Any]]:
+        """SCST's recipes by row."""
+        return {row: recipe for row, recipe in self.recipes.items() if "scst" in recipe}
 
 
 def notice(profile: str, parameters: int, drawn: bool) -> str:
@@ -150,21 +162,45 @@ def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def page(
-    table: Table, scores: Mapping[str, Any], training: Mapping[str, Mapping[str, Any]],
-    recipes: Mapping[str, Mapping[str, Any]], pictures: Mapping[str, Picture], splits: Mapping[str, Any],
-    captions: Mapping[str, Any], params_text: str,
-) -> str:  # fmt: skip
+def drawings(table: Table, run: Run, steps: Mapping[str, Sequence[pandas.DataFrame]]) -> dict[str, Figure]:
+    """Table II, Figure 3 and the curves by name; `steps`: step records by row, one table a seed.
+
+    Figure 3 shows the first of SCST's baselines.
+    """
+    first = next(iter(run.refined.values()))
+    return {
+        "table-2": table_picture(*display(table), notes(table)),
+        "figure-3": two_stage_pipeline(run.recipes[first["scst"]["start"]], first),
+        "training-curves": training_curves({row: of for row, of in steps.items() if row not in run.refined}),
+        "scst-curves": scst_curves({recipe["scst"]["baseline"]: steps[row] for row, recipe in run.refined.items()}),
+    }
+
+
+def page(table: Table, run: Run, pictures: Mapping[str, Picture]) -> str:
     """The page's HTML. `pictures` are the page's by name: figure-1 … figure-7, training-curves, scst-curves."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)  # fmt: skip
-    parameters = max((int(counts["all_parameters"]) for counts in training.values()), default=0)
+    parameters = max((int(counts["all_parameters"]) for counts in run.counts.values()), default=0)
     yardsticks = [row for row in table.rows if row.key in YARDSTICK_TEXTS]
     return environment.get_template("report.html.j2").render(
-        profile=table.profile, table=display(table), notes=table.notes,
+        profile=table.profile, table=display(table), notes=notes(table),
+        findings=findings(table, run.differences, run.recipes),
+        alone=display_alone(table), alone_note=note_alone(table),
         notice=notice(table.profile, parameters, any("scene" in row.scores for row in table.rows)),
         yardsticks=[(row.name, f"{row.scores['CIDEr']:.1f}", YARDSTICK_TEXTS[row.key]) for row in yardsticks],
-        pictures=pictures, vocabulary=vocabulary(table, scores), recipes=recipe_table(table.rows, recipes),
-        splits=key_figures(splits), captions=key_figures(captions), params_text=params_text,
+        study=_study(run), pictures=pictures, vocabulary=vocabulary(table, run.scores),
+        recipes=recipe_table(table.rows, run.recipes), splits=key_figures(run.splits),
+        captions=key_figures(run.captions), params_text=run.params_text,
     ) + "\n"  # fmt: skip
+
+
+def _study(run: Run) -> dict[str, Any]:
+    """SCST's section: its title, its table and how that was scored."""
+    refined = run.refined
+    signature = run.training[next(iter(refined))][0]["signature"]
+    return {
+        "title": heading(next(iter(refined.values())), run.splits["images"]["train"]),
+        "table": study(refined, run.training, run.scores["rows"], run.differences),
+        "notes": [NOTE, f"Protocol of validation: {signature}."],
+    }

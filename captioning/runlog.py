@@ -7,7 +7,9 @@ import csv
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +50,28 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
 def progress(iterable: Iterable[T], total: int | None, what: str) -> Iterable[T]:
     """`iterable` with a bar and an ETA on stderr; silent where stderr is no terminal."""
     return tqdm(iterable, total=total, desc=what, mininterval=1.0, dynamic_ncols=True, disable=None)
+
+
+class Stopwatch:
+    """Seconds by part. `wait` lets queued work finish before the time is read, as a GPU's must."""
+
+    def __init__(self, wait: Callable[[], Any] = lambda: None) -> None:
+        self.wait, self.seconds = wait, defaultdict[str, float](float)
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Add what the block takes to `part`."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.wait()
+            self.seconds[part] += time.perf_counter() - begun
+
+    def lap(self) -> dict[str, float]:
+        """What has been measured since the last lap."""
+        seconds, self.seconds = dict(self.seconds), defaultdict(float)
+        return seconds
 
 
 def write_records(path: Path, records: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

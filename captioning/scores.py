@@ -104,14 +104,23 @@ def score(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, str]
         return one.score(references, hypotheses)
 
 
-def signature(references: Mapping[str, Sequence[str]], maximum_tokens: int, split: str = "test") -> str:
-    """How scores came about: `CIDEr-D|pycocoevalcap-1.2|PTB|refs:5|greedy|max_tokens:40|split:test|n:240`."""
+def signature(
+    references: Mapping[str, Sequence[str]], maximum_tokens: int | None, split: str = "test", refs: str = ""
+) -> str:
+    """How scores came about: `CIDEr-D|pycocoevalcap-1.2|PTB|refs:5|df:test|greedy|max_tokens:40|split:test|n:240`.
+
+    `maximum_tokens` is None where nothing was decoded. `refs` names the references where their number says too little.
+    """
     numbers = sorted({len(of_image) for of_image in references.values()})
-    refs = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
-    scorer_version = f"pycocoevalcap-{version('pycocoevalcap')}"
-    return (
-        f"CIDEr-D|{scorer_version}|PTB|refs:{refs}|greedy|max_tokens:{maximum_tokens}|split:{split}|n:{len(references)}"
-    )
+    counted = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+    decoded = [] if maximum_tokens is None else ["greedy", f"max_tokens:{maximum_tokens}"]
+    scored = ["CIDEr-D", f"pycocoevalcap-{version('pycocoevalcap')}", "PTB", f"refs:{refs or counted}", f"df:{split}"]
+    return "|".join([*scored, *decoded, f"split:{split}", f"n:{len(references)}"])
+
+
+def caption_1(references: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Each image's first reference alone: the paper does not say how many it scored against."""
+    return {id_: list(of_image[:1]) for id_, of_image in references.items()}
 
 
 def grounding(captions: Sequence[str], facts: Sequence[str]) -> dict[str, float]:

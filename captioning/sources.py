@@ -100,7 +100,7 @@ def _fault(row: dict[str, str]) -> str | None:
     """What makes a row no row of this table."""
     if None in row or None in row.values():
         return f"{row.get('image')!r} has too {'many' if None in row else 'few'} fields; quote fields that hold commas"
-    if row["split"] not in SPLITS:
+    if row["split"].strip() not in SPLITS:
         return f"split {row['split']!r}; use train, val, test or leave it empty"
     if not row["source"].strip():
         return f"{row['image']!r} has no source; name the data set it is from"

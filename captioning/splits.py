@@ -12,7 +12,9 @@ in at most `hash_distance` bits, or where a chain of such images joins them.
 import io
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt64
@@ -23,8 +25,63 @@ from captioning.runlog import UserError
 
 HASH_BITS = 64
 SPLITS = ("train", "validation", "test")
+METHODS = ("ratio", "own")
 OWN_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 Split = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class SplitImages:
+    """What splits are made from, one entry an image: id, source, its own split or "", and perceptual hash.
+
+    `ratios` and `seed` are those of the method `ratio`; `distance` is that of near-equal images, in bits.
+    """
+
+    ids: Sequence[str]
+    sources: Sequence[str]
+    own: Sequence[str]
+    hashes: Sequence[int]
+    distance: int
+    ratios: Mapping[str, float]
+    seed: int
+
+    def groups(self) -> list[int]:
+        """The group of near-equal images that each belongs to."""
+        return group_near_equal(np.array(self.hashes, dtype=np.uint64), self.distance)
+
+    def split(self, method: str, groups: Sequence[int]) -> Split:
+        """Ids of each split by one of `METHODS`. Raises `UserError` where that is impossible."""
+        if method == "own":
+            return split_own(self.ids, self.own, groups)
+        return split_by_ratio(self.ids, self.sources, groups, self.ratios, self.seed)
+
+    def leakages(self, groups: Sequence[int], captions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """`leakage` of both methods, with images apart and with groups whole; None where the method is impossible."""
+        hash_of, group_of = (dict(zip(self.ids, of, strict=True)) for of in (self.hashes, groups))
+        members = {"images_apart": range(len(self.ids)), "groups_whole": groups}
+        found: dict[str, Any] = {}
+        for method in METHODS:
+            try:
+                ways = {way: self.split(method, of) for way, of in members.items()}
+            except UserError:  # the data set has no split of its own, or a split stays empty
+                found[method] = None
+                continue
+            found[method] = {way: leakage(split, captions, hash_of, group_of) for way, split in ways.items()}
+        return found
+
+    def sizes(self, split: Split, groups: Sequence[int]) -> dict[str, Any]:
+        """How many images each split holds, in all and of each source, and how many near-equal ones there are."""
+        source_of, members = dict(zip(self.ids, self.sources, strict=True)), np.unique(groups, return_counts=True)[1]
+        return {
+            "images": {name: len(ids) for name, ids in split.items()},
+            "images_by_source": {
+                source: {name: sum(source_of[id_] == source for id_ in ids) for name, ids in split.items()}
+                for source in sorted(set(self.sources))
+            },
+            "near_equal_groups": int((members > 1).sum()),
+            "images_in_groups": int(members[members > 1].sum()),
+            "largest_group": int(members.max()),
+        }
 
 
 def perceptual_hash(encoded: bytes) -> int:
@@ -137,7 +194,7 @@ def leakage(
     hashes: Mapping[str, int],
     groups: Mapping[str, int],
 ) -> dict[str, float]:
-    """What of the test split is in the training split, too, as shares from 0 to 1.
+    """What of the test split is in the training split, too, as shares from 0 to 1 with four decimals.
 
     `captions`: of the captions, those that occur there word for word; `equal_images` and `near_images`: of the
     images, those that have one there with the same hash, or in the same group.
@@ -146,8 +203,9 @@ def leakage(
     seen = {caption for id_ in train for caption in captions[id_]}
     told = [caption in seen for id_ in test for caption in captions[id_]]
     equal, near = {hashes[id_] for id_ in train}, {groups[id_] for id_ in train}
-    return {
-        "captions": float(np.mean(told)),
-        "equal_images": float(np.mean([hashes[id_] in equal for id_ in test])),
-        "near_images": float(np.mean([groups[id_] in near for id_ in test])),
+    shares = {
+        "captions": np.mean(told),
+        "equal_images": np.mean([hashes[id_] in equal for id_ in test]),
+        "near_images": np.mean([groups[id_] in near for id_ in test]),
     }
+    return {name: round(float(share), 4) for name, share in shares.items()}

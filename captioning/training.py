@@ -4,7 +4,7 @@ Accumulation, clipping, schedule, checkpoints and several processes come with it
 an optimizer step is divided by their number once (`num_items_in_batch`), so accumulation changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +57,10 @@ def seed_everything(seed: int, threads: int) -> None:
 def base_model(model: Any) -> Any:
     """The PaliGemma inside an adapter, with its layers adapted; a bare PaliGemma as it is."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def step_records(history: Sequence[dict[str, Any]], columns: Collection[str]) -> list[dict[str, Any]]:
+    """The Trainer's log as step records: `columns` alone, so no times; its `eval_x` is `validation_x` here."""
+    renamed = ({key.replace("eval_", "validation_"): value for key, value in entry.items()} for entry in history)
+    records = [{key: value for key, value in entry.items() if key in columns} for entry in renamed]
+    return [record for record in records if record.keys() - {"step", "epoch"}]

@@ -9,14 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from captioning.dataset import read_table, stream_examples
-from captioning.evaluation import by_row, evaluate, image_scores, rounded_means, yardsticks
+from captioning.evaluation import by_row, differences, evaluate, image_scores, metrics, yardsticks
 from captioning.params import load_params
 from captioning.predictions import NO_SEED, expected_runs, read_predictions
 from captioning.ptb import tokenize
 from captioning.runlog import progress, stage_main
-from captioning.scores import image_feature, scorer, signature
+from captioning.scores import image_feature, scorer
 
 IMAGES, OUT = Path("data/captions/images.parquet"), Path("data/scores")
+SEED = 1  # of the resamples
 
 
 @stage_main
@@ -27,7 +28,7 @@ def main() -> None:
     references = {id_: tokens[id_] for id_ in test}
     facts = dict(zip(test, read_table(IMAGES, test, ["facts"])["facts"].to_pylist(), strict=True))
     checkpoints = {name: variant.checkpoint for name, variant in params.variants.items()}
-    runs = expected_runs(params.zero_shot, checkpoints, params.scst.start, params.seeds)
+    runs = expected_runs(params.zero_shot, checkpoints, params.scst.start, params.scst.baselines, params.seeds)
     predicted = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test) for run in runs]
     said = iter(tokenize([one["caption"] for predictions in predicted for one in predictions]))
     results = []
@@ -37,10 +38,11 @@ def main() -> None:
             results.append(evaluate(run.row, run.kind, run.seed, references, captions, facts, one_scorer, ended))
         for row, (truth, captions) in yardsticks(tokens, train, test, *features(train, test)).items():
             results.append(evaluate(row, "yardstick", NO_SEED, truth, captions, facts, one_scorer))
-    rows = by_row(results, {run.row: run.zero_shot for run in runs})
-    content = {"signature": signature(references, params.decoding.maximum_tokens), "images": len(test), "rows": rows}
-    write(OUT / "scores.json", content)
-    write(Path("metrics/scores.json"), rounded_means(rows))
+    rows = by_row(results, {run.row: run.zero_shot for run in runs}, params.decoding.maximum_tokens)
+    found = differences(results, SEED)
+    write(OUT / "scores.json", {"images": len(test), "rows": rows})
+    write(OUT / "significance.json", found)
+    write(Path("metrics/scores.json"), metrics(rows, found["rows"]))
     pq.write_table(pa.table(image_scores(results)), OUT / "by-image.parquet", compression="zstd")
 
 

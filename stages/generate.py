@@ -6,7 +6,7 @@ from pathlib import Path
 
 from captioning.dataset import read_examples
 from captioning.decoding import greedy_captions
-from captioning.paligemma import load_processor, load_quantised
+from captioning.paligemma import load_for_decoding, load_processor
 from captioning.params import load_params
 from captioning.qlora import load_adapter
 from captioning.runlog import progress, stage_main
@@ -24,7 +24,7 @@ def main() -> None:
         checkpoint = (
             Path("models/checkpoints") / json.loads(arguments.recipe.read_text(encoding="utf-8"))["checkpoint"]["name"]
         )
-    model = load_quantised(checkpoint, settings.compute, machine.device)
+    model = load_for_decoding(checkpoint, settings.compute, machine.device, machine.dequantise)
     if arguments.adapter:
         model = load_adapter(model, arguments.adapter)
     ids = Path("data/splits/test.txt").read_text(encoding="utf-8").split()

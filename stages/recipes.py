@@ -31,16 +31,17 @@ def variant_recipe(params: Params, name: str) -> dict[str, Any]:
     }
 
 
-def scst_recipe(params: Params) -> dict[str, Any]:
+def scst_recipe(params: Params, baseline: str) -> dict[str, Any]:
     """The `scst` sections merged, with the start variant's checkpoint and prompt."""
     start = variant_recipe(params, params.scst.start)
     return {
-        "variant": "scst",
+        "variant": f"scst-{baseline}",
         "checkpoint": start["checkpoint"],
         "lora": start["lora"],
-        "scst": params.scst.model_dump()
+        "scst": params.scst.model_dump(exclude={"baselines"})
         | params.active.scst.model_dump()
         | {
+            "baseline": baseline,
             "prompt": start["finetune"]["prompt"],
             "compute": start["finetune"]["compute"],
             "maximum_tokens": params.decoding.maximum_tokens,
@@ -57,7 +58,8 @@ def machine(params: Params) -> dict[str, Any]:
 @stage_main
 def main() -> None:
     params = load_params()
-    recipes = {name: variant_recipe(params, name) for name in params.variants} | {"scst": scst_recipe(params)}
+    recipes = {name: variant_recipe(params, name) for name in params.variants}
+    recipes |= {f"scst-{baseline}": scst_recipe(params, baseline) for baseline in params.scst.baselines}
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, recipe in recipes.items():
         (FOLDER / f"{name}.json").write_text(json.dumps(recipe, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -39,6 +39,7 @@ SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path st
     "profiles.miniature.scst.batch": 8,
     "profiles.miniature.scst.validate_every": 1,
 }  # fmt: skip
+REFINED = {"scst-greedy", "scst-leave-one-out"}
 GIT = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -112,6 +113,12 @@ class Project:
     def declared(self) -> set[str]:
         """The outputs that dvc.lock names: files and folders."""
         return {out["path"] for entry in self.yaml("dvc.lock")["stages"].values() for out in entry["outs"]}
+
+    def telling(self) -> list[str]:
+        """Outputs that hold a path of the machine, or a moment; dvc.lock is one of them."""
+        machine = machine_marks(self.folder)
+        outputs = self.outputs() | {"dvc.lock": self.read("dvc.lock").encode()}
+        return [name for name, content in outputs.items() if machine.search(content) or MOMENT.search(content)]
 
     def loose_files(self) -> set[str]:
         """What stands among the outputs and is neither declared nor git's."""
@@ -214,3 +221,8 @@ def draw_folder(folder: Path, images: int = 50) -> None:
     with (folder / "captions.csv").open("w", encoding="utf-8", newline="") as file:
         header = ["source", "split", "image", *(f"caption_{way}" for way in range(1, 6))]
         csv.writer(file).writerows([header, *rows])
+
+
+def refining(seed: int) -> set[str]:
+    """The stages that refine one seed's adapter against each baseline, and caption with it."""
+    return {f"{stage}{name.removeprefix('scst-')}-{seed}" for stage in ("scst@", "generate-scst@") for name in REFINED}

@@ -1,36 +1,24 @@
 """CIDEr-D is pycocoevalcap's to 1e-9; `<eos>` punishes captions that stop early."""
 
+import csv
 import json
 import math
+import os
 import random
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from pycocoevalcap.cider.cider import Cider
 
 from captioning.cider import EOS, CiderD, DocumentFrequencies, ngrams
+from captioning.ptb import tokenize
 
 WORDS = [
-    "many",
-    "green",
-    "trees",
-    "are",
-    "near",
-    "a",
-    "large",
-    "building",
-    "with",
-    "white",
-    "roof",
-    "in",
-    "the",
-    "port",
-    "some",
-    "planes",
-    "next",
-    "to",
-    "runway",
-]
+    "many", "green", "trees", "are", "near", "a", "large", "building", "with", "white", "roof", "in", "the", "port",
+    "some", "planes", "next", "to", "runway",
+]  # fmt: skip
 
 
 def _captions(rng: random.Random, number: int) -> list[str]:
@@ -55,6 +43,39 @@ def test_equals_pycocoevalcap() -> None:
     assert ours.max() > 5
 
 
+captions = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=9).map(" ".join)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(captions, st.lists(captions, min_size=1, max_size=5)), min_size=1, max_size=6))
+def test_equals_pycocoevalcap_on_any_small_corpus(images: list[tuple[str, list[str]]]) -> None:
+    """Four words: n-grams repeat, hypotheses are clipped, references are equal, captions are empty."""
+    references = {str(place): of for place, (_, of) in enumerate(images)}
+    assume(any(map(any, references.values())))  # pycocoevalcap fails where no reference holds a word
+    _, theirs = Cider().compute_score(references, {str(place): [said] for place, (said, _) in enumerate(images)})
+    scorer = CiderD(DocumentFrequencies.from_references(references.values()), references)
+    ours = scorer.scores(list(references), [said for said, _ in images])
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(scorer.scores(list(references), [said for said, _ in images]), ours)
+
+
+@pytest.mark.skipif("RISC_TRAIN_CAPTIONS" not in os.environ, reason="RISC_TRAIN_CAPTIONS names no captions.csv")
+@pytest.mark.parametrize("whose", ["its own", "another image's"])
+def test_equals_pycocoevalcap_on_real_captions(whose: str) -> None:
+    """`caption_1`, its own or another image's, against the other four of each image."""
+    with open(os.environ["RISC_TRAIN_CAPTIONS"], encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    first, *rest = (tokenize([row[f"caption_{place}"] for row in rows]) for place in range(1, 6))
+    if whose == "another image's":
+        random.Random(1).shuffle(first)
+    references = {row["image"]: list(of) for row, of in zip(rows, zip(*rest, strict=True), strict=True)}
+    _, theirs = Cider().compute_score(references, {id_: [said] for id_, said in zip(references, first, strict=True)})
+    scorer = CiderD(DocumentFrequencies.from_references(references.values()), references)
+    ours = scorer.scores(list(references), first)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+    assert (ours.mean() > 1) == (whose == "its own")
+
+
 def test_by_hand_on_two_images() -> None:
     frequencies = DocumentFrequencies.from_references([["a b"], ["a c"]])
     scorer = CiderD(frequencies, {"x": ["a b"]})
@@ -62,6 +83,26 @@ def test_by_hand_on_two_images() -> None:
     assert scorer.score("x", "a b") == pytest.approx(5.0)
     # "b" against "a b": the unigram vectors agree, no bigram; lengths 0 and 1 bigrams.
     assert scorer.score("x", "b") == pytest.approx(10 / 4 * math.exp(-1 / 72))
+
+
+def test_a_repeated_word_is_clipped_by_hand() -> None:
+    frequencies = DocumentFrequencies.from_references([["a b"], ["c"]])
+    # Unigrams: "a a a" is (3, 0), "a b" (1, 1) times ln 2: clipped 1 * 1, norms 3 and sqrt 2. Two bigrams against one.
+    expected = 10 / 4 * math.exp(-1 / 72) / (3 * math.sqrt(2))
+    assert CiderD(frequencies, {"x": ["a b"]}).score("x", "a a a") == pytest.approx(expected)
+
+
+def test_equal_references_count_as_often_as_they_stand() -> None:
+    frequencies = DocumentFrequencies.from_references([["a b"], ["c d"], ["e"]])
+    scorer = CiderD(frequencies, {"x": ["a b", "c d", "a b", "a b"], "y": ["a b"], "z": ["c d"]})
+    parts = 3 * scorer.score("y", "a b c") + scorer.score("z", "a b c")
+    assert scorer.score("x", "a b c") == pytest.approx(parts / 4)
+
+
+def test_an_image_without_a_reference_is_told() -> None:
+    scorer = CiderD(DocumentFrequencies.from_references([["a b"]]), {"x": []})
+    with pytest.raises(ValueError, match="'x' has no reference"):
+        scorer.score("x", "a b")
 
 
 def test_frequencies_count_an_image_once() -> None:

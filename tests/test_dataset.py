@@ -14,6 +14,7 @@ from captioning.dataset import (
     CaptionedImage,
     apportion,
     clean_caption,
+    draw_ids,
     is_nearly_empty,
     read_captions,
     read_examples,
@@ -138,3 +139,11 @@ def test_apportion_is_whole_and_nearest(total: int) -> None:
     counts = apportion(total, shares)
     assert sum(counts.values()) == total
     assert all(abs(counts[name] - total * share) < 1 for name, share in shares.items())
+
+
+def test_drawn_ids_are_of_the_seed_and_sorted() -> None:
+    ids = [f"i{number:02}" for number in range(30)]
+    drawn = draw_ids(ids, 7, "scst train 1")
+    assert drawn == sorted(set(drawn)) == draw_ids(ids, 7, "scst train 1") != draw_ids(ids, 7, "scst train 2")
+    assert len(drawn) == 7 and set(drawn) <= set(ids)
+    assert draw_ids(ids, 0, "x") == draw_ids(ids, 30, "x") == draw_ids(ids, 99, "x") == ids

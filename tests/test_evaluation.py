@@ -1,10 +1,22 @@
-"""Measures of a run, rows over seeds with gains, and yardsticks from training captions alone."""
+"""Measures of a run, rows over seeds with gains and signatures, comparable rows, yardsticks from training alone."""
+
+import random
 
 import numpy as np
 import pytest
 
-from captioning.evaluation import BY_IMAGE, Evaluated, by_row, evaluate, image_scores, rounded_means, yardsticks
-from captioning.scores import Scorer
+from captioning.evaluation import (
+    BY_IMAGE,
+    Evaluated,
+    by_row,
+    differences,
+    evaluate,
+    image_scores,
+    metrics,
+    yardsticks,
+)
+from captioning.scores import Scorer, human_caption
+from captioning.significance import interval, resampled_means
 
 
 class NoMeteor:
@@ -39,7 +51,7 @@ def test_rows_hold_seeds_means_and_gains() -> None:
         _run("r4", 1, "a port", "a view"),
         _run("r4", 2, "a port", "a lake"),
     ]
-    rows = by_row(runs, {"r4": "zero-shot-base", "zero-shot-base": None})
+    rows = by_row(runs, {"r4": "zero-shot-base", "zero-shot-base": None}, 40)
     assert list(rows) == ["zero-shot-base", "r4"]
     assert list(rows["r4"]["seeds"]) == ["1", "2"]
     assert rows["r4"]["mean"]["scene"] == 0.75
@@ -47,7 +59,61 @@ def test_rows_hold_seeds_means_and_gains() -> None:
     assert rows["zero-shot-base"]["deviation"] is None
     assert rows["r4"]["vocabulary"]["infrastructure"] == {"share": 0.5, "terms": 1, "gain": 0.5}
     assert rows["zero-shot-base"]["vocabulary"]["infrastructure"]["gain"] is None
-    assert rounded_means(rows)["r4"]["BLEU-1"] == round(rows["r4"]["mean"]["BLEU-1"], 2)
+
+
+def test_every_score_stands_against_caption_1_too_and_carries_its_signature() -> None:
+    runs = [_run("r4", 1, "a red port", "a lake")]
+    found = by_row(runs, {}, 40)["r4"]
+    # "a lake" of "a blue lake": LCS 2, precision 1, recall 2/3, beta 1.2; of its second reference it is all
+    assert found["mean"]["ROUGE-L"] == pytest.approx(100)
+    assert found["mean"]["ROUGE-L caption_1"] == pytest.approx(50 * (1 + 2.44 * (2 / 3) / (2 / 3 + 1.44)))
+    assert {f"{name} caption_1" for name in BY_IMAGE} <= found["mean"].keys()
+    assert "|refs:2|df:test|greedy|max_tokens:40|" in found["signature"]
+    assert "|refs:caption_1|df:test|greedy|max_tokens:40|" in found["signature caption_1"]
+
+
+def test_the_human_row_is_not_scored_against_itself() -> None:
+    truth, said = human_caption(REFERENCES)
+    run = evaluate("human-caption", "yardstick", 0, truth, said, dict.fromkeys("ab", ""), Scorer(NoMeteor()))
+    found = by_row([run], {}, 40)["human-caption"]
+    assert not any("caption_1" in name for name in [*found, *found["mean"]])
+    assert "|refs:1|df:test|split:test|" in found["signature"]  # nothing was decoded
+
+
+def _world(*noise: float) -> list[Evaluated]:
+    """Rows r0, r1, ... over 40 images, each of whose captions is a reference but with the given probability."""
+    rng = random.Random(1)
+    words = ["many", "green", "trees", "are", "near", "a", "large", "building", "with", "white", "roof"]
+    truth = {f"i{k}": [" ".join(rng.choices(words, k=7)) for _ in range(3)] for k in range(40)}
+    said = [{id_: "a port" if rng.random() < wrong else of[0] for id_, of in truth.items()} for wrong in noise]
+    runs = [evaluate(f"r{number}", "adapted", 1, truth, captions, dict.fromkeys(truth, ""), Scorer(NoMeteor()))
+            for number, captions in enumerate(said)]  # fmt: skip
+    others, own = human_caption(truth)
+    human = evaluate("human-caption", "yardstick", 0, others, own, dict.fromkeys(truth, ""), Scorer(NoMeteor()))
+    return [*runs, human]
+
+
+def test_rows_of_other_references_have_an_interval_and_no_letter() -> None:
+    results = _world(0.0, 0.9, 0.9)
+    found = differences(results, seed=1)
+    assert [(one["first"], one["second"]) for one in found["pairs"]] == [("r0", "r1"), ("r0", "r2"), ("r1", "r2")]
+    assert {row: entry["letters"] for row, entry in found["rows"].items()} == {
+        "r0": "a", "r1": "b", "r2": "b", "human-caption": None}  # fmt: skip
+    human = found["rows"]["human-caption"]
+    expected = interval(resampled_means(results[-1].scores.by_image["CIDEr"][None], seed=1)[0])
+    assert (human["low"], human["high"]) == pytest.approx(expected, abs=1e-4)
+    assert found["resamples"] == 10_000 and found["level"] == 0.95 and found["seed"] == 1
+
+
+def test_metrics_hold_rounded_scores_their_interval_and_signatures() -> None:
+    results = _world(0.3)
+    rows, found = by_row(results, {}, 40), differences(results, seed=1)
+    written = metrics(rows, found["rows"])["r0"]
+    assert written["CIDEr"] == round(rows["r0"]["mean"]["CIDEr"], 2)
+    assert written["CIDEr caption_1"] == round(rows["r0"]["mean"]["CIDEr caption_1"], 2)
+    assert written["CIDEr low"] < written["CIDEr"] < written["CIDEr high"]
+    assert written["distinct"] == round(rows["r0"]["mean"]["distinct"], 4)
+    assert written["signature caption_1"] == rows["r0"]["signature caption_1"]
 
 
 def test_image_scores_are_a_line_an_image() -> None:

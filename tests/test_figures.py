@@ -96,7 +96,7 @@ def test_histogram_bars_are_the_counts() -> None:
 
 @pytest.mark.parametrize("draw", [lambda: caption_lengths([], [1]), lambda: word_cloud({}, 1),
                                   lambda: training_curves({}),
-                                  lambda: scst_curves([])])  # fmt: skip
+                                  lambda: scst_curves({"greedy": []})])  # fmt: skip
 def test_nothing_to_draw_is_said(draw: Any) -> None:
     with pytest.raises(ValueError, match=r"no .* to draw"):
         draw()
@@ -164,10 +164,29 @@ def test_curves_show_every_variant_and_only_measured_points() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["mix", "base-r4"]
 
 
-def test_scst_curves_draw_each_quantity_and_pass_over_unmeasured_ones() -> None:
-    run = pandas.DataFrame({"step": [0, 1, 2], "reward": [None, 0.8, 0.9], "baseline": [None, 1.1, 1.2],
-                            "length": [None, 12, 11], "ended": [None, None, None], "distinct": [None, 0.9, 0.8],
-                            "validation_cider": [100.0, None, 110.0]})  # fmt: skip
-    reward, cider, length, share = scst_curves([run]).axes
-    assert [len(axes.lines) for axes in (reward, cider, length, share)] == [2, 1, 1, 1]
-    assert list(np.asarray(cider.lines[0].get_ydata())) == [100.0, 110.0]
+def scst_run(lift: float) -> pandas.DataFrame:
+    """Step records as stages/scst.py writes them: a validation at the start and the end, two steps between."""
+    columns = {"step": [0, 0, 1, 2], "reward": [None, 0.8, 0.9, None], "baseline": [None, 1.1, 1.2, None],
+               "length": [None, 12, 11, None], "ended": [None] * 4, "distinct": [None, 0.9, 0.8, None],
+               "validation_cider": [100.0, None, None, 100 + lift], "validation_length": [10.0, None, None, 9.0],
+               "gain": [0.0, None, None, lift], "gain_low": [0.0, None, None, lift - 4],
+               "gain_high": [0.0, None, None, lift + 6]}  # fmt: skip
+    return pandas.DataFrame(columns)
+
+
+def test_scst_curves_draw_each_quantity_of_each_run_and_pass_over_unmeasured_ones() -> None:
+    figure = scst_curves({"greedy": [scst_run(10), scst_run(8)], "leave-one-out": [scst_run(20)]})
+    reward, cider, length, share = figure.axes
+    assert [len(axes.lines) for axes in (reward, length, share)] == [6, 6, 3]
+    assert len({line.get_color() for line in reward.lines}) == 2  # a colour a baseline
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["greedy", "leave-one-out"]
+    scores = [list(np.asarray(points.lines[0].get_ydata())) for points in cider.containers]
+    assert scores == [[100.0, 110.0], [100.0, 108.0], [100.0, 120.0]]
+    assert not [pair for pair in overlaps(figure) if all(any(map(str.isalpha, text)) for text in pair)]
+
+
+def test_whiskers_are_the_interval_of_the_gain_over_the_start() -> None:
+    cider = scst_curves({"greedy": [scst_run(10)]}).axes[1]
+    (whiskers,) = cider.containers[0].lines[2]
+    assert [segment[:, 1].tolist() for segment in whiskers.get_segments()] == [[100.0, 100.0], [106.0, 116.0]]
+    assert [segment[0, 0] for segment in whiskers.get_segments()] == [0.0, 2.0]  # alone, no point is set aside

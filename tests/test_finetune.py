@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from captioning.finetune import COLUMNS, CaptionRows, Finetuned, finetune, step_records
+from captioning.finetune import COLUMNS, CaptionRows, Finetuned, finetune
 
 PROMPT = "caption en"
 Learn = Callable[..., tuple[Finetuned, dict[str, torch.Tensor]]]
@@ -131,15 +131,3 @@ def test_the_trainer_tells_the_rows_their_epoch(
     held = CaptionRows(pictures, [[own] for own in NEW], PROMPT, "first", 0)
     finetune(adapted(), processor, recipe | {"epochs": 3}, train, held, 0, "cpu", tmp_path / "scratch")
     assert seen == [0] * 4 + [1] * 4 + [2] * 4
-
-
-def test_records_hold_no_times() -> None:
-    history = [
-        {"loss": 1.0, "grad_norm": 2.0, "learning_rate": 0.1, "epoch": 0.5, "step": 5},
-        {"eval_loss": 0.5, "eval_runtime": 3.0, "eval_samples_per_second": 1.0, "epoch": 1.0, "step": 10},
-        {"train_runtime": 9.0, "train_loss": 1.0, "step": 10},
-    ]
-    assert step_records(history) == [
-        {"loss": 1.0, "learning_rate": 0.1, "epoch": 0.5, "step": 5},
-        {"validation_loss": 0.5, "epoch": 1.0, "step": 10},
-    ]

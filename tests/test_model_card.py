@@ -62,4 +62,4 @@ def test_only_a_miniature_is_said_to_be_no_paligemma(origin: str, miniature: boo
 
 
 def test_a_refined_adapter_says_so() -> None:
-    assert "refined by self-critical sequence training" in model_card("scst-1", RECIPE | {"scst": {}}, COUNTS)
+    assert "refined by self-critical sequence training" in model_card("scst-greedy-1", RECIPE | {"scst": {}}, COUNTS)

@@ -68,6 +68,13 @@ def test_the_committed_file_loads() -> None:
         ("variants/mix/checkpoint", "mixx", "variants.mix.checkpoint: 'mixx'"),
         ("variants/base-r4/targets", "all", "variants.base-r4.targets: 'all'"),
         ("scst/start", "nope", "scst.start: 'nope' is no variant"),
+        ("scst/baselines", "[]", "scst.baselines: []"),
+        ("scst/baselines", "[greedy, greedy]", "scst.baselines: ['greedy', 'greedy'] repeats a baseline"),
+        ("scst/top_p", "0", "scst.top_p: 0"),
+        ("scst/top_p", "1.1", "scst.top_p: 1.1"),
+        ("scst/top_k", "-1", "scst.top_k: -1"),
+        ("scst/kl", "-0.1", "scst.kl: -0.1"),
+        ("profiles/paper/machine/dequantise", "1", "profiles.paper.machine.dequantise: 1"),
         ("scst/scheduler", "polynomial", "scst.scheduler: 'polynomial'"),
         ("scst/scheduler", "null", "scst.scheduler: None"),
         ("profiles/paper/scst/temperature", "0", "profiles.paper.scst.temperature: 0"),
@@ -110,13 +117,15 @@ def test_ratios_sum_to_one(tmp_path: Path) -> None:
 
 
 def test_leave_one_out_wants_two_samples(tmp_path: Path) -> None:
-    message = fault(edited(tmp_path, ("scst/baseline", "leave-one-out"), ("scst/samples", "1")))
+    message = fault(edited(tmp_path, ("scst/baselines", "[leave-one-out]"), ("scst/samples", "1")))
     assert "leave-one-out needs samples: 2 or more" in message
-    assert load_params(edited(tmp_path, ("scst/baseline", "leave-one-out"), ("scst/samples", "2"))).scst.samples == 2
+    assert load_params(edited(tmp_path, ("scst/baselines", "[leave-one-out]"), ("scst/samples", "2"))).scst.samples == 2
+    assert load_params(edited(tmp_path, ("scst/baselines", "[greedy]"), ("scst/samples", "1"))).scst.samples == 1
 
 
 def test_names_of_rows_are_taken(tmp_path: Path) -> None:
-    message = fault(edited(tmp_path, ("variants/scst", "{checkpoint: mix}"), ("variants/A_b", "{checkpoint: mix}")))
+    mix = "{checkpoint: mix}"
+    message = fault(edited(tmp_path, ("variants/scst-greedy", mix), ("variants/A_b", mix)))
     assert "'A_b'" in message
     message = fault(edited(tmp_path, ("variants/zero-shot-base", "{checkpoint: mix}")))
     assert "variants.zero-shot-base: this name is taken" in message

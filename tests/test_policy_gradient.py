@@ -1,17 +1,19 @@
-"""The policy gradient against hand calculation and enumeration: advantages, log-probabilities, gradient, sampling."""
+"""The policy gradient against hand calculation and enumeration: advantages, log-probabilities, gradient."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from captioning.decoding import barred_tokens, generate
-from captioning.paligemma import IGNORED, image_features, prompt_inputs
-from captioning.policy_gradient import advantages, caption_log_probabilities, with_suffix
+from captioning.decoding import barred_tokens
+from captioning.packing import prefill
+from captioning.paligemma import prompt_inputs, prompt_tokens
+from captioning.policy_gradient import advantages, caption_log_probabilities, policy_loss
 from captioning.qlora import freeze_encoder
-from tests.sampled_captions import PROMPT, sampled, scored_batch
+from captioning.sampling import Sampling
+from tests.sampled_captions import PROMPT, encoded, sampled
 
 
 def test_advantages_by_hand() -> None:
@@ -31,14 +33,15 @@ def test_log_probabilities_are_those_of_the_single_row(
 ) -> None:
     """Each caption alone, unpadded, through the library's forward with pixels."""
     model = adapted(strength=0.05).eval()
-    base, barred = model.get_base_model(), barred_tokens(processor)
+    base, barred, pad = model.get_base_model(), barred_tokens(processor), processor.tokenizer.pad_token_id
     texts, ended = ["a red plane", "trees", "many green trees are in", ""], [True, True, False, True]
     suffixes = sampled(processor, texts, ended)
     with torch.no_grad():
-        batch = scored_batch(base, processor, pictures, suffixes)
-        ours = caption_log_probabilities(base, batch, barred, temperature)
+        prefix = prefill(base, prompt_tokens(processor, PROMPT), encoded(base, processor, pictures))
+        sampling = Sampling(tuple(barred), temperature)
+        ours = caption_log_probabilities(base, prefix, suffixes[:, None], sampling, pad)[:, 0]
         for row, image in enumerate(pictures):
-            tokens = suffixes[row][suffixes[row] != processor.tokenizer.pad_token_id]
+            tokens = suffixes[row][suffixes[row] != pad]
             inputs = dict(prompt_inputs(processor, [image], PROMPT))
             start = inputs["input_ids"].shape[1]
             ones = torch.ones_like(tokens)
@@ -51,71 +54,71 @@ def test_log_probabilities_are_those_of_the_single_row(
             torch.testing.assert_close(ours[row], torch.as_tensor(expected), rtol=1e-5, atol=1e-4)
 
 
-def test_suffix_rows_by_hand(processor: Any, pictures: list[bytes]) -> None:
-    suffixes = sampled(processor, ["trees", "a red plane near"], [True, False])
-    prompt = prompt_inputs(processor, pictures[:2], PROMPT)
-    length = prompt["input_ids"].shape[1]
-    batch = with_suffix(prompt, suffixes, processor.tokenizer.pad_token_id, torch.zeros(2, 4, 128))
-    real = suffixes != processor.tokenizer.pad_token_id
-    assert not real.all()
-    assert torch.equal(batch["input_ids"][:, length:], suffixes)
-    for key in ("attention_mask", "token_type_ids"):
-        assert torch.equal(batch[key][:, length:].bool(), real)
-    assert (batch["labels"][:, :length] == IGNORED).all()
-    assert torch.equal(batch["labels"][:, length:], torch.where(real, suffixes, IGNORED))
+FEW = 40  # one token in so many is not barred: 55 are left, <eos> among them
+DISTRIBUTIONS: list[dict[str, Any]] = [
+    {}, {"temperature": 1.7}, {"top_k": 5}, {"temperature": 2.0, "top_p": 0.95}
+]  # fmt: skip
 
 
-def every_token(model: Any, processor: Any, image: bytes, barred: Sequence[int]) -> tuple[dict[str, Any], list[int]]:
-    """All captions of one token that is not barred, one row each, and their tokens."""
-    tokens = [token for token in range(model.config.text_config.vocab_size) if token not in barred]
-    prompt = prompt_inputs(processor, [image], PROMPT)
-    with torch.no_grad():
-        features = image_features(model, prompt.pop("pixel_values")).pooler_output
-    many = {key: value.expand(len(tokens), -1) for key, value in prompt.items()}
-    pad = processor.tokenizer.pad_token_id
-    return with_suffix(many, torch.tensor(tokens)[:, None], pad, features.expand(len(tokens), -1, -1)), tokens
-
-
-@pytest.mark.parametrize("temperature", [1.0, 1.7])
-def test_the_gradient_is_that_of_the_expected_reward(
-    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], temperature: float
+@pytest.mark.parametrize("kl", [0.0, 0.6])
+@pytest.mark.parametrize("cuts", DISTRIBUTIONS)
+def test_the_expected_gradient_is_the_exact_policy_gradient(
+    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], cuts: dict[str, Any], kl: float
 ) -> None:
-    """All captions of one token: sum of p A grad log p, with any constant baseline, is the gradient of sum of p r."""
+    """All captions of one token, each weighed by its probability, against d/d theta of sum p r - kl KL(p || start).
+
+    The exact side goes through the library's forward and enumerates the distribution itself.
+    """
     model = adapted(strength=0.05).eval()
     freeze_encoder(model)
     base, vocabulary = model.get_base_model(), model.config.text_config.vocab_size
-    barred = [token for token in range(vocabulary) if token % 40 != 1]  # 55 tokens are left, <eos> among them
-    batch, tokens = every_token(base, processor, pictures[0], barred)
-    assert processor.tokenizer.eos_token_id in tokens
-    reward = torch.rand(len(tokens), generator=torch.Generator().manual_seed(0)) * 10
-    log_p = caption_log_probabilities(base, batch, barred, temperature)
-    assert log_p.detach().exp().sum().item() == pytest.approx(1, abs=1e-4)
-    (log_p.detach().exp() * (reward - 3.0) * log_p).sum().backward()
-    ours = {name: value.grad.clone() for name, value in model.named_parameters() if value.requires_grad}
+    barred = tuple(token for token in range(vocabulary) if token % FEW != 1)
+    tokens = torch.tensor([token for token in range(vocabulary) if token % FEW == 1])
+    logits = model(**prompt_inputs(processor, pictures[:1], PROMPT)).logits[0, -1, tokens]
+    logits = logits / cuts.get("temperature", 1.0)
+    kept = torch.ones(len(tokens), dtype=torch.bool)
+    if "top_k" in cuts:
+        kept = logits >= logits.topk(cuts["top_k"]).values[-1]
+    if "top_p" in cuts:  # the fewest whose mass reaches top_p
+        ordered = logits.softmax(dim=0).sort(descending=True)
+        kept[ordered.indices] = ordered.values.cumsum(dim=0) - ordered.values < cuts["top_p"]
+    assert kept.all() == (not cuts.keys() & {"top_k", "top_p"})
+    tokens, log_p = tokens[kept], logits[kept].log_softmax(dim=0)
+    generator = torch.Generator().manual_seed(0)
+    reward = torch.rand(len(tokens), generator=generator) * 10
+    start = (log_p.detach() + torch.randn(len(tokens), generator=generator)).log_softmax(dim=0)
+    p = log_p.exp()
+    exact = gradients(model, (p * reward).sum() - kl * (p * (log_p - start)).sum())
+
+    prefix = prefill(base, prompt_tokens(processor, PROMPT), encoded(base, processor, pictures[:1]))
+    sampling, pad = Sampling(barred, **cuts), processor.tokenizer.pad_token_id
+    ours = caption_log_probabilities(base, prefix, tokens[None, :, None], sampling, pad)
+    assert ours.detach().exp().sum().item() == pytest.approx(1, abs=1e-4)
+    penalised = reward - kl * (ours.detach()[0] - start)
+    advantage = advantages(penalised[None].double().numpy(), np.array([3.0]))  # any baseline that no sample moves
+    weighed = ours.detach().exp() * len(tokens) * torch.from_numpy(advantage).float()
+    moved = gradients(model, policy_loss(ours, weighed.numpy()))
+    for name, value in exact.items():
+        torch.testing.assert_close(-moved[name], value, rtol=1e-3, atol=2e-5, msg=name)
+
+
+def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     model.zero_grad()
-    logits = model(**prompt_inputs(processor, pictures[:1], PROMPT)).logits[0, -1] / temperature
-    (torch.softmax(logits[tokens], dim=0) * reward).sum().backward()
-    for name, value in model.named_parameters():
-        if value.requires_grad:
-            torch.testing.assert_close(ours[name], value.grad, rtol=1e-3, atol=2e-5, msg=name)
+    loss.backward()
+    return {name: value.grad.clone() for name, value in model.named_parameters() if value.requires_grad}
 
 
-@pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_captions_are_drawn_from_the_distribution_they_are_scored_under(
-    quantised: Any, processor: Any, pictures: list[bytes], temperature: float
-) -> None:
-    barred = barred_tokens(processor)
-    batch, tokens = every_token(quantised, processor, pictures[3], barred)
-    with torch.no_grad():
-        expected = caption_log_probabilities(quantised, batch, barred, temperature).exp()
-    assert expected.sum().item() == pytest.approx(1, abs=1e-4)
-    draws = 1000
-    prompt = prompt_inputs(processor, pictures[3:], PROMPT)
-    many = {key: value.expand(draws, *value.shape[1:]) for key, value in prompt.items()}
-    torch.manual_seed(0)
-    drawn = generate(quantised, processor, many, 1, do_sample=True, temperature=temperature, top_k=0)[:, 0]
-    frequency = torch.bincount(drawn, minlength=max(tokens) + 1)[tokens] / draws
-    deviation = (expected * (1 - expected) / draws).sqrt()
-    assert ((frequency - expected).abs() <= 5 * deviation + 1.5 / draws).all()
-    tail = expected.sort(descending=True).indices[50:]  # nothing is cut off: generate's own default is the top 50
-    assert frequency[tail].sum().item() == pytest.approx(expected[tail].sum().item(), abs=0.05)
+def test_leave_one_out_is_unbiased() -> None:
+    """Two samples of three captions, all nine pairs enumerated: the mean of A d log p is the exact gradient."""
+    theta = torch.tensor([0.3, -0.2, 0.9], dtype=torch.float64, requires_grad=True)
+    reward = torch.tensor([1.0, 4.0, 2.5], dtype=torch.float64)
+    (exact,) = torch.autograd.grad((theta.softmax(0) * reward).sum(), theta)
+    expected = torch.zeros(3, dtype=torch.float64)
+    for first in range(3):
+        for second in range(3):
+            pair = [first, second]
+            log_p = theta.log_softmax(0)[pair]
+            advantage = advantages(reward[pair][None].numpy(), None)
+            (gradient,) = torch.autograd.grad(-policy_loss(log_p[None], advantage), theta)
+            expected += log_p.detach().sum().exp() * gradient
+    torch.testing.assert_close(expected, exact)

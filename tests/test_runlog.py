@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from captioning.runlog import UserError, progress, stage_main, write_records
+from captioning.runlog import Stopwatch, UserError, progress, stage_main, write_records
 
 
 def test_a_users_mistake_is_its_line_and_exit_status_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,3 +71,15 @@ def test_records_are_these_bytes(tmp_path: Path) -> None:
 def test_progress_passes_everything_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(progress(iter([3, 1]), 2, "captions")) == [3, 1]
     assert capsys.readouterr().out == ""
+
+
+def test_a_stopwatch_adds_up_parts_and_waits_for_queued_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments, waited = iter([0.0, 1.0, 5.0, 5.5, 9.0, 9.25]), []
+    monkeypatch.setattr("captioning.runlog.time.perf_counter", lambda: next(moments))
+    watch = Stopwatch(lambda: waited.append(True))
+    for part in ("decode", "update", "decode"):
+        with watch(part):
+            pass
+    assert watch.lap() == {"decode": 1.25, "update": 0.5}
+    assert watch.lap() == {}
+    assert len(waited) == 3

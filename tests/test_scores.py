@@ -15,6 +15,7 @@ from captioning.cider import CiderD, DocumentFrequencies
 from captioning.scores import (
     METRICS,
     Scorer,
+    caption_1,
     constant_caption,
     grounding,
     human_caption,
@@ -118,8 +119,26 @@ def test_meteor_ends_with_its_context_and_path_is_as_before() -> None:
 
 def test_signature() -> None:
     found = signature({"a": ["x"] * 5, "b": ["y"] * 5}, 40)
-    assert found == f"CIDEr-D|pycocoevalcap-{version('pycocoevalcap')}|PTB|refs:5|greedy|max_tokens:40|split:test|n:2"
+    assert (
+        found
+        == f"CIDEr-D|pycocoevalcap-{version('pycocoevalcap')}|PTB|refs:5|df:test|greedy|max_tokens:40|split:test|n:2"
+    )
     assert "|refs:3-5|" in signature({"a": ["x"] * 5, "b": ["y"] * 3}, 40)
+    assert "|PTB|refs:caption_1|df:test|split:test|" in signature({"a": ["x"]}, None, refs="caption_1")
+
+
+def test_corpus_cider_is_the_mean_that_the_bootstrap_resamples_in_either_protocol() -> None:
+    references, hypotheses = _world()
+    for truth in (references, caption_1(references)):
+        result = Scorer(NoMeteor()).score(truth, hypotheses)
+        assert result.corpus["CIDEr"] == pytest.approx(result.by_image["CIDEr"].mean())
+    ours = CiderD(DocumentFrequencies.from_references(truth.values()), truth)  # of that protocol's references alone
+    expected = ours.scores(result.ids, [hypotheses[id_] for id_ in result.ids])
+    assert result.corpus["CIDEr"] == pytest.approx(100 * np.mean(expected))
+
+
+def test_caption_1_is_each_first_reference() -> None:
+    assert caption_1({"a": ["x", "y"], "b": ["z"]}) == {"a": ["x"], "b": ["z"]}
 
 
 def test_grounding_wants_exactly_what_was_drawn() -> None:

@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.papers_scst import repeated_log_probabilities
 from captioning.cider import CiderD, DocumentFrequencies
 from captioning.decoding import Caption, barred_tokens, greedy_captions
-from captioning.policy_gradient import caption_log_probabilities
+from captioning.features import EncodedImages
+from captioning.paligemma import prompt_inputs
 from captioning.qlora import freeze_encoder
-from captioning.scst import COLUMNS, Images, Refined, SCSTTrainer, refine, step_records
+from captioning.scst import COLUMNS, Refined, refine, scst_arguments, summary
+from captioning.scst_trainer import PARTS, STEP, VALIDATION, SCSTTrainer
 from captioning.training import seed_everything, training_arguments
-from tests.sampled_captions import PROMPT, sampled, scored_batch
+from tests.sampled_captions import PROMPT, encoded, sampled
 
 IDS = ["p0", "p1", "p2", "p3"]
 RECIPE: dict[str, Any] = dict(
     batch=4, samples=5, epochs=6, learning_rate=3e-3, weight_decay=0.0, gradient_clip=1.0, validate_every=3,
-    scheduler="constant", temperature=1.0, baseline="greedy", prompt=PROMPT, maximum_tokens=16,
+    scheduler="constant", temperature=1.0, top_k=0, top_p=1.0, kl=0.0, baseline="greedy", prompt=PROMPT,
+    maximum_tokens=16,
 )  # fmt: skip
 
 
@@ -50,33 +54,63 @@ def trainer_of(
     return trainer
 
 
+def step_of(trainer: SCSTTrainer, model: Any, features: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of one batch, and its record."""
+    records: list[dict[str, float]] = []
+    trainer.log = lambda record, *_: records.append(record)  # type: ignore[method-assign, assignment]
+    loss = trainer.compute_loss(model, {"id": IDS[: len(features)], "features": features})
+    return loss, records[-1]
+
+
+@pytest.mark.parametrize("kl", [0.0, 0.3])
 @pytest.mark.parametrize("baseline", ["greedy", "leave-one-out"])
 def test_the_loss_by_hand(
     adapted: Callable[..., Any], processor: Any, pictures: list[bytes], second: dict[str, list[str]],
-    baseline: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    baseline: str, kl: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
-    """Mean over captions of -A log p, with sampled and greedy captions given."""
-    model = adapted(strength=0.05)
-    trainer = trainer_of(model, processor, second, tmp_path, samples=2, baseline=baseline)
+    """Mean over captions of -A log p, with sampled and greedy captions given; dropout, if any, has no say in it."""
+    model = adapted(strength=0.05, dropout=0.5)
+    freeze_encoder(model)
+    trainer = trainer_of(model, processor, second, tmp_path, samples=2, baseline=baseline, kl=kl)
     texts, ended = ["trees", "a red plane parked", "two blue boats docked", "two"], [True, False, True, True]
     greedy = ["a red plane parked near", "boats"]
-    draws = {True: sampled(processor, texts, ended), False: sampled(processor, greedy, [True, False])}
-    monkeypatch.setattr(trainer, "_decode", lambda *_, **sampling: draws[bool(sampling)])
-    loss = trainer.compute_loss(model, {"id": IDS[:2], "image": pictures[:2]})
+    order = [greedy[0], *texts[:2], greedy[1], *texts[2:]] if baseline == "greedy" else texts
+    ends = [True, *ended[:2], False, *ended[2:]] if baseline == "greedy" else ended
+    monkeypatch.setattr(trainer, "_decode", lambda *_: sampled(processor, order, ends).unflatten(0, (2, -1)))
+    start = log_p_of(model, processor, pictures[:2], sampled(processor, texts, ended))
+    for name, value in model.named_parameters():  # the policy moves away from where it started
+        if value.requires_grad and "lora_B" in name:
+            value.data += 0.02
+    loss, record = step_of(trainer, model.train(), encoded(model.get_base_model().eval(), processor, pictures[:2]))
     reward = scorers(second)[0]
     r = [reward.score(id_, text, end) for id_, text, end in zip(["p0", "p0", "p1", "p1"], texts, ended, strict=True)]
+    log_p = log_p_of(model, processor, pictures[:2], sampled(processor, texts, ended))
+    ratio = [mine - its for mine, its in zip(log_p, start, strict=True)]
+    assert min(map(abs, ratio)) > 1e-3
+    r = [mine - kl * its for mine, its in zip(r, ratio, strict=True)]
     b = [reward.score("p0", greedy[0], True)] * 2 + [reward.score("p1", greedy[1], False)] * 2
     if baseline == "leave-one-out":
         b = [r[1], r[0], r[3], r[2]]
-    images = [pictures[0], pictures[0], pictures[1], pictures[1]]
-    with torch.no_grad():
-        base = model.get_base_model()
-        batch = scored_batch(base, processor, images, draws[True])
-        log_p = caption_log_probabilities(base, batch, barred_tokens(processor), 1.0)
-    expected = -sum((mine - its) * p for mine, its, p in zip(r, b, log_p.tolist(), strict=True)) / 4
+    expected = -sum((mine - its) * p for mine, its, p in zip(r, b, log_p, strict=True)) / 4
     assert any(mine != its for mine, its in zip(r, b, strict=True))
-    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    assert loss.item() == pytest.approx(expected, rel=1e-3)
     assert loss.requires_grad
+    assert record["baseline"] == pytest.approx(np.mean(b))
+    assert record["advantage"] == pytest.approx(np.mean(np.subtract(r, b)), abs=1e-6)
+    assert record["advantage_deviation"] == pytest.approx(np.std(np.subtract(r, b)), rel=1e-4)
+    assert record["ended"] == 0.75
+    assert record["length"] == 2.5
+    assert record["distinct"] == 1
+    assert ("kl" in record) == bool(kl)
+    assert record.get("kl", np.mean(ratio)) == pytest.approx(np.mean(ratio), rel=1e-3)
+
+
+def log_p_of(model: Any, processor: Any, images: list[bytes], captions: torch.Tensor) -> list[float]:
+    """By the library's forward on repeated rows."""
+    prompt = prompt_inputs(processor, images, PROMPT)
+    rows, pad = captions.unflatten(0, (len(images), -1)), processor.tokenizer.pad_token_id
+    with torch.no_grad():
+        return repeated_log_probabilities(model.eval(), prompt, rows, pad, barred_tokens(processor)).flatten().tolist()
 
 
 def test_rewards_are_cider_with_the_end_on_ended_captions_only(
@@ -84,7 +118,7 @@ def test_rewards_are_cider_with_the_end_on_ended_captions_only(
 ) -> None:
     trainer = trainer_of(adapted(), processor, second, tmp_path)
     text = "A red plane parked near the terminal ."  # as PTB has it: lower case, no period
-    rewards = trainer._rewards(["p0", "p0"], [Caption(text, 9, True), Caption(text, 8, False)])
+    rewards = trainer._rewards(["p0"], [Caption(text, 9, True), Caption(text, 8, False)])[0]
     reward = scorers(second)[0]
     tokens = second["p0"][0]
     assert rewards.tolist() == [reward.score("p0", tokens, True), reward.score("p0", tokens, False)]
@@ -92,20 +126,20 @@ def test_rewards_are_cider_with_the_end_on_ended_captions_only(
     assert rewards[1] < rewards[0]
 
 
-def test_captions_are_sampled_without_dropout_and_training_goes_on(
+def test_dropout_moves_neither_captions_nor_loss(
     adapted: Callable[..., Any], processor: Any, pictures: list[bytes], second: dict[str, list[str]], tmp_path: Path
 ) -> None:
-    model = adapted(strength=0.1, dropout=0.9)
-    trainer = trainer_of(model, processor, second, tmp_path)
-    base = model.get_base_model()
-    prompt, features = trainer._encode(base.eval(), pictures)
-    assert not features.requires_grad
-    expected = trainer._decode(base, prompt, features)
-    base.train()
-    assert torch.equal(trainer._decode(base, prompt, features), expected)
-    assert base.training
-    captions = greedy_captions(model, processor, pictures, PROMPT, RECIPE["maximum_tokens"], 4)
-    assert [caption.tokens for caption in captions] == (expected != processor.tokenizer.pad_token_id).sum(1).tolist()
+    """What is scored is what was drawn: both without dropout, whatever the adapter's."""
+    done = []
+    for dropout in (0.0, 0.9):
+        model = adapted(strength=0.1, dropout=dropout)
+        freeze_encoder(model)
+        trainer = trainer_of(model, processor, second, tmp_path)
+        features = encoded(model.get_base_model().eval(), processor, pictures)
+        torch.manual_seed(2)
+        loss, record = step_of(trainer, model.train(), features)
+        done.append((loss.item(), record))
+    assert done[0] == done[1]
 
 
 Refine = Callable[..., tuple[Refined, Any, dict[str, torch.Tensor], dict[str, torch.Tensor]]]
@@ -121,12 +155,11 @@ def refined(adapted: Callable[..., Any], processor: Any, pictures: list[bytes], 
         model = adapted(strength=strength, targets="all-linear")
         freeze_encoder(model)
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        images = Images(IDS, pictures)
+        images = EncodedImages(IDS, encoded(model.get_base_model(), processor, pictures))
         seed_everything(seed, 1)
-        done = refine(
-            model, processor, RECIPE | changed, images, images, *scorers(references), seed, "cpu", 8,
-            tmp_path / "scratch",
-        )  # fmt: skip
+        recipe = RECIPE | changed
+        arguments = scst_arguments(recipe, seed, "cpu", 8, tmp_path / "scratch")
+        done = refine(model, processor, recipe, images, images, *scorers(references), arguments)
         assert not (tmp_path / "scratch").exists()
         return done, model, before, dict(model.state_dict())
 
@@ -142,8 +175,9 @@ def test_a_few_steps_raise_the_greedy_reward(
     captions = list(greedy_captions(model, processor, pictures, PROMPT, 16, 4))
     plain = scorers(second)[1]
     scored = [plain.score(id_, caption.text.removesuffix(" .")) for id_, caption in zip(IDS, captions, strict=True)]
-    assert done.validation_cider > done.start_validation_cider + 100
-    assert 100 * np.mean(scored) == pytest.approx(done.validation_cider)  # the best step is what was left
+    assert done.best["validation_cider"] > done.start["validation_cider"] + 100
+    assert done.best["gain"] == pytest.approx(done.best["validation_cider"] - done.start["validation_cider"])
+    assert 100 * np.mean(scored) == pytest.approx(done.best["validation_cider"])  # the best step is what was left
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert len(moved) == 2 * 7 * 4
     assert all("lora_" in name and "language_model" in name for name in moved)
@@ -156,15 +190,31 @@ def test_records_of_steps_and_validations(refined: Refine, second: dict[str, lis
     stepped = [record for record in done.records if "reward" in record]
     assert [record["step"] for record in validated] == [0, 3, 4]
     assert [record["step"] for record in stepped] == [0, 1, 2, 3]
-    assert done.best_step in (3, 4)
-    assert done.start_validation_cider == validated[0]["validation_cider"]
-    assert done.validation_cider == max(record["validation_cider"] for record in validated[1:])
-    assert all(record.keys() <= set(COLUMNS) for record in done.records)
-    assert all(set(COLUMNS) - {"validation_cider"} == record.keys() for record in stepped)
+    assert done.best["step"] in (3, 4)
+    assert done.start == validated[0]
+    assert done.best["validation_cider"] == max(record["validation_cider"] for record in validated[1:])
+    assert all({"step", *STEP} - {"kl"} == record.keys() for record in stepped)
+    assert all({"step", *VALIDATION} == record.keys() <= set(COLUMNS) for record in validated)
+    assert [done.start[name] for name in ("gain", "gain_low", "gain_high")] == [0, 0, 0]
     for record in stepped:
         assert record["advantage"] == pytest.approx(record["reward"] - record["baseline"])
         assert 0 <= record["ended"] <= 1
         assert 0 < record["distinct"] <= 1
+    for record in validated:
+        assert record["gain_low"] <= record["gain"] <= record["gain_high"]
+        assert record["gain"] == pytest.approx(record["validation_cider"] - done.start["validation_cider"])
+    assert len(done.seconds) == 4
+    assert all(set(PARTS) == lap.keys() and min(lap.values()) > 0 for lap in done.seconds)
+
+
+def test_the_summary_by_hand() -> None:
+    start = {"step": 0, "validation_cider": 50.0, "gain": 0.0, "gain_low": 0.0, "gain_high": 0.0}
+    best = {"step": 8, "validation_cider": 60.0, "gain": 10.0, "gain_low": -5.0, "gain_high": 20.0}
+    told = summary(Refined([], [], start, best), 200, 40)
+    assert (told["gain_percent"], told["gain_percent_low"], told["gain_percent_high"]) == (20, -10, 40)
+    assert (told["best_step"], told["start_validation_cider"], told["validation_cider"]) == (8, 50, 60)
+    assert told["signature"].endswith("greedy|max_tokens:40|split:validation|n:200")
+    assert summary(Refined([], [], start | {"validation_cider": 0.0}, best), 200, 40)["gain_percent"] is None
 
 
 def test_one_validation_an_epochs_end(refined: Refine, second: dict[str, list[str]]) -> None:
@@ -185,24 +235,6 @@ def test_one_seed_the_same_bytes(refined: Refine, second: dict[str, list[str]]) 
     (first, _, _, weights), (again, _, _, same), (_, _, _, other) = (
         refined(second, seed=seed, **short) for seed in (1, 1, 2)
     )
-    assert first == again
+    assert first.records == again.records
     assert all(torch.equal(value, same[name]) for name, value in weights.items())
     assert not all(torch.equal(value, other[name]) for name, value in weights.items())
-
-
-def test_records_hold_no_times() -> None:
-    history = [
-        {"eval_cider": 50.0, "eval_length": 9.0, "step": 0},
-        {"loss": 1.0, "reward": 2.0, "epoch": 0.5, "step": 1},
-        {"train_runtime": 9.0, "train_loss": 1.0, "step": 2},
-    ]
-    assert step_records(history) == [
-        {"validation_cider": 50.0, "step": 0},
-        {"loss": 1.0, "reward": 2.0, "step": 1},
-    ]
-
-
-def test_images_are_rows_by_id() -> None:
-    rows = Images(["a", "b"], [b"1", b"2"])
-    assert len(rows) == 2
-    assert rows[1] == {"id": "b", "image": b"2"}

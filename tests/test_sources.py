@@ -96,11 +96,11 @@ def test_a_name_of_255_bytes_is_taken(tmp_path: Path) -> None:
     assert [one.path for one in folder(tmp_path)] == [name]
 
 
-def test_a_source_has_no_outer_spaces(tmp_path: Path) -> None:
-    _image(tmp_path / "a.jpg")
-    _table(tmp_path, [[" A ", "train", "a.jpg", *GOOD]])
-    (only,) = folder(tmp_path)
-    assert only.source == "A"
+def test_a_source_and_a_split_have_no_outer_spaces(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        _image(tmp_path / name)
+    _table(tmp_path, [[" A ", " train ", "a.jpg", *GOOD], ["A", " ", "b.jpg", *GOOD]])
+    assert [(one.source, one.split) for one in folder(tmp_path)] == [("A", "train"), ("A", "")]
 
 
 def test_an_image_without_captions_is_set_aside(tmp_path: Path) -> None:

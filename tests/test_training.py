@@ -10,7 +10,7 @@ import torch
 
 from captioning.finetune import CaptionRows
 from captioning.paligemma import Collator, supervised_loss
-from captioning.training import LossTrainer, base_model, seed_everything, training_arguments
+from captioning.training import LossTrainer, base_model, seed_everything, step_records, training_arguments
 
 PROMPT = "caption en"
 RATE = 0.5
@@ -94,3 +94,16 @@ def test_the_model_in_the_adapter(adapted: Callable[..., Any], quantised: Any) -
     model = adapted()
     assert base_model(model) is model.get_base_model()
     assert base_model(quantised) is quantised
+
+
+def test_records_hold_no_times() -> None:
+    history = [
+        {"eval_cider": 50.0, "eval_runtime": 9.0, "gain": 1.0, "step": 0},
+        {"loss": 1.0, "reward": 2.0, "epoch": 0.5, "step": 1, "grad_norm": 3.0},
+        {"train_runtime": 9.0, "train_loss": 1.0, "step": 2, "epoch": 1.0},
+    ]
+    columns = ("step", "epoch", "loss", "reward", "gain", "validation_cider")
+    assert step_records(history, columns) == [
+        {"validation_cider": 50.0, "gain": 1.0, "step": 0},
+        {"loss": 1.0, "reward": 2.0, "epoch": 0.5, "step": 1},
+    ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.verify import TOLERANCES, checkpoint_hashes, differences, table, values
+from tests.verify import ROUNDING, TOLERANCES, checkpoint_hashes, differences, table, tolerance, values
 
 SCORES = {"mix": {"CIDEr": 120.0, "scene": 0.9}, "human-caption": {"CIDEr": 170.0}}
 TRAINING = {"trainable_parameters": 176128, "share": 9.5, "best_epoch": 1, "validation_loss": 1.5}
@@ -128,3 +128,10 @@ def test_the_command_compares_with_head(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("profile: paper\n")
     other = command(*verify)
     assert other.returncode == 1 and other.stderr.startswith("error: params.yaml: differs from HEAD")
+
+
+@pytest.mark.parametrize("name", ["CIDEr", "CIDEr low", "CIDEr high", "CIDEr caption_1"])
+def test_every_form_of_a_score_has_its_tolerance(name: str) -> None:
+    assert tolerance(("metrics/scores.json", "mix", name)) == TOLERANCES["CIDEr"]
+    assert tolerance(("metrics/scores.json", "nearest-image", name)) == ROUNDING
+    assert tolerance(("metrics/scores.json", "mix", "signature")) == 0

@@ -35,6 +35,7 @@ TOLERANCES = {
     "ended": 0.12, "distinct": 0.12, "scene": 0.12, "colour": 0.12, "count": 0.12,
     "validation_loss": 0.15,
     "validation_cider": 25.0, "start_validation_cider": 25.0,
+    "gain_percent": 15.0, "gain_percent_low": 15.0, "gain_percent_high": 15.0,  # percent of the start's score
 }  # fmt: skip
 YARDSTICKS = ("constant-caption", "human-caption", "nearest-image")  # no model: a rounded last digit
 ROUNDING = 0.011
@@ -83,7 +84,8 @@ def tolerance(key: Key) -> float | None:
     if key[-1] in NOT_COMPARED:
         return None
     if key[0] == "metrics/scores.json":
-        return ROUNDING if key[1] in YARDSTICKS else TOLERANCES.get(key[-1], 0.0)
+        measure = key[-1].removesuffix(" caption_1").removesuffix(" low").removesuffix(" high")
+        return ROUNDING if key[1] in YARDSTICKS else TOLERANCES.get(measure, 0.0)
     return TOLERANCES.get(key[-1], 0.0) if key[0].startswith("metrics/training/") else 0.0
 
 

@@ -1,0 +1,186 @@
+"""SCST in images per second: ours against the paper's way, same model, batch and samples, in turn and in one run.
+
+    python -m benchmarks.scst                                the miniature, taught some captions first
+    python -m benchmarks.scst --shape 3b --device cuda       PaliGemma-3B's true shape, random weights
+    python -m benchmarks.scst --shape 3b --device cuda --batch 64
+
+Both begin with decoded pixels. Ours is charged the encoding of its images at every step, though a run encodes each
+image once. Random weights never end a caption: at the true shape every one is 24 tokens long, against about 15.
+"""
+
+import argparse
+import random
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+import stages  # noqa: F401  # how long threads spin
+from benchmarks import true_shape
+from benchmarks.papers_scst import java_on_path, papers_rewards, papers_step
+from benchmarks.side_by_side import HEADER, side_by_side
+from captioning import miniature
+from captioning.cider import CiderD, DocumentFrequencies
+from captioning.overhead import draw, sample_scene
+from captioning.overhead_language import captions
+from captioning.paligemma import (
+    Collator,
+    image_features,
+    load_for_decoding,
+    load_processor,
+    load_quantised,
+    prompt_inputs,
+)
+from captioning.ptb import tokenize
+from captioning.qlora import attach, freeze_encoder, lora_config
+from captioning.runlog import Stopwatch
+from captioning.scst_trainer import PARTS, SCSTTrainer
+from captioning.training import seed_everything, training_arguments
+
+SIDE, PROMPT, SAMPLES, TOKENS, STEPS = 48, "caption en", 5, 24, 5
+PAPER_HOURS, PAPER_IMAGES, PAPER_EPOCHS = 46.0, 26_712, 2  # VI.A; 60 % of 44,521 images
+FLOOR_MINUTES = {"greedy, one sample": 8, "leave-one-out, five samples": 11, "the same, eager": 21}  # of an H200
+
+
+@dataclass(frozen=True)
+class World:
+    """Drawn pictures with five captions each, as tokens."""
+
+    ids: list[str]
+    images: list[bytes]
+    texts: list[list[str]]
+    tokens: list[list[str]]
+
+
+def world(number: int, side: int) -> World:
+    rng, images, texts = random.Random(1), [], []
+    for _ in range(number):
+        scene, png = sample_scene(rng), BytesIO()
+        picture = draw(scene, SIDE, rng)
+        (picture if side == SIDE else picture.resize((side, side), Image.Resampling.BICUBIC)).save(png, "PNG")
+        images.append(png.getvalue())
+        texts.append(captions(scene, "NWPU", rng))
+    return World([str(i) for i in range(number)], images, texts, [tokenize(of_image) for of_image in texts])
+
+
+def taught_miniature(folder: Path, seen: World) -> None:
+    """A miniature that has seen a few captions often enough to speak in captions that end."""
+    model, processor = miniature.new_checkpoint([], SIDE)
+    processor.tokenizer.padding_side = "right"
+    rows = zip(seen.images, seen.texts, strict=True)
+    batch = Collator(processor)([{"image": image, "prompt": PROMPT, "caption": own[0]} for image, own in rows])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def adapted(base: Any) -> Any:
+    torch.manual_seed(0)
+    model = attach(base, lora_config(16, 16, 0.0, False, "table2"))
+    freeze_encoder(model)
+    return model
+
+
+def trainer(model: Any, processor: Any, seen: World, device: str, folder: Path) -> SCSTTrainer:
+    references = dict(zip(seen.ids, seen.tokens, strict=True))
+    counted = DocumentFrequencies.from_references(references.values(), eos=True)
+    recipe = {"samples": SAMPLES, "baseline": "greedy", "temperature": 1.0, "top_k": 0, "top_p": 1.0, "kl": 0.0,
+              "prompt": PROMPT, "maximum_tokens": TOKENS}  # fmt: skip
+    one = SCSTTrainer(
+        model=model, args=training_arguments(folder, 1, device), processor=processor, recipe=recipe,
+        reward=CiderD(counted, references, eos=True), plain=CiderD(counted, references),
+    )  # fmt: skip
+    one.log = lambda *_: None  # type: ignore[method-assign, assignment]
+    return one
+
+
+def our_step(one: SCSTTrainer, prompt: Mapping[str, torch.Tensor], ids: Sequence[str]) -> Callable[[], None]:
+    def step() -> None:
+        with one.stopwatch("encode"), torch.no_grad():
+            features = image_features(one.model.get_base_model(), prompt["pixel_values"]).pooler_output
+        with one.stopwatch("step"):
+            one.compute_loss(one.model, {"id": ids, "features": features}).backward()
+
+    return step
+
+
+def compare(shape: str, device: str, batch: int, pairs: int) -> list[str]:
+    """Rows of the table, and what ours does by part."""
+    seed_everything(1, threads=2 if device == "cpu" else 8)
+    seen = world(batch, SIDE if shape == "miniature" else true_shape.SIDE)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        taught_miniature(folder, seen) if shape == "miniature" else true_shape.write(folder, device)
+        processor = load_processor(folder)
+        theirs = adapted(load_quantised(folder, "bfloat16", device))
+        ours = adapted(load_for_decoding(folder, "bfloat16", device, dequantise=True))
+    prompt = {key: value.to(device) for key, value in prompt_inputs(processor, seen.images, PROMPT).items()}
+    prompt["pixel_values"] = prompt["pixel_values"].to(torch.bfloat16)
+    one = trainer(ours, processor, seen, device, folder)
+    step = our_step(one, prompt, seen.ids)
+    what = f"{shape}, {batch} images, greedy + {SAMPLES} samples"
+
+    def peer(rewards: Callable[..., Any]) -> Callable[[], Any]:
+        return lambda: papers_step(theirs, processor, prompt, seen.tokens, SAMPLES, TOKENS, rewards)
+
+    def fast_rewards(said: Sequence[str], references: Sequence[Sequence[str]]) -> torch.Tensor:
+        ids = [id_ for id_ in seen.ids for _ in range(len(said) // len(references))]
+        return torch.from_numpy(one.reward.scores(ids, tokenize(said)))
+
+    with java_on_path():
+        rows = [side_by_side(f"SCST step, {what}", step, peer(papers_rewards), pairs),
+                side_by_side("the same, both with our reward", step, peer(fast_rewards), pairs)]  # fmt: skip
+    return rows + by_part(one, step, batch, device)
+
+
+def by_part(one: SCSTTrainer, step: Callable[[], None], batch: int, device: str) -> list[str]:
+    """Median seconds of a step by part, memory, and what the paper's whole SCST would take."""
+    one.stopwatch = Stopwatch(torch.cuda.synchronize if device != "cpu" else lambda: None)
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+    laps = []
+    for _ in range(STEPS):
+        step()
+        lap = one.stopwatch.lap()
+        lap["update"] = lap.pop("step") - sum(lap[part] for part in PARTS if part in lap)
+        laps.append(lap)
+    seconds = {part: statistics.median(lap[part] for lap in laps) for part in ("encode", *PARTS)}
+    visit = sum(seconds[part] for part in PARTS) / batch
+    hours = (PAPER_IMAGES * PAPER_EPOCHS * visit + PAPER_IMAGES * seconds["encode"] / batch) / 3600
+    parts = ", ".join(f"{part} {1000 * value:.0f} ms" for part, value in seconds.items())
+    encoded = batch / seconds["encode"]
+    lines = ["", f"{parts} a step: {1 / visit:.2f} images a second after encoding, {encoded:.1f} encoded a second"]
+    if device != "cpu":
+        peak = torch.cuda.max_memory_allocated() / 2**30
+        lines.append(f"{torch.cuda.get_device_name()}: {peak:.1f} GiB at the peak")
+    floor = ", ".join(f"{what}: {minutes} min" for what, minutes in FLOOR_MINUTES.items())
+    return [*lines, f"{PAPER_IMAGES:,} images x {PAPER_EPOCHS} epochs: {hours:.2f} h; the paper: {PAPER_HOURS:.0f} h; "
+            f"reckoned floor of an H200, at the true shape: {floor}"]  # fmt: skip
+
+
+def run() -> str:
+    """The miniature's two rows, for `make bench`."""
+    return "\n".join(compare("miniature", "cpu", 16, pairs=5)[:2])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=["miniature", "3b"], default="miniature")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, help="images a step; 16, at the true shape 32")
+    parser.add_argument("--pairs", type=int, default=5)
+    asked = parser.parse_args()
+    print(HEADER)
+    print(
+        "\n".join(compare(asked.shape, asked.device, asked.batch or (32 if asked.shape == "3b" else 16), asked.pairs))
+    )

@@ -1,0 +1,54 @@
+"""A PaliGemma-3B of true shape: random weights, and a tokenizer of true size whose every piece is a word of letters.
+
+Random weights say random words, so captions never end before the limit; as their words are plain, their tokens need no
+JVM, as those of real captions do not.
+"""
+
+import string
+from itertools import product
+from pathlib import Path
+
+import torch
+from transformers import GemmaTokenizer, PaliGemmaConfig, PaliGemmaForConditionalGeneration
+
+from captioning.miniature import BYTES, SPECIAL, make_processor
+
+SIDE, PATCH = 224, 14  # pixels
+VOCABULARY = 257_216  # with <image>, <loc>, <seg> and what pads the head to a multiple of 64
+PIECES = 256_000
+
+
+def tokenizer() -> GemmaTokenizer:
+    """256,000 pieces: specials, bytes, letters, and words of one to four letters."""
+    words = ("".join(letters) for length in (1, 2, 3, 4) for letters in product(string.ascii_lowercase, repeat=length))
+    pieces = [*SPECIAL, *BYTES, "▁", *string.ascii_letters]
+    pieces += [f"▁{word}" for _, word in zip(range(PIECES - len(pieces)), words, strict=False)]
+    return GemmaTokenizer(vocab={piece: place for place, piece in enumerate(pieces)}, merges=[])
+
+
+def config(image_token: int) -> PaliGemmaConfig:
+    """As published: Gemma 2B under SigLIP So400m/14 at 224 pixels."""
+    text = dict(
+        model_type="gemma", hidden_size=2048, num_hidden_layers=18, num_attention_heads=8, num_key_value_heads=1,
+        head_dim=256, intermediate_size=16_384, vocab_size=VOCABULARY,
+    )  # fmt: skip
+    vision = dict(
+        model_type="siglip_vision_model", hidden_size=1152, num_hidden_layers=27, num_attention_heads=16,
+        intermediate_size=4304, patch_size=PATCH, image_size=SIDE, projection_dim=2048, vision_use_head=False,
+    )  # fmt: skip
+    return PaliGemmaConfig(text_config=text, vision_config=vision, projection_dim=2048, image_token_index=image_token)
+
+
+def write(folder: Path, device: str) -> None:
+    """Write the checkpoint: 5.9 GB in bfloat16, sharded safetensors. Weights come from torch's global seed."""
+    processor = make_processor(tokenizer(), SIDE)
+    processor.image_processor.image_seq_length = processor.image_seq_length = (SIDE // PATCH) ** 2
+    shape = config(processor.image_token_id)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            model = PaliGemmaForConditionalGeneration(shape)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    model.save_pretrained(folder, safe_serialization=True)
+    processor.save_pretrained(folder)

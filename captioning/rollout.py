@@ -1,0 +1,56 @@
+"""Captions of a batch of images, decoded together in packed rows: one greedy caption if wanted, and N drawn ones.
+
+Each image's prefix is run once and stored once; at every step all its captions put one token each into the same row,
+where they see the prefix and their own tokens only (captioning/packing.py). The tokens are those of `generate` on
+rows that repeat the prefix, the drawn ones with the same seed too (tests/test_rollout.py).
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from captioning.packing import Prefix, run_packed
+from captioning.sampling import Sampling
+
+
+@torch.no_grad()
+def rollout(
+    model: Any, prefix: Prefix, sampling: Sampling, samples: int, greedy: bool, maximum_tokens: int, eos: int, pad: int
+) -> Int[Tensor, "images captions tokens"]:
+    """Token ids, padded after `eos`; with `greedy`, the greedy caption stands first and `samples` drawn ones follow.
+
+    `model` is a PaliGemma in evaluation mode. No caption is longer than `maximum_tokens`, `eos` counted.
+    """
+    prefix = prefix.detached()
+    captions, cache = samples + greedy, prefix.cache()
+    hidden = prefix.last[:, None].expand(-1, captions, -1)
+    ended = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    tokens: list[Tensor] = []
+    while True:
+        chosen = _choose(model.lm_head(hidden).float(), sampling, greedy).masked_fill(ended, pad)
+        tokens.append(chosen)
+        ended = ended | (chosen == eos)
+        if len(tokens) == maximum_tokens or bool(ended.all()):
+            return torch.stack(tokens, dim=2)
+        position = torch.full((captions,), prefix.length + len(tokens), device=hidden.device)
+        mask = _step_mask(prefix.length, captions, len(tokens))
+        hidden = run_packed(model, chosen, mask, position, cache)
+
+
+def _choose(logits: Tensor, sampling: Sampling, greedy: bool) -> Int[Tensor, "images captions"]:
+    """The next token of each caption; `logits` are `[images, captions, vocabulary]`, the greedy caption's first."""
+    likeliest = sampling.best(logits[:, 0])[:, None] if greedy else None
+    rest = logits[:, int(greedy) :]
+    if not rest.shape[1]:
+        assert likeliest is not None
+        return likeliest
+    drawn = sampling.draw(rest.flatten(0, 1)).unflatten(0, rest.shape[:2])
+    return drawn if likeliest is None else torch.cat([likeliest, drawn], dim=1)
+
+
+def _step_mask(prefix: int, captions: int, steps: int) -> Bool[Tensor, "captions keys"]:
+    """Rows grow by one token of every caption a step, so a caption's own tokens are every `captions`-th."""
+    own = torch.eye(captions, dtype=torch.bool).repeat(1, steps)
+    return torch.cat([torch.ones(captions, prefix, dtype=torch.bool), own], dim=1)

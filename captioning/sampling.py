@@ -1,0 +1,64 @@
+"""The distribution that captions are drawn from and scored under: one object for both, so that they cannot differ.
+
+Logits are barred (tokens no caption may hold), divided by the temperature, cut to the top k and then to the nucleus
+p, each by transformers' own warper and in the order of its `generate`.
+
+Sources: Fan et al. 2018 (arXiv:1805.04833) for top-k, Holtzman et al. 2020 (arXiv:1904.09751) for top-p.
+
+1. A drawn token is always within its own support. Scoring computes the logits once more, in another order of
+   summation; a token at the edge of the nucleus could fall out of it by the last digit, and have probability zero.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """`barred`: token ids of probability zero; `temperature` > 0; `top_k` 0 and `top_p` 1 cut nothing."""
+
+    barred: tuple[int, ...]
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def draw(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
+        """One token a row, from torch's global generator, as `generate` draws it."""
+        return torch.multinomial(self._warped(logits).softmax(dim=-1), num_samples=1)[:, 0]
+
+    def best(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
+        """The likeliest token of each row that is not barred."""
+        return self._allowed(logits).argmax(dim=-1)
+
+    def log_probabilities(
+        self, logits: Float[Tensor, "tokens vocabulary"], drawn: Int[Tensor, " tokens"]
+    ) -> Float[Tensor, " tokens"]:
+        """Log-probability of each drawn token; differentiable, the support held fixed."""
+        scores = self._allowed(logits) / self.temperature
+        if self.top_k or self.top_p < 1:
+            outside = self._warped(logits.detach()).isneginf().scatter(1, drawn[:, None], False)
+            scores = scores.masked_fill(outside, -torch.inf)
+        return scores.gather(1, drawn[:, None])[:, 0] - scores.logsumexp(dim=-1)
+
+    def _allowed(self, logits: Tensor) -> Tensor:
+        return logits.index_fill(1, torch.tensor(self.barred, dtype=torch.long, device=logits.device), -torch.inf)
+
+    def _warped(self, logits: Tensor) -> Tensor:
+        scores = self._allowed(logits)
+        for warper in self._warpers:
+            scores = warper(None, scores)  # none of them reads the tokens so far
+        return scores
+
+    @cached_property
+    def _warpers(self) -> Sequence[LogitsProcessor]:
+        return [
+            *([TemperatureLogitsWarper(float(self.temperature))] if self.temperature != 1 else []),
+            *([TopKLogitsWarper(self.top_k)] if self.top_k else []),
+            *([TopPLogitsWarper(self.top_p)] if self.top_p < 1 else []),
+        ]

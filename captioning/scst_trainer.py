@@ -1,0 +1,157 @@
+"""A `Trainer` whose rows are encoded images, and whose loss samples, rewards and weighs captions (captioning/scst.py).
+
+The loss is all that is ours: accumulation, clipping, schedule, checkpoints and the choice of the best step are the
+library's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PaliGemmaProcessor, Trainer
+
+from captioning.cider import CiderD
+from captioning.decoding import Caption, barred_tokens, read
+from captioning.features import collate
+from captioning.packing import Prefix, prefill
+from captioning.paligemma import prompt_tokens
+from captioning.policy_gradient import advantages, caption_log_probabilities, policy_loss
+from captioning.ptb import tokenize
+from captioning.qlora import trainable_weights, weights_of
+from captioning.rollout import rollout
+from captioning.runlog import Stopwatch
+from captioning.sampling import Sampling
+from captioning.significance import interval, resampled_means
+from captioning.training import base_model
+
+STEP = ("loss", "reward", "baseline", "advantage", "advantage_deviation", "length", "ended", "distinct", "kl")
+VALIDATION = ("validation_cider", "validation_length", "validation_ended", "gain", "gain_low", "gain_high")
+PARTS = ("prefill", "decode", "reward", "update")  # of a step's seconds
+
+
+class SCSTTrainer(Trainer):
+    """A `Trainer` whose rows are encoded images, and whose loss samples, rewards and weighs captions."""
+
+    def __init__(
+        self,
+        *arguments: Any,
+        processor: PaliGemmaProcessor,
+        recipe: dict[str, Any],
+        reward: CiderD,
+        plain: CiderD,
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, data_collator=collate, **options)
+        self.processor, self.recipe, self.reward, self.plain = processor, recipe, reward, plain
+        cuts = (recipe[name] for name in ("temperature", "top_k", "top_p"))
+        self.sampling = Sampling(tuple(barred_tokens(processor)), *cuts)
+        self.prompt = prompt_tokens(processor, recipe["prompt"]).to(self.args.device)
+        self.start_weights = trainable_weights(self.model) if recipe["kl"] else {}
+        self.stopwatch = Stopwatch(torch.cuda.synchronize if self.args.device.type == "cuda" else lambda: None)
+        self.seconds: list[dict[str, float]] = []
+        self.start_scores: Float[np.ndarray, " images"] | None = None
+
+    def training_step(self, *arguments: Any, **options: Any) -> Tensor:
+        """Forward and backward of one batch, timed by part; what is not prefill, decode or reward is the update."""
+        with self.stopwatch("step"):
+            loss = super().training_step(*arguments, **options)
+        lap = self.stopwatch.lap()
+        lap["update"] = lap.pop("step") - sum(lap.values())
+        self.seconds.append(lap)
+        return loss
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        policy, pad, greedy = base_model(model).eval(), self.processor.tokenizer.pad_token_id, None
+        with self.stopwatch("prefill"):
+            prefix = prefill(policy, self.prompt, inputs["features"])
+        with self.stopwatch("decode"):
+            tokens = self._decode(policy, prefix, self.recipe["samples"], self.recipe["baseline"] == "greedy")
+        with self.stopwatch("reward"):
+            captions = read(self.processor, tokens.flatten(0, 1))
+            rewards = self._rewards(inputs["id"], captions)
+        if self.recipe["baseline"] == "greedy":
+            greedy, rewards, tokens = rewards[:, 0], rewards[:, 1:], tokens[:, 1:]
+            captions = [caption for number, caption in enumerate(captions) if number % (len(rewards[0]) + 1)]
+        log_p = caption_log_probabilities(policy, prefix, tokens, self.sampling, pad)
+        kl = self._log_ratio(model, inputs["features"], tokens, log_p)
+        penalised = rewards - self.recipe["kl"] * (0.0 if kl is None else kl)
+        advantage = advantages(penalised, greedy)
+        loss = policy_loss(log_p, advantage)
+        self.log(step_summary(loss.item(), rewards, penalised - advantage, advantage, captions, kl))
+        return (loss, {}) if return_outputs else loss
+
+    def _decode(self, policy: Any, prefix: Prefix, samples: int, greedy: bool) -> Int[Tensor, "images captions tokens"]:
+        tokenizer, limit = self.processor.tokenizer, self.recipe["maximum_tokens"]
+        ends = {"eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+        return rollout(policy, prefix, self.sampling, samples, greedy, limit, **ends)
+
+    def _rewards(self, ids: Sequence[str], captions: Sequence[Caption]) -> Float[np.ndarray, "images captions"]:
+        per_image = len(captions) // len(ids)
+        tokens = tokenize([caption.text for caption in captions])
+        of = [id_ for id_ in ids for _ in range(per_image)]
+        return self.reward.scores(of, tokens, [caption.ended for caption in captions]).reshape(-1, per_image)
+
+    def _log_ratio(self, model: Any, features: Tensor, tokens: Tensor, log_p: Tensor) -> np.ndarray | None:
+        """log policy(caption) / start(caption), whose mean estimates the divergence; None where it is not wanted."""
+        if not self.start_weights:
+            return None
+        policy, pad = base_model(model), self.processor.tokenizer.pad_token_id
+        with torch.no_grad(), weights_of(model, self.start_weights):
+            prefix = prefill(policy, self.prompt, features)
+            start = caption_log_probabilities(policy, prefix, tokens, self.sampling, pad)
+        return (log_p.detach() - start).double().cpu().numpy()
+
+    def evaluate(self, eval_dataset: Any = None, *_: Any, **__: Any) -> dict[str, float]:
+        """Greedy CIDEr-D ×100 on the validation images, document frequencies of the training split, no `<eos>`."""
+        rows: Any = self.eval_dataset
+        captions = [caption for some in self.get_eval_dataloader() for caption in self._greedy(some["features"])]
+        scores = 100 * self.plain.scores(rows.ids, tokenize([caption.text for caption in captions]))
+        if self.start_scores is None:
+            self.start_scores = scores
+        low, high = interval(resampled_means((scores - self.start_scores)[None], seed=0)[0])
+        metrics = {
+            "eval_cider": float(scores.mean()),
+            "eval_length": float(np.mean([len(caption.text.split()) for caption in captions])),
+            "eval_ended": float(np.mean([caption.ended for caption in captions])),
+            "gain": float(np.mean(scores - self.start_scores)),
+            "gain_low": low,
+            "gain_high": high,
+        }
+        self.log(metrics)
+        # tells the Trainer that this step is validated, so that it is not again at the end
+        control: Any = self.control  # type: ignore[has-type]
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, control, metrics)
+        return metrics
+
+    def _greedy(self, features: Tensor) -> list[Caption]:
+        policy = base_model(self.model).eval()
+        with torch.no_grad():
+            prefix = prefill(policy, self.prompt, features.to(self.args.device))
+        return read(self.processor, self._decode(policy, prefix, samples=0, greedy=True)[:, 0])
+
+
+def step_summary(
+    loss: float,
+    rewards: Float[np.ndarray, "images samples"],
+    baseline: Float[np.ndarray, "images samples"],
+    advantage: Float[np.ndarray, "images samples"],
+    captions: Sequence[Caption],
+    kl: Float[np.ndarray, "images samples"] | None,
+) -> dict[str, float]:
+    """A step's record: rewards and baseline from 0 to 10, length in words, `ended` and `distinct` shares, KL in
+    nats."""
+    return {
+        "loss": loss,
+        "reward": float(rewards.mean()),
+        "baseline": float(baseline.mean()),
+        "advantage": float(advantage.mean()),
+        "advantage_deviation": float(advantage.std()),
+        "length": float(np.mean([len(caption.text.split()) for caption in captions])),
+        "ended": float(np.mean([caption.ended for caption in captions])),
+        "distinct": len({caption.text for caption in captions}) / len(captions),
+    } | ({} if kl is None else {"kl": float(kl.mean())})

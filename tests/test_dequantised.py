@@ -1,0 +1,70 @@
+"""Weights spelt out are NF4's numbers: the same logits, gradients and counts, and nothing more is trained."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from captioning import paligemma
+from captioning.paligemma import is_4bit, load_for_decoding, load_quantised, supervised_loss
+from captioning.qlora import attach, count_parameters, load_adapter, lora_config, save
+
+Loader = Callable[[Path], Any]
+LOADERS: dict[str, Loader] = {
+    "nf4": lambda folder: load_quantised(folder, "float32", "cpu"),
+    "spelt out": lambda folder: load_for_decoding(folder, "float32", "cpu", dequantise=True),
+}
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_the_same_logits(checkpoint: Path, batch: dict[str, Any], compute: str) -> None:
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    inputs["pixel_values"] = inputs["pixel_values"].to(getattr(torch, compute))
+    with torch.no_grad():
+        nf4 = load_quantised(checkpoint, compute, "cpu")(**inputs).logits
+        spelt_out = load_for_decoding(checkpoint, compute, "cpu", dequantise=True)(**inputs).logits
+    assert torch.equal(nf4, spelt_out)
+
+
+def test_an_adapter_of_one_is_the_others(checkpoint: Path, batch: dict[str, Any], tmp_path: Path) -> None:
+    """Loss, gradients and counts of a saved adapter on both; only the adapter is trained."""
+    torch.manual_seed(0)
+    made = attach(LOADERS["nf4"](checkpoint), lora_config(4, 8.0, 0.0, False, "table2"))
+    for name, value in made.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.05)
+    save(made, tmp_path, "")
+    found = []
+    for load in LOADERS.values():
+        model = load_adapter(load(checkpoint), tmp_path, trainable=True)
+        loss = supervised_loss(model.get_base_model(), batch)
+        loss.backward()
+        trained = {name: value.grad for name, value in model.named_parameters() if value.requires_grad}
+        assert all("lora_" in name for name in trained)
+        found.append((loss.item(), count_parameters(model), trained))
+    (loss, counts, ours), (other, others, theirs) = found
+    assert loss == pytest.approx(other, rel=1e-6)
+    assert counts == others
+    assert ours.keys() == theirs.keys()
+    for name, gradient in ours.items():
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_it_stays_quantised_where_there_is_no_room(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = psutil.virtual_memory()._replace(available=1_000_000)
+    monkeypatch.setattr(paligemma, "virtual_memory", lambda: full)
+    model = load_for_decoding(checkpoint, "float32", "cpu", dequantise=True)
+    assert sum(map(is_4bit, model.modules())) == 7 * 4
+    assert "stays in NF4" in caplog.text
+
+
+def test_it_is_quantised_where_that_is_wanted(checkpoint: Path) -> None:
+    assert any(map(is_4bit, load_for_decoding(checkpoint, "float32", "cpu", dequantise=False).modules()))
+    spelt_out = load_for_decoding(checkpoint, "float32", "cpu", dequantise=True)
+    assert not any(map(is_4bit, spelt_out.modules()))
+    assert not any(value.requires_grad for value in spelt_out.parameters())
