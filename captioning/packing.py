@@ -9,7 +9,7 @@ what N rows give that repeat the prefix (tests/test_packing.py), at 350 instead 
 1. The row comes in two pieces. `prefill` runs the prefix through the library's own forward, once an image; its keys
    and values serve the decoding of every caption (captioning/rollout.py) and then, gradients attached, the update.
 2. Positions count from 1, as PaliGemma's do.
-3. Nothing here is padded on the left and all prompts are the same, so one mask serves all images of a batch.
+3. All prompts are the same, so that every image's captions begin at the same place.
 """
 
 from dataclasses import dataclass
@@ -60,43 +60,62 @@ def prefill(model: Any, prompt: Int[Tensor, " length"], features: Float[Tensor, 
 
 
 def extend(
-    model: Any, prefix: Prefix, captions: Int[Tensor, "images captions tokens"]
+    model: Any,
+    prefix: Prefix,
+    captions: Int[Tensor, "images captions tokens"],
+    said: Bool[Tensor, "images captions tokens"],
 ) -> Float[Tensor, "images captions tokens hidden"]:
-    """The hidden states that predict each token of each caption; what stands after a caption's end does no harm.
+    """The hidden states that predict each token that was `said`; what is not said, after a caption's end, gets none.
 
-    A caption's last token predicts nothing that is wanted, so it is not run.
+    A caption's last token predicts nothing that is wanted, so it is not run. What is run stands close together: a row
+    is as long as the captions of one image, not as its longest caption times their number.
     """
-    number, length = captions.shape[1], captions.shape[2] - 1
-    first = prefix.last[:, None, None].expand(-1, number, 1, -1)
-    if not length:
-        return first
-    positions = prefix.length + 1 + torch.arange(length, device=captions.device).repeat(number)
+    predicting = torch.zeros(*captions.shape, prefix.last.shape[1], dtype=prefix.last.dtype, device=prefix.last.device)
+    predicting[:, :, 0] = prefix.last[:, None]
+    if not said[:, :, 1:].any():
+        return predicting
+    image, caption, place = said[:, :, 1:].nonzero(as_tuple=True)  # of each token that predicts another
+    row = _places(image)
+    shape = (len(captions), int(row.max()) + 1)
+    caption_of, place_of = (torch.full(shape, -1, device=row.device) for _ in range(2))
+    tokens = torch.zeros(shape, dtype=captions.dtype, device=row.device)
+    caption_of[image, row], place_of[image, row] = caption, place
+    tokens[image, row] = captions[image, caption, place]
     hidden = run_packed(
-        model, captions[:, :, :-1].flatten(1), packed_mask(prefix.length, number, length), positions, prefix.cache()
+        model, tokens, packed_mask(prefix.length, caption_of), prefix.length + 1 + place_of, prefix.cache()
     )
-    return torch.cat([first, hidden.unflatten(1, (number, length))], dim=2)
+    return predicting.index_put((image, caption, place + 1), hidden[image, row])
 
 
-def packed_mask(prefix: int, captions: int, length: int) -> Bool[Tensor, "queries keys"]:
-    """Who sees whom: every token the prefix, and of its own caption itself and what came before."""
-    caption = torch.arange(captions).repeat_interleave(length)
-    own = caption[:, None] == caption[None]
-    return torch.cat([torch.ones(len(caption), prefix, dtype=torch.bool), own.tril()], dim=1)
+def _places(image: Int[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
+    """The place of each token in its image's row; tokens are ordered by image."""
+    numbers = torch.bincount(image)
+    starts = numbers.cumsum(dim=0) - numbers
+    return torch.arange(len(image), device=image.device) - starts[image]
+
+
+def packed_mask(prefix: int, caption: Int[Tensor, "images queries"]) -> Bool[Tensor, "images queries keys"]:
+    """Who sees whom: every token the prefix, and of its own caption itself and what came before.
+
+    `caption`: which caption each token belongs to; the tokens of one stand in their order.
+    """
+    own = (caption[:, :, None] == caption[:, None]).tril()
+    return torch.cat([own.new_ones(*caption.shape, prefix), own], dim=2)
 
 
 def run_packed(
     model: Any,
     tokens: Int[Tensor, "images queries"],
-    mask: Bool[Tensor, "queries keys"],
-    positions: Int[Tensor, " queries"],
+    mask: Bool[Tensor, "#images queries keys"],
+    positions: Int[Tensor, "#images queries"],
     cache: DynamicCache,
 ) -> Float[Tensor, "images queries hidden"]:
     """The decoder's last hidden states of `tokens` after what `cache` holds; `cache` grows by them."""
     decoder = model.model.language_model
     done = decoder(
         inputs_embeds=decoder.embed_tokens(tokens),
-        attention_mask=mask.to(tokens.device)[None, None],
-        position_ids=positions[None],
+        attention_mask=mask[:, None],
+        position_ids=positions,
         past_key_values=cache,
         use_cache=True,
     )

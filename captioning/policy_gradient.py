@@ -36,7 +36,7 @@ def caption_log_probabilities(
     The head, 257,216 words wide at 3B, sees the tokens of captions only.
     """
     said = captions != pad
-    logits = model.lm_head(extend(model, prefix, captions)[said]).float()
+    logits = model.lm_head(extend(model, prefix, captions, said)[said]).float()
     tokens = sampling.log_probabilities(logits, captions[said])
     return torch.zeros(said.shape, device=tokens.device).masked_scatter(said, tokens).sum(dim=2)
 

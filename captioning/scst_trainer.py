@@ -25,7 +25,7 @@ from captioning.rollout import rollout
 from captioning.runlog import Stopwatch
 from captioning.sampling import Sampling
 from captioning.significance import interval, resampled_means
-from captioning.training import base_model
+from captioning.training import attention_kernel, base_model
 
 STEP = ("loss", "reward", "baseline", "advantage", "advantage_deviation", "length", "ended", "distinct", "kl")
 VALIDATION = ("validation_cider", "validation_length", "validation_ended", "gain", "gain_low", "gain_high")
@@ -67,7 +67,7 @@ class SCSTTrainer(Trainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         policy, pad, greedy = base_model(model).eval(), self.processor.tokenizer.pad_token_id, None
-        with self.stopwatch("prefill"):
+        with self.stopwatch("prefill"), attention_kernel(self.args.device):
             prefix = prefill(policy, self.prompt, inputs["features"])
         with self.stopwatch("decode"):
             tokens = self._decode(policy, prefix, self.recipe["samples"], self.recipe["baseline"] == "greedy")
@@ -77,7 +77,8 @@ class SCSTTrainer(Trainer):
         if self.recipe["baseline"] == "greedy":
             greedy, rewards, tokens = rewards[:, 0], rewards[:, 1:], tokens[:, 1:]
             captions = [caption for number, caption in enumerate(captions) if number % (len(rewards[0]) + 1)]
-        log_p = caption_log_probabilities(policy, prefix, tokens, self.sampling, pad)
+        with attention_kernel(self.args.device):
+            log_p = caption_log_probabilities(policy, prefix, tokens, self.sampling, pad)
         kl = self._log_ratio(model, inputs["features"], tokens, log_p)
         penalised = rewards - self.recipe["kl"] * (0.0 if kl is None else kl)
         advantage = advantages(penalised, greedy)

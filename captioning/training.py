@@ -4,11 +4,13 @@ Accumulation, clipping, schedule, checkpoints and several processes come with it
 an optimizer step is divided by their number once (`num_items_in_batch`), so accumulation changes nothing.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import Trainer, TrainingArguments, set_seed
 
 Loss = Callable[[Any, dict[str, Any], Any], torch.Tensor]  # model, batch, tokens of the whole step or None
@@ -25,8 +27,20 @@ class LossTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        loss = self.loss(model, inputs, num_items_in_batch)
+        with attention_kernel(self.args.device):
+            loss = self.loss(model, inputs, num_items_in_batch)
         return (loss, {}) if return_outputs else loss
+
+
+@contextmanager
+def attention_kernel(device: torch.device) -> Iterator[None]:
+    """On a CPU, attention in plain products: the fused kernel's backward is a third of a step there. Else torch's own
+    choice. The kernel of the forward is that of the backward."""
+    if device.type != "cpu":
+        yield
+        return
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def training_arguments(folder: Path, seed: int, device: str, **options: Any) -> TrainingArguments:

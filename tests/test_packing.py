@@ -13,7 +13,7 @@ from captioning.paligemma import image_features, prompt_inputs, prompt_tokens
 from captioning.policy_gradient import caption_log_probabilities
 from captioning.qlora import freeze_encoder
 from captioning.rollout import rollout
-from captioning.sampling import Sampling
+from captioning.sampling import Sampling, draw
 from tests.sampled_captions import PROMPT, encoded, sampled
 
 TEXTS = ["a red plane", "trees", "many green trees are in", "", "two blue boats docked neatly at the pier .", "it is a"]
@@ -72,14 +72,14 @@ def test_a_caption_does_not_see_its_neighbours(policy: Any, processor: Any, pict
 
 
 def test_the_mask_by_hand() -> None:
-    """A prefix of two; two captions of two tokens."""
+    """A prefix of two; a caption of two tokens, one of one, and a place that none fills."""
     expected = [
         [1, 1, 1, 0, 0, 0],
         [1, 1, 1, 1, 0, 0],
         [1, 1, 0, 0, 1, 0],
-        [1, 1, 0, 0, 1, 1],
+        [1, 1, 0, 0, 0, 1],
     ]
-    assert packed_mask(2, 2, 2).int().tolist() == expected
+    assert packed_mask(2, torch.tensor([[0, 0, 1, -1]])).int().tolist() == [expected]
 
 
 def test_the_prompt_is_the_processors(processor: Any, pictures: list[bytes]) -> None:
@@ -92,9 +92,11 @@ def test_the_prompt_is_the_processors(processor: Any, pictures: list[bytes]) -> 
 )
 @pytest.mark.parametrize("limit", [1, 2, 12])
 def test_shared_prefix_decoding_gives_the_tokens_of_generate(
-    policy: Any, processor: Any, pictures: list[bytes], options: dict[str, Any], limit: int
-) -> None:
-    """The greedy caption, and three drawn ones with the same seed: `generate` repeats prefix and pixels for each."""
+    policy: Any, processor: Any, pictures: list[bytes], options: dict[str, Any], limit: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The greedy caption, and three drawn ones by the same random numbers: `generate` repeats prefix and pixels."""
+    monkeypatch.setattr(torch, "multinomial", lambda probabilities, num_samples: draw(probabilities)[:, None])
     base, tokenizer = policy.get_base_model(), processor.tokenizer
     with torch.no_grad():
         prefix = prefill(base, prompt_tokens(processor, PROMPT), encoded(base, processor, pictures))
@@ -131,6 +133,24 @@ def test_greedy_and_samples_do_not_disturb_each_other(policy: Any, processor: An
     assert torch.equal(both[:, 1:, : drawn.shape[2]], drawn)
     assert torch.equal(both[:, :1, : greedy.shape[2]], greedy)
     assert prefix.length == len(prompt_tokens(processor, PROMPT))
+
+
+def test_what_stands_after_the_end_is_not_run(
+    policy: Any, processor: Any, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row is as long as its image's captions, less their last tokens, not as the longest times their number."""
+    base, rows = policy.get_base_model(), []
+    pad = processor.tokenizer.pad_token_id
+    captions = sampled(processor, ["two blue boats docked neatly at the pier .", "trees"], [True, True])[None]
+    run = base.model.language_model.forward
+    monkeypatch.setattr(
+        base.model.language_model,
+        "forward",
+        lambda **inputs: rows.append(inputs["inputs_embeds"].shape) or run(**inputs),
+    )
+    prefix = prefill(base, prompt_tokens(processor, PROMPT), encoded(base, processor, pictures[:1]))
+    caption_log_probabilities(base, prefix, captions, Sampling(tuple(barred_tokens(processor))), pad)
+    assert rows[1][:2] == (1, int((captions != pad).sum()) - 2)
 
 
 def test_features_are_the_towers(policy: Any, processor: Any, pictures: list[bytes]) -> None:

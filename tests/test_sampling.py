@@ -12,7 +12,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from captioning.sampling import Sampling
+from captioning.sampling import Sampling, draw
 
 BARRED = (0, 3)
 CUTS: list[dict[str, Any]] = [
@@ -81,3 +81,10 @@ def test_the_best_is_never_barred() -> None:
     logits = torch.zeros(2, 5)
     logits[:, 0], logits[:, 3], logits[:, 4] = 9, 8, 1
     assert Sampling(BARRED).best(logits).tolist() == [4, 4]
+
+
+def test_drawing_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first entry whose cumulative mass exceeds the uniform number; none of probability zero, at either end."""
+    points = torch.tensor([0.0, 0.2499, 0.25, 0.7499, 0.75, 1.0])[:, None].double()
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: points)
+    assert draw(torch.tensor([[0.0, 0.25, 0.0, 0.5, 0.25, 0.0]]).double().expand(6, -1)).tolist() == [1, 1, 3, 3, 4, 4]

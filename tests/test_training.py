@@ -10,7 +10,14 @@ import torch
 
 from captioning.finetune import CaptionRows
 from captioning.paligemma import Collator, supervised_loss
-from captioning.training import LossTrainer, base_model, seed_everything, step_records, training_arguments
+from captioning.training import (
+    LossTrainer,
+    attention_kernel,
+    base_model,
+    seed_everything,
+    step_records,
+    training_arguments,
+)
 
 PROMPT = "caption en"
 RATE = 0.5
@@ -107,3 +114,15 @@ def test_records_hold_no_times() -> None:
         {"validation_cider": 50.0, "gain": 1.0, "step": 0},
         {"loss": 1.0, "reward": 2.0, "epoch": 0.5, "step": 1},
     ]
+
+
+def test_attention_is_plain_on_a_cpu_and_torchs_choice_elsewhere() -> None:
+    def fused() -> bool:
+        return torch.backends.cuda.flash_sdp_enabled()  # the flag that the CPU's fused kernel heeds, too
+
+    assert fused()
+    with attention_kernel(torch.device("cpu")):
+        assert not fused()
+    with attention_kernel(torch.device("cuda")):
+        assert fused()
+    assert fused()
