@@ -94,7 +94,7 @@ def _gains(axes: Axes, run: pandas.DataFrame, aside: float, **style: object) -> 
 def _scst_titles(panels: np.ndarray, smoothed: str) -> None:
     (reward, cider), (length, share) = panels
     _titles(reward, "Reward of sampled captions (dashed: baseline)", smoothed, "CIDEr-D (0 to 10)")
-    _titles(cider, "Validation, greedy captions (95 % interval of the gain)", "step", "CIDEr-D × 100")
+    _titles(cider, "Validation CIDEr (95 % interval of the gain)", "step", "CIDEr-D × 100")
     _titles(length, "Length of sampled captions (dashed: validation)", smoothed, "words")
     _titles(share, "Sampled captions that ended (dashed: distinct)", smoothed, "share")
     share.set_ylim(0, 1.05)

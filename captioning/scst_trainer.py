@@ -66,24 +66,23 @@ class SCSTTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        policy, pad, greedy = base_model(model).eval(), self.processor.tokenizer.pad_token_id, None
+        policy, greedy = base_model(model).eval(), self.recipe["baseline"] == "greedy"
+        drawn = slice(int(greedy), None)  # of an image's captions, the greedy one stands first
         with self.stopwatch("prefill"), attention_kernel(self.args.device):
             prefix = prefill(policy, self.prompt, inputs["features"])
         with self.stopwatch("decode"):
-            tokens = self._decode(policy, prefix, self.recipe["samples"], self.recipe["baseline"] == "greedy")
+            tokens = self._decode(policy, prefix, self.recipe["samples"], greedy)
         with self.stopwatch("reward"):
-            captions = read(self.processor, tokens.flatten(0, 1))
+            captions = [read(self.processor, of_image) for of_image in tokens]
             rewards = self._rewards(inputs["id"], captions)
-        if self.recipe["baseline"] == "greedy":
-            greedy, rewards, tokens = rewards[:, 0], rewards[:, 1:], tokens[:, 1:]
-            captions = [caption for number, caption in enumerate(captions) if number % (len(rewards[0]) + 1)]
         with attention_kernel(self.args.device):
-            log_p = caption_log_probabilities(policy, prefix, tokens, self.sampling, pad)
-        kl = self._log_ratio(model, inputs["features"], tokens, log_p)
-        penalised = rewards - self.recipe["kl"] * (0.0 if kl is None else kl)
-        advantage = advantages(penalised, greedy)
+            log_p = self._log_probabilities(policy, prefix, tokens[:, drawn])
+        kl = self._log_ratio(model, inputs["features"], tokens[:, drawn], log_p)
+        penalised = rewards[:, drawn] - self.recipe["kl"] * (0.0 if kl is None else kl)
+        advantage = advantages(penalised, rewards[:, 0] if greedy else None)
         loss = policy_loss(log_p, advantage)
-        self.log(step_summary(loss.item(), rewards, penalised - advantage, advantage, captions, kl))
+        samples = [caption for of_image in captions for caption in of_image[drawn]]
+        self.log(step_summary(loss.item(), rewards[:, drawn], penalised - advantage, advantage, samples, kl))
         return (loss, {}) if return_outputs else loss
 
     def _decode(self, policy: Any, prefix: Prefix, samples: int, greedy: bool) -> Int[Tensor, "images captions tokens"]:
@@ -91,20 +90,24 @@ class SCSTTrainer(Trainer):
         ends = {"eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
         return rollout(policy, prefix, self.sampling, samples, greedy, limit, **ends)
 
-    def _rewards(self, ids: Sequence[str], captions: Sequence[Caption]) -> Float[np.ndarray, "images captions"]:
-        per_image = len(captions) // len(ids)
-        tokens = tokenize([caption.text for caption in captions])
-        of = [id_ for id_ in ids for _ in range(per_image)]
-        return self.reward.scores(of, tokens, [caption.ended for caption in captions]).reshape(-1, per_image)
+    def _rewards(
+        self, ids: Sequence[str], captions: Sequence[Sequence[Caption]]
+    ) -> Float[np.ndarray, "images captions"]:
+        said = [(id_, caption) for id_, of_image in zip(ids, captions, strict=True) for caption in of_image]
+        tokens = tokenize([caption.text for _, caption in said])
+        scores = self.reward.scores([id_ for id_, _ in said], tokens, [caption.ended for _, caption in said])
+        return scores.reshape(len(ids), -1)
+
+    def _log_probabilities(self, policy: Any, prefix: Prefix, tokens: Tensor) -> Float[Tensor, "images captions"]:
+        return caption_log_probabilities(policy, prefix, tokens, self.sampling, self.processor.tokenizer.pad_token_id)
 
     def _log_ratio(self, model: Any, features: Tensor, tokens: Tensor, log_p: Tensor) -> np.ndarray | None:
         """log policy(caption) / start(caption), whose mean estimates the divergence; None where it is not wanted."""
         if not self.start_weights:
             return None
-        policy, pad = base_model(model), self.processor.tokenizer.pad_token_id
-        with torch.no_grad(), weights_of(model, self.start_weights):
-            prefix = prefill(policy, self.prompt, features)
-            start = caption_log_probabilities(policy, prefix, tokens, self.sampling, pad)
+        policy = base_model(model)
+        with torch.no_grad(), attention_kernel(self.args.device), weights_of(model, self.start_weights):
+            start = self._log_probabilities(policy, prefill(policy, self.prompt, features), tokens)
         return (log_p.detach() - start).double().cpu().numpy()
 
     def evaluate(self, eval_dataset: Any = None, *_: Any, **__: Any) -> dict[str, float]:

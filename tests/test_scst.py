@@ -118,7 +118,7 @@ def test_rewards_are_cider_with_the_end_on_ended_captions_only(
 ) -> None:
     trainer = trainer_of(adapted(), processor, second, tmp_path)
     text = "A red plane parked near the terminal ."  # as PTB has it: lower case, no period
-    rewards = trainer._rewards(["p0"], [Caption(text, 9, True), Caption(text, 8, False)])[0]
+    rewards = trainer._rewards(["p0"], [[Caption(text, 9, True), Caption(text, 8, False)]])[0]
     reward = scorers(second)[0]
     tokens = second["p0"][0]
     assert rewards.tolist() == [reward.score("p0", tokens, True), reward.score("p0", tokens, False)]
