@@ -136,7 +136,10 @@ def compare(shape: str, device: str, batch: int, pairs: int) -> list[str]:
     what = f"{shape}, {batch} images, greedy + {SAMPLES} samples"
 
     def peer(references: Sequence[Sequence[str]], rewards: Rewards) -> Callable[[], Any]:
-        return lambda: papers_step(theirs, processor, prompt, references, SAMPLES, TOKENS, temperature, rewards)
+        def step_and_wait() -> float:  # reading the loss waits for what a GPU has queued before
+            return papers_step(theirs, processor, prompt, references, SAMPLES, TOKENS, temperature, rewards).item()
+
+        return step_and_wait
 
     def our_rewards(said: Sequence[str], references: Sequence[Sequence[str]]) -> torch.Tensor:
         ids = [id_ for id_ in seen.ids for _ in range(len(said) // len(references))]

@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from tests.verify import ROUNDING, TOLERANCES, checkpoint_hashes, differences, table, tolerance, values
+from tests.verify import (
+    ROUNDING,
+    TOLERANCES,
+    UNTRAINED_NAMING,
+    checkpoint_hashes,
+    differences,
+    table,
+    tolerance,
+    values,
+)
 
 SCORES = {"mix": {"CIDEr": 120.0, "scene": 0.9}, "human-caption": {"CIDEr": 170.0}}
 TRAINING = {"trainable_parameters": 176128, "share": 9.5, "best_epoch": 1, "validation_loss": 1.5}
@@ -98,10 +107,10 @@ def test_checkpoints_are_told_apart_by_their_hashes() -> None:
 
 
 def test_the_table_says_what_differs_and_by_how_much() -> None:
-    found = files(scores=changed(SCORES, 80.5, "mix", "CIDEr"))
+    found = files(scores=changed(SCORES, 70.5, "mix", "CIDEr"))
     header, row = table(differences(values(files(), True), values(found, True))).splitlines()
     assert header.split()[:3] == ["what", "committed", "here"]
-    assert row.split() == ["metrics/scores.json:", "mix.CIDEr", "120.0", "80.5", "39.5", "25"]
+    assert row.split() == ["metrics/scores.json:", "mix.CIDEr", "120.0", "70.5", "49.5", "45"]
 
 
 def test_the_command_compares_with_head(tmp_path: Path) -> None:
@@ -135,3 +144,8 @@ def test_every_form_of_a_score_has_its_tolerance(name: str) -> None:
     assert tolerance(("metrics/scores.json", "mix", name)) == TOLERANCES["CIDEr"]
     assert tolerance(("metrics/scores.json", "nearest-image", name)) == ROUNDING
     assert tolerance(("metrics/scores.json", "mix", "signature")) == 0
+
+
+def test_what_a_checkpoint_names_unasked_is_luck() -> None:
+    assert tolerance(("metrics/scores.json", "zero-shot-base", "colour")) == UNTRAINED_NAMING
+    assert tolerance(("metrics/scores.json", "base-r4", "colour")) == TOLERANCES["colour"]

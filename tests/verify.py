@@ -25,18 +25,21 @@ from captioning.runlog import UserError, stage_main
 
 Key = tuple[str, ...]  # a file and the keys within it
 
-# Same machine: identical bytes. Another instruction set differs in the seventh digit of the first loss; training and
-# greedy decoding carry that to other words in some captions. Points are those of scores times 100; shares and losses
-# (nats a token) are absolute.
+# Same machine: identical bytes. Another instruction set differs in the seventh digit of the first loss, and
+# pre-training carries that to another model. How far was measured with two runs of the same parameters that differ in
+# nothing but the rounding of attention (fused kernel, plain products): up to 30.5 points of CIDEr, 9.9 of BLEU, 2.9 of
+# METEOR, 11.6 of ROUGE-L, 1.4 words, shares 0.18 of distinct, 0.13 of colour in a row that was trained, 0.45 without.
+# Allowed is about half as much again. Points are those of scores times 100; shares and losses are absolute.
 TOLERANCES = {
-    "CIDEr": 25.0,  # the spread of seeds is of this size; smaller would fail an honest run
-    "BLEU-1": 8.0, "BLEU-2": 8.0, "BLEU-3": 8.0, "BLEU-4": 8.0, "METEOR": 8.0, "ROUGE-L": 8.0,
+    "CIDEr": 45.0,
+    "BLEU-1": 15.0, "BLEU-2": 15.0, "BLEU-3": 15.0, "BLEU-4": 15.0, "METEOR": 6.0, "ROUGE-L": 18.0,
     "length": 4.0,  # words; SCST moves it most
-    "ended": 0.12, "distinct": 0.12, "scene": 0.12, "colour": 0.12, "count": 0.12,
+    "ended": 0.12, "distinct": 0.28, "scene": 0.2, "colour": 0.2, "count": 0.2,
     "validation_loss": 0.15,
-    "validation_cider": 25.0, "start_validation_cider": 25.0,
-    "gain_percent": 15.0, "gain_percent_low": 15.0, "gain_percent_high": 15.0,  # percent of the start's score
+    "validation_cider": 45.0, "start_validation_cider": 45.0,
+    "gain_percent": 10.0, "gain_percent_low": 10.0, "gain_percent_high": 10.0,  # percent of the start's score
 }  # fmt: skip
+UNTRAINED_NAMING = 0.7  # scene and colour of a zero-shot row: whether a checkpoint names them unasked is luck
 YARDSTICKS = ("constant-caption", "human-caption", "nearest-image")  # no model: a rounded last digit
 ROUNDING = 0.011
 NOT_COMPARED = ("best_epoch", "best_step")
@@ -85,6 +88,8 @@ def tolerance(key: Key) -> float | None:
         return None
     if key[0] == "metrics/scores.json":
         measure = key[-1].removesuffix(" caption_1").removesuffix(" low").removesuffix(" high")
+        if key[1].startswith("zero-shot") and measure in ("scene", "colour"):
+            return UNTRAINED_NAMING
         return ROUNDING if key[1] in YARDSTICKS else TOLERANCES.get(measure, 0.0)
     return TOLERANCES.get(key[-1], 0.0) if key[0].startswith("metrics/training/") else 0.0
 
