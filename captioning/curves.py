@@ -47,18 +47,19 @@ def training_curves(records: Records) -> Figure:
 
 def scst_curves(records: Records) -> Figure:
     """What SCST did against each baseline, one line a seed, by step: rewards, validation CIDEr × 100 with the interval
-    of its gain, caption length (words), shares of captions that ended and that are distinct.
+    of its gain, caption length (words), shares of captions that ended and that are distinct, advantage, loss.
 
-    Columns used: `step`, `reward`, `baseline`, `length`, `ended`, `distinct` of steps; `validation_cider`,
-    `validation_length`, `gain`, `gain_low`, `gain_high` of validations. Raises `ValueError` without records.
+    Columns used: `step`; of steps `reward`, `baseline`, `advantage`, `advantage_deviation`, `loss`, `length`, `ended`,
+    `distinct`; of validations `validation_cider`, `validation_length`, `gain`, `gain_low`, `gain_high`. Raises
+    `ValueError` without records.
     """
     every = [run for runs in records.values() for run in runs]
     if not every:
         raise ValueError("no step records to draw; run SCST first")
     window, last = _window([run["reward"].count() for run in every]), max(run["step"].max() for run in every)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 6.8), layout="constrained")
-        panels = figure.subplots(2, 2)
+        figure = Figure(figsize=(10.5, 9.8), layout="constrained")
+        panels = figure.subplots(3, 2)
         for number, (baseline, runs) in enumerate(records.items()):
             aside = APART * last * (number - (len(records) - 1) / 2)
             for seed, run in enumerate(runs):
@@ -70,7 +71,7 @@ def scst_curves(records: Records) -> Figure:
 
 
 def _scst_run(panels: np.ndarray, run: pandas.DataFrame, window: int, aside: float, number: int, label: str) -> None:
-    (reward, cider), (length, share) = panels
+    (reward, cider), (length, share), (advantage, loss) = panels
     solid = {"color": PALETTE[number % len(PALETTE)]}
     dashed = solid | {"linestyle": DASHES[1], "linewidth": 1.2}
     point = {"marker": MARKERS[number % len(MARKERS)], "markersize": 5}
@@ -81,6 +82,9 @@ def _scst_run(panels: np.ndarray, run: pandas.DataFrame, window: int, aside: flo
     _line(length, run, "validation_length", 1, **dashed, **point)
     _line(share, run, "ended", window, **solid)
     _line(share, run, "distinct", window, **dashed)
+    _line(advantage, run, "advantage", window, **solid)
+    _line(advantage, run, "advantage_deviation", window, **dashed)
+    _line(loss, run, "loss", window, **solid)
 
 
 def _gains(axes: Axes, run: pandas.DataFrame, aside: float, **style: object) -> None:
@@ -92,11 +96,13 @@ def _gains(axes: Axes, run: pandas.DataFrame, aside: float, **style: object) -> 
 
 
 def _scst_titles(panels: np.ndarray, smoothed: str) -> None:
-    (reward, cider), (length, share) = panels
+    (reward, cider), (length, share), (advantage, loss) = panels
     _titles(reward, "Reward of sampled captions (dashed: baseline)", smoothed, "CIDEr-D (0 to 10)")
     _titles(cider, "Validation CIDEr (95 % interval of the gain)", "step", "CIDEr-D × 100")
     _titles(length, "Length of sampled captions (dashed: validation)", smoothed, "words")
     _titles(share, "Sampled captions that ended (dashed: distinct)", smoothed, "share")
+    _titles(advantage, "Advantage: mean (dashed: deviation)", smoothed, "CIDEr-D (0 to 10)")
+    _titles(loss, "Loss: mean of -A log p, of no level by itself", smoothed, "CIDEr-D × nats")
     share.set_ylim(0, 1.05)
 
 

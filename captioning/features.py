@@ -7,6 +7,7 @@ split, 28 GB, go to a file that the system maps into memory; what is smaller sta
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset
 from transformers import PaliGemmaProcessor
 
 from captioning.paligemma import image_features, pixels
-from captioning.runlog import progress
+from captioning.runlog import UserError, progress
 
 IN_MEMORY = 4 * 2**30  # bytes; more goes to a file
 
@@ -50,7 +51,8 @@ def encode_all(
 ) -> Float[Tensor, "images tokens hidden"]:
     """Projected features of encoded `images` in their order, on the CPU, in the model's dtype.
 
-    `file` is made where they are of more than `in_memory` bytes, and holds them then.
+    `file` is made where they are of more than `in_memory` bytes, and holds them then. Raises `UserError` where the disk
+    has no room for it.
     """
     shape = (len(images), processor.image_seq_length, model.config.text_config.hidden_size)
     found = _room(shape, model.dtype, file, in_memory)
@@ -67,4 +69,7 @@ def _room(shape: tuple[int, int, int], dtype: torch.dtype, file: Path, in_memory
     if size * dtype.itemsize <= in_memory:
         return torch.empty(shape, dtype=dtype)
     file.parent.mkdir(parents=True, exist_ok=True)
+    free = disk_usage(file.parent).free
+    if (needed := size * dtype.itemsize) > free:  # a mapped file that the disk cannot hold kills the process later
+        raise UserError(f"{file}: image features take {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free")
     return torch.from_file(str(file), shared=True, size=size, dtype=dtype).view(shape)

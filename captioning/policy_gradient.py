@@ -5,6 +5,7 @@ Ahmadian et al. 2024 (arXiv:2402.14740) for the KL penalty within the reward.
 
 With b * KL(policy || start) as penalty, the objective is E[r - b log policy / start], whose exact gradient is that of
 the reward r - b log policy(caption) / start(caption): the penalty is a part of the reward and needs no estimator.
+Under top-k or top-p a caption outside the start's own support counts as just within it; else the penalty is infinite.
 """
 
 from typing import Any
@@ -21,11 +22,16 @@ from captioning.sampling import Sampling
 def advantages(
     rewards: Float[np.ndarray, "images samples"], greedy: Float[np.ndarray, " images"] | None
 ) -> Float[np.ndarray, "images samples"]:
-    """Reward minus baseline: the greedy caption's reward, or the mean of the other samples where there is none."""
+    """Reward minus baseline: the greedy caption's reward, or the mean of the other samples where there is none.
+
+    Equal rewards of an image leave exactly nothing. Raises `ValueError` for the mean of no other sample.
+    """
     if greedy is not None:
         return rewards - greedy[:, None]
+    if rewards.shape[1] < 2:
+        raise ValueError("leave-one-out needs two samples an image or more")
     others = (rewards.sum(axis=1, keepdims=True) - rewards) / (rewards.shape[1] - 1)
-    return rewards - others
+    return np.where(np.ptp(rewards, axis=1, keepdims=True) == 0, 0.0, rewards - others)
 
 
 def caption_log_probabilities(

@@ -96,11 +96,11 @@ def write_scores(folder: Path, images: int, draw: random.Random) -> None:
 
 
 def write_scst(folder: Path, name: str, steps: int, draw: random.Random) -> None:
-    trained = ("loss", "reward", "baseline", "advantage", "length", "ended", "distinct")
+    trained = ("loss", "reward", "baseline", "advantage", "advantage_deviation", "length", "ended", "distinct")
     validated = ("validation_cider", "validation_length", "validation_ended", "gain", "gain_low", "gain_high")
     records: list[dict[str, Any]] = []
     for k in range(steps + 1):
-        numbers = (0.1, 0.8 + k / 9 + draw.random() / 5, 1.1 + k / 9, -0.1, 15 - k / 3, 0.9, 0.9 - k / 60)
+        numbers = (0.1, 0.8 + k / 9 + draw.random() / 5, 1.1 + k / 9, -0.1, 0.7, 15 - k / 3, 0.9, 0.9 - k / 60)
         records.append({"step": k, **dict(zip(trained, numbers, strict=True))})
         if k % 4 == 0:
             numbers = (100.0 + k, 12 - k / 5, 0.95, float(k), k - 2.0 * (k > 0), k + 3.0 * (k > 0))

@@ -168,6 +168,8 @@ def scst_run(lift: float) -> pandas.DataFrame:
     """Step records as stages/scst.py writes them: a validation at the start and the end, two steps between."""
     columns = {"step": [0, 0, 1, 2], "reward": [None, 0.8, 0.9, None], "baseline": [None, 1.1, 1.2, None],
                "length": [None, 12, 11, None], "ended": [None] * 4, "distinct": [None, 0.9, 0.8, None],
+               "advantage": [None, -0.5, 0.1, None], "advantage_deviation": [None, 0.8, 0.6, None],
+               "loss": [None, -3.0, 1.0, None],
                "validation_cider": [100.0, None, None, 100 + lift], "validation_length": [10.0, None, None, 9.0],
                "gain": [0.0, None, None, lift], "gain_low": [0.0, None, None, lift - 4],
                "gain_high": [0.0, None, None, lift + 6]}  # fmt: skip
@@ -176,8 +178,8 @@ def scst_run(lift: float) -> pandas.DataFrame:
 
 def test_scst_curves_draw_each_quantity_of_each_run_and_pass_over_unmeasured_ones() -> None:
     figure = scst_curves({"greedy": [scst_run(10), scst_run(8)], "leave-one-out": [scst_run(20)]})
-    reward, cider, length, share = figure.axes
-    assert [len(axes.lines) for axes in (reward, length, share)] == [6, 6, 3]
+    reward, cider, length, share, advantage, loss = figure.axes
+    assert [len(axes.lines) for axes in (reward, length, share, advantage, loss)] == [6, 6, 3, 6, 3]
     assert len({line.get_color() for line in reward.lines}) == 2  # a colour a baseline
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["greedy", "leave-one-out"]
     scores = [list(np.asarray(points.lines[0].get_ydata())) for points in cider.containers]

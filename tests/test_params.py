@@ -118,7 +118,7 @@ def test_ratios_sum_to_one(tmp_path: Path) -> None:
 
 def test_leave_one_out_wants_two_samples(tmp_path: Path) -> None:
     message = fault(edited(tmp_path, ("scst/baselines", "[leave-one-out]"), ("scst/samples", "1")))
-    assert "leave-one-out needs samples: 2 or more" in message
+    assert message.endswith("scst.samples: 1: baseline leave-one-out needs 2 or more")
     assert load_params(edited(tmp_path, ("scst/baselines", "[leave-one-out]"), ("scst/samples", "2"))).scst.samples == 2
     assert load_params(edited(tmp_path, ("scst/baselines", "[greedy]"), ("scst/samples", "1"))).scst.samples == 1
 
