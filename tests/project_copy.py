@@ -97,6 +97,9 @@ class Project:
     def read(self, path: str) -> str:
         return (self.folder / path).read_text(encoding="utf-8")
 
+    def adapter(self, name: str) -> Path:
+        return self.folder / f"models/adapters/{name}/adapter_model.safetensors"
+
     def yaml(self, path: str) -> Any:
         return YAML(typ="safe").load(self.read(path))
 

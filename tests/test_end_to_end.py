@@ -7,7 +7,6 @@ train anew go on in the background while the other tests work.
 import csv
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -51,9 +50,7 @@ def running(world: Project, clone: Callable[..., Project]) -> Iterator[dict[str,
 
 def test_a_second_repro_does_nothing(world: Project) -> None:
     lock = world.read("dvc.lock")
-    begun = time.monotonic()
     again = world.dvc("repro")
-    print(f"second dvc repro: {time.monotonic() - begun:.1f} s")
     assert again.ran == [] and "up to date" in again.all
     assert world.read("dvc.lock") == lock
     assert "up to date" in world.dvc("status").out
@@ -198,6 +195,7 @@ def test_a_folder_of_ones_own_images(clone: Callable[..., Project]) -> None:
 
 def test_what_was_trained_loads_without_the_project(world: Project) -> None:
     from peft import PeftModel
+    from safetensors.torch import load_file
     from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
     recipe = json.loads(world.read("data/recipes/mix.json"))
@@ -211,6 +209,11 @@ def test_what_was_trained_loads_without_the_project(world: Project) -> None:
         batch = processor(images=picture, text="<image>caption en", return_tensors="pt")
         assert model.generate(**batch, max_new_tokens=3, do_sample=False).shape[0] == 1
         base = model.unload()
+    start, refined = (load_file(world.adapter(name)) for name in ("mix-1", "scst-greedy-1"))
+    decoder = {name: value for name, value in refined.items() if "language_model" in name}
+    assert all(start[name].equal(value) for name, value in refined.items() if name not in decoder)
+    trained = json.loads(world.read("metrics/training/scst-greedy-1.json"))["trainable_parameters"]
+    assert trained == sum(value.numel() for value in decoder.values())
 
 
 def test_a_rank_retrains_the_variants_that_take_it(running: dict[str, Future[Experiment]]) -> None:

@@ -118,6 +118,34 @@ def test_shared_prefix_decoding_gives_the_tokens_of_generate(
     assert limit < 12 or len({tuple(row) for row in drawn.tolist()}) > 2
 
 
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.7, "top_k": 9}, {"temperature": 1.5, "top_p": 0.9}])
+def test_captions_are_scored_under_the_distribution_they_were_drawn_from(
+    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The probability a token had when it was drawn, one decoding step after another, is the one scoring gives it."""
+    base, tokenizer = adapted(strength=0.3).eval().get_base_model(), processor.tokenizer
+    drawn: list[torch.Tensor] = []
+    draw_, chances = Sampling.draw, Sampling.log_probabilities
+
+    def spy(sampling: Sampling, logits: torch.Tensor) -> torch.Tensor:
+        tokens = draw_(sampling, logits)
+        drawn.append(chances(sampling, logits, tokens))
+        return tokens
+
+    monkeypatch.setattr(Sampling, "draw", spy)
+    with torch.no_grad():
+        prefix = prefill(base, prompt_tokens(processor, PROMPT), encoded(base, processor, pictures))
+        sampling = Sampling(tuple(barred_tokens(processor)), **options)
+        torch.manual_seed(3)
+        captions = rollout(base, prefix, sampling, 3, False, 9, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        scored = caption_log_probabilities(base, prefix, captions, sampling, tokenizer.pad_token_id)
+    said = captions != tokenizer.pad_token_id
+    by_step = torch.stack(drawn, dim=1).unflatten(0, captions.shape[:2]).clone()
+    torch.testing.assert_close(scored, by_step.masked_fill(~said, 0.0).sum(dim=2), rtol=1e-5, atol=1e-4)
+    assert said.sum() > 50
+
+
 def test_greedy_and_samples_do_not_disturb_each_other(policy: Any, processor: Any, pictures: list[bytes]) -> None:
     """Alone or together, the same tokens; the prefix can be used again, gradients and all."""
     base, tokenizer = policy.get_base_model(), processor.tokenizer

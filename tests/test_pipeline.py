@@ -78,3 +78,12 @@ def test_no_interpolation_inside_params() -> None:
 def test_a_stage_without_torch_does_not_import_it(name: str) -> None:
     code = f"import sys, stages.{name}; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'peft')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_every_result_in_git_is_an_output_of_a_stage() -> None:
+    """Nothing is left over from a row that there was once."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "metrics", "plots"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    locked = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"].values()
+    assert set(tracked.stdout.split()) <= {out["path"] for stage in locked for out in stage["outs"]}
