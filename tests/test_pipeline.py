@@ -65,8 +65,9 @@ def test_dvc_reads_every_stage() -> None:
     listed = subprocess.run(
         ["dvc", "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    names = {line.split("@")[0] for line in listed.stdout.split()}
-    assert names == set(STAGES)
+    names = set(listed.stdout.split())
+    assert {name.split("@")[0] for name in names} == set(STAGES)
+    assert set(YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]) <= names, "dvc.lock remembers a stage that is gone"
 
 
 def test_no_interpolation_inside_params() -> None:
