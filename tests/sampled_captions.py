@@ -25,3 +25,10 @@ def sampled(processor: Any, texts: Sequence[str], ended: Sequence[bool]) -> torc
 def encoded(model: Any, processor: Any, images: Sequence[bytes]) -> torch.Tensor:
     """Features `[images, tokens, hidden]`, in memory."""
     return encode_all(model, processor, images, 8, Path("not-written"))
+
+
+def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The gradient of `loss` by each trainable parameter's name."""
+    model.zero_grad()
+    loss.backward()
+    return {name: value.grad.clone() for name, value in model.named_parameters() if value.requires_grad}

@@ -8,6 +8,7 @@ import torch
 
 from captioning.paligemma import supervised_loss
 from captioning.qlora import freeze_encoder, trainable_weights, weights_of
+from tests.sampled_captions import gradients
 
 
 def test_other_weights_for_a_while_leave_a_made_graph_alone(adapted: Callable[..., Any], batch: dict[str, Any]) -> None:
@@ -45,9 +46,3 @@ def test_what_is_trained_is_copied_and_nothing_else(adapted: Callable[..., Any])
     assert all("lora_" in name and "language_model" in name for name in weights)
     model.get_parameter(next(iter(weights))).data.zero_()
     assert next(iter(weights.values())).any()
-
-
-def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-    model.zero_grad()
-    loss.backward()
-    return {name: value.grad.clone() for name, value in model.named_parameters() if value.requires_grad}

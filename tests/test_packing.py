@@ -14,7 +14,7 @@ from captioning.policy_gradient import caption_log_probabilities
 from captioning.qlora import freeze_encoder
 from captioning.rollout import rollout
 from captioning.sampling import Sampling, draw
-from tests.sampled_captions import PROMPT, encoded, sampled
+from tests.sampled_captions import PROMPT, encoded, gradients, sampled
 
 TEXTS = ["a red plane", "trees", "many green trees are in", "", "two blue boats docked neatly at the pier .", "it is a"]
 ENDED = [True, True, False, True, True, False]
@@ -25,12 +25,6 @@ def policy(adapted: Callable[..., Any]) -> Any:
     model = adapted(strength=0.05, targets="all-linear").eval()
     freeze_encoder(model)
     return model
-
-
-def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-    model.zero_grad()
-    loss.backward()
-    return {name: value.grad.clone() for name, value in model.named_parameters() if value.requires_grad}
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

@@ -14,7 +14,7 @@ from captioning.paligemma import prompt_inputs, prompt_tokens
 from captioning.policy_gradient import advantages, caption_log_probabilities, policy_loss
 from captioning.qlora import freeze_encoder
 from captioning.sampling import Sampling
-from tests.sampled_captions import PROMPT, encoded, sampled
+from tests.sampled_captions import PROMPT, encoded, gradients, sampled
 
 
 def test_advantages_by_hand() -> None:
@@ -126,12 +126,6 @@ def test_the_exact_gradient_of_captions_of_two_tokens(
     moved = gradients(model, policy_loss(log_p, weighed.numpy()))
     for name, value in expected.items():
         torch.testing.assert_close(-moved[name], value, rtol=1e-3, atol=2e-5, msg=name)
-
-
-def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-    model.zero_grad()
-    loss.backward()
-    return {name: value.grad.clone() for name, value in model.named_parameters() if value.requires_grad}
 
 
 def test_leave_one_out_is_unbiased() -> None:
