@@ -2,7 +2,7 @@
 
 Deliberate differences: where one variant was trained with several seeds, each seed is a line of its own in the
 variant's colour; nothing is averaged away. Per-step values are smoothed by a running mean whose width the axis states.
-Every gain of SCST has its interval; the points of several baselines at one step are set apart by a hair to show them.
+Every gain of SCST has its interval; the points of several runs at one step are set apart by a hair to show them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,10 @@ from captioning.figures import PALETTE, QUIET, STYLE
 
 DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 MARKERS = "osD^vPX*"
-Records = Mapping[str, Sequence[pandas.DataFrame]]  # variant, or SCST's baseline: one table of step records a seed
-APART = 0.006  # share of the last step between the points of two baselines
+Records = Mapping[
+    str, Sequence[pandas.DataFrame]
+]  # variant, or start and baseline of SCST: one table of step records a seed
+APART = 0.006  # share of the last step between the points of two runs
 
 
 def training_curves(records: Records) -> Figure:
@@ -46,8 +48,9 @@ def training_curves(records: Records) -> Figure:
 
 
 def scst_curves(records: Records) -> Figure:
-    """What SCST did against each baseline, one line a seed, by step: rewards, validation CIDEr × 100 with the interval
-    of its gain, caption length (words), shares of captions that ended and that are distinct, advantage, loss.
+    """What SCST did to each start against each baseline, one line a seed, by step: rewards, validation CIDEr × 100 with
+    the interval of its gain, caption length (words), shares of captions that ended and that are distinct, advantage,
+    loss.
 
     Columns used: `step`; of steps `reward`, `baseline`, `advantage`, `advantage_deviation`, `loss`, `length`, `ended`,
     `distinct`; of validations `validation_cider`, `validation_length`, `gain`, `gain_low`, `gain_high`. Raises
@@ -60,13 +63,13 @@ def scst_curves(records: Records) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.5, 9.8), layout="constrained")
         panels = figure.subplots(3, 2)
-        for number, (baseline, runs) in enumerate(records.items()):
+        for number, (name, runs) in enumerate(records.items()):
             aside = APART * last * (number - (len(records) - 1) / 2)
             for seed, run in enumerate(runs):
-                _scst_run(panels, run, window, aside, number, "_" * (seed > 0) + baseline)
+                _scst_run(panels, run, window, aside, number, "_" * (seed > 0) + name)
         _scst_titles(panels, "step" + _smoothing(window))
-        figure.legend(*panels[0, 1].get_legend_handles_labels(), loc="outside upper left", ncols=len(records),
-                      title="baseline", alignment="left")  # fmt: skip
+        figure.legend(*panels[0, 1].get_legend_handles_labels(), loc="outside upper left", ncols=min(len(records), 4),
+                      title="start, baseline", alignment="left")  # fmt: skip
     return figure
 
 

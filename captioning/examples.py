@@ -71,7 +71,7 @@ def example_rows(number: int, rows: Sequence[Row]) -> list[Row]:
     """The rows that Figure `number` (4 to 7) compares: the paper's, and SCST's against its baseline, as far as there
     are."""
     refined = [row.key for row in rows if row.key.startswith("scst-")]
-    shown = [key for key in refined if key == "scst-greedy"] or refined[:1]
+    shown = [key for key in refined if key == "scst-mix-greedy"] or refined[:1]
     keys = ("zero-shot-base", "full-adapter") if number == 4 else ("zero-shot-base", "base-r16", "mix", *shown)
     models = [row for row in rows if row.paper or row.share is not None or row.key.startswith("zero-shot")]
     return [row for row in rows if row.key in keys] or models[:3]

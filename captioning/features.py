@@ -7,7 +7,6 @@ split, 28 GB, go to a file that the system maps into memory; what is smaller sta
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import disk_usage
 from typing import Any
 
 import torch
@@ -16,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PaliGemmaProcessor
 
+from captioning.launch import ALONE, Processes
+from captioning.mapped import IN_MEMORY, room
 from captioning.paligemma import image_features, pixels
-from captioning.runlog import UserError, progress
-
-IN_MEMORY = 4 * 2**30  # bytes; more goes to a file
+from captioning.runlog import progress
 
 
 @dataclass(frozen=True)
@@ -48,28 +47,20 @@ def encode_all(
     batch: int,
     file: Path,
     in_memory: int = IN_MEMORY,
+    processes: Processes = ALONE,
 ) -> Float[Tensor, "images tokens hidden"]:
     """Projected features of encoded `images` in their order, on the CPU, in the model's dtype.
 
-    `file` is made where they are of more than `in_memory` bytes, and holds them then. Raises `UserError` where the disk
-    has no room for it.
+    `file` is made where they are of more than `in_memory` bytes, and holds them then. Several processes share one file
+    and the work. Raises `UserError` where the disk has no room for it.
     """
     shape = (len(images), processor.image_seq_length, model.config.text_config.hidden_size)
-    found = _room(shape, model.dtype, file, in_memory)
-    for start in progress(range(0, len(images), batch), -(-len(images) // batch), "encoding images"):
+    found = room(shape, model.dtype, file, "image features", in_memory if processes.count == 1 else 0)
+    batches = processes.share(range(0, len(images), batch))
+    for start in progress(batches, len(batches), "encoding images"):
         some = images[start : start + batch]
         with torch.no_grad():
             encoded = image_features(model, pixels(processor, some).to(model.device)).pooler_output
         found[start : start + len(some)] = encoded.cpu()
+    processes.wait()
     return found
-
-
-def _room(shape: tuple[int, int, int], dtype: torch.dtype, file: Path, in_memory: int) -> Tensor:
-    size = shape[0] * shape[1] * shape[2]
-    if size * dtype.itemsize <= in_memory:
-        return torch.empty(shape, dtype=dtype)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    free = disk_usage(file.parent).free
-    if (needed := size * dtype.itemsize) > free:  # a mapped file that the disk cannot hold kills the process later
-        raise UserError(f"{file}: image features take {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free")
-    return torch.from_file(str(file), shared=True, size=size, dtype=dtype).view(shape)

@@ -13,19 +13,21 @@ from typing import Any
 
 from peft import PeftModel
 from torch.utils.data import Dataset
-from transformers import PaliGemmaProcessor, TrainerCallback, TrainingArguments
+from transformers import PaliGemmaProcessor, TrainingArguments
 
-from captioning.paligemma import Collator, supervised_loss
-from captioning.training import LossTrainer, base_model, step_records, training_arguments
+from captioning.launch import ALONE, Processes
+from captioning.paligemma import supervised_loss
+from captioning.pixels import DecodedCollator, decode_all
+from captioning.training import OPTIMIZERS, LossTrainer, base_model, step_records, training_arguments
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_loss")
 
 
 class CaptionRows(Dataset):
     """Training rows `{image, prompt, caption}` of images with captions; `epoch` picks among them when drawn at
-    random."""
+    random. `images` are encoded, and decoded in their place before training."""
 
-    def __init__(self, images: Sequence[bytes], captions: Sequence[Sequence[str]], prompt: str, choice: str, seed: int):
+    def __init__(self, images: Sequence[Any], captions: Sequence[Sequence[str]], prompt: str, choice: str, seed: int):
         self.images, self.captions, self.prompt, self.choice, self.seed = images, captions, prompt, choice, seed
         self.epoch = 0
         per_image = [len(own) if choice == "all" else 1 for own in captions]
@@ -42,23 +44,13 @@ class CaptionRows(Dataset):
         return {"image": self.images[image], "prompt": self.prompt, "caption": own[caption]}
 
 
-class EpochOfRows(TrainerCallback):
-    """Tells the rows which epoch begins."""
-
-    def __init__(self, rows: CaptionRows):
-        self.rows = rows
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.rows.epoch = round(state.epoch or 0)
-
-
 @dataclass(frozen=True)
 class Finetuned:
     """What a fine-tuning leaves beside its adapter."""
 
     records: list[dict[str, Any]]  # of each logged step, columns COLUMNS
     best_epoch: int  # 1-based
-    validation_loss: float  # nats a token, of that epoch; the mean over batches
+    validation_loss: float  # nats a token, of that epoch
 
 
 def finetune(
@@ -70,20 +62,34 @@ def finetune(
     seed: int,
     device: str,
     scratch: Path,
+    processes: Processes = ALONE,
+    optimizer: str = "adamw",
+    eval_batch: int = 64,
 ) -> Finetuned:
     """Train the adapter of `model` in place, and leave it at its best epoch. `recipe` is the recipe's `finetune`
-    section.
+    section, `optimizer` a key of `OPTIMIZERS`.
 
-    `scratch` holds the Trainer's checkpoints and is removed at the end.
+    `scratch` holds decoded pictures and the Trainer's checkpoints, and is removed at the end.
     """
+    for name, rows in ("train", train), ("validation", validation):
+        rows.images = list(decode_all(processor, rows.images, scratch / f"{name}.pixels"))
     trainer = LossTrainer(
         model=model,
-        args=_arguments(recipe, seed, device, scratch),
+        args=_arguments(
+            recipe,
+            seed,
+            device,
+            scratch,
+            processes.count,
+            optim=OPTIMIZERS[optimizer],
+            per_device_eval_batch_size=eval_batch,
+        ),
         train_dataset=train,
         eval_dataset=validation,
-        data_collator=Collator(processor),
-        callbacks=[EpochOfRows(train)],
+        data_collator=DecodedCollator(processor),
         loss=lambda adapted, batch, tokens: supervised_loss(base_model(adapted), batch, tokens),
+        processes=processes,
+        lora_plus=recipe["lora_plus"],
     )
     trainer.train()
     history = trainer.state.log_history
@@ -92,14 +98,15 @@ def finetune(
     return Finetuned(step_records(history, COLUMNS), round(best["epoch"]), best["eval_loss"])
 
 
-def _arguments(recipe: dict[str, Any], seed: int, device: str, scratch: Path) -> TrainingArguments:
+def _arguments(
+    recipe: dict[str, Any], seed: int, device: str, scratch: Path, processes: int, **options: Any
+) -> TrainingArguments:
     return training_arguments(
         scratch,
         seed,
         device,
         per_device_train_batch_size=recipe["batch"],
-        per_device_eval_batch_size=64,
-        gradient_accumulation_steps=recipe["accumulation"],
+        gradient_accumulation_steps=recipe["accumulation"] // processes,
         num_train_epochs=recipe["epochs"],
         learning_rate=recipe["learning_rate"],
         weight_decay=recipe["weight_decay"],
@@ -111,4 +118,5 @@ def _arguments(recipe: dict[str, Any], seed: int, device: str, scratch: Path) ->
         save_strategy="epoch",
         load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
+        **options,
     )

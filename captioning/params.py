@@ -5,12 +5,13 @@ there are no defaults here but those of a variant's delta, which mean "as in `lo
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from captioning.param_faults import broken_references, told
 from captioning.runlog import UserError
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
@@ -22,7 +23,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Targets = Literal["table2", "decoder", "decoder-attention", "all-linear"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Captions = Literal["first", "random", "all"]
-CHECKPOINTS = ("base", "mix", "cococap", "rsvqa-lr")
+Checkpoint = Literal["base", "mix", "cococap", "rsvqa-lr", "paligemma2"]
+CHECKPOINTS: tuple[str, ...] = get_args(Checkpoint)
 
 
 class Section(BaseModel):
@@ -66,13 +68,14 @@ class Finetune(Section):
     scheduler: Scheduler
     warmup: Share
     gradient_clip: Annotated[float, Field(gt=0)]
+    lora_plus: Annotated[float, Field(ge=1)]
     compute: Literal["bfloat16", "float32"]
 
 
 class Variant(Section):
     """Deltas on `lora` and `finetune`; what is left out is as there."""
 
-    checkpoint: Literal["base", "mix", "cococap", "rsvqa-lr"]
+    checkpoint: Checkpoint
     rank: Rank | None = None
     alpha: Annotated[float, Field(gt=0)] | None = None
     dropout: Share | None = None
@@ -80,6 +83,7 @@ class Variant(Section):
     targets: Targets | None = None
     captions: Captions | None = None
     learning_rate: Rate | None = None
+    lora_plus: Annotated[float, Field(ge=1)] | None = None
     warmup: Share | None = None
     epochs: Positive | None = None
 
@@ -88,8 +92,12 @@ class Decoding(Section):
     maximum_tokens: Positive
 
 
+class Launch(Section):
+    processes: Annotated[int, Field(ge=1, le=64, strict=True)]
+
+
 class Scst(Section):
-    start: str
+    starts: Annotated[list[str], Field(min_length=1)]
     baselines: Annotated[list[Literal["greedy", "leave-one-out"]], Field(min_length=1)]
     samples: Positive
     top_k: NonNegative
@@ -131,6 +139,7 @@ class MiniatureCheckpoints(Section):
     mix: MiniatureTraining
     cococap: MiniatureTraining
     rsvqa_lr: Annotated[MiniatureTraining, Field(alias="rsvqa-lr")]
+    paligemma2: BaseTraining
 
 
 class HubCheckpoints(Section):
@@ -139,10 +148,12 @@ class HubCheckpoints(Section):
     mix: HubRepository
     cococap: HubRepository
     rsvqa_lr: Annotated[HubRepository, Field(alias="rsvqa-lr")]
+    paligemma2: HubRepository
 
 
 class ProfileFinetune(Section):
     learning_rate: Rate
+    learning_rates: dict[Name, Rate]
 
 
 class ProfileScst(Section):
@@ -159,6 +170,7 @@ class Machine(Section):
     threads: Annotated[int, Field(ge=1, le=256, strict=True)]
     decoding_batch: Positive
     dequantise: bool
+    optimizer: Literal["adamw", "paged-adamw-8bit"]
 
 
 class Profile(Section):
@@ -172,11 +184,13 @@ class Profile(Section):
 class Params(Section):
     profile: Literal["miniature", "paper"]
     seeds: Annotated[list[NonNegative], Field(min_length=1)]
+    rows: Annotated[list[str], Field(min_length=1)]
+    launch: Launch
     split: Split
     lora: Lora
     finetune: Finetune
     variants: Annotated[dict[Name, Variant], Field(min_length=1)]
-    zero_shot: list[Literal["base", "mix", "cococap", "rsvqa-lr"]]
+    zero_shot: list[Checkpoint]
     decoding: Decoding
     scst: Scst
     profiles: dict[Literal["miniature", "paper"], Profile]
@@ -190,6 +204,11 @@ class Params(Section):
     def data(self) -> Data:
         return self.active.data
 
+    @property
+    def checkpoints(self) -> set[str]:
+        """The checkpoints that some row starts from."""
+        return {*self.zero_shot, *(self.variants[row].checkpoint for row in self.rows)}
+
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check `path`. Raises `UserError` with every fault at once."""
@@ -197,49 +216,11 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raw = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    faults = _broken_references(raw)
+    faults = broken_references(raw)
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        faults = _faults(error) + faults
+        faults = told(error) + faults
     if faults:
         raise UserError("\n  ".join([f"{path}: {len(faults)} fault(s)", *faults]))
     return params
-
-
-def _broken_references(raw: Any) -> list[str]:
-    """Names that do not hold together; read leniently, so that they are told along with every other fault."""
-    named: list[Any] = [raw.get(name) for name in ("variants", "scst", "profiles")] if isinstance(raw, dict) else [None]
-    if not all(isinstance(section, dict) for section in named):
-        return []
-    variants, scst, profiles = named
-    start, profile, faults = scst.get("start"), raw.get("profile"), []
-    if isinstance(start, str) and start not in variants:
-        faults.append(f"scst.start: '{start}' is no variant; choose one of {', '.join(map(str, variants))}")
-    if profile in ("miniature", "paper") and profile not in profiles:
-        faults.append(f"profile: '{profile}' has no block under profiles")
-    for key, one in (("seeds", "seed"), ("zero_shot", "checkpoint"), ("scst.baselines", "baseline")):
-        values = scst.get("baselines") if key == "scst.baselines" else raw.get(key)
-        if isinstance(values, list) and len({str(value) for value in values}) < len(values):
-            faults.append(f"{key}: {values} repeats a {one}; each must differ")
-    if "leave-one-out" in (scst.get("baselines") or []) and scst.get("samples") == 1:
-        faults.append("scst.samples: 1: baseline leave-one-out needs 2 or more")
-    reserved = [name for name in variants if f"{name}-".startswith(("scst-", "zero-shot-"))]
-    return faults + [f"variants.{name}: this name is taken by a row of its own; choose another" for name in reserved]
-
-
-def _faults(error: ValidationError) -> list[str]:
-    return [line for fault in error.errors(include_url=False) for line in _fault(fault).split("\n")]
-
-
-def _fault(fault: Any) -> str:
-    location = fault["loc"]  # profiles, a profile, checkpoints, the origin (which is no key), ...
-    key = ".".join(str(part) for part in (location[:3] + location[4:] if "checkpoints" in location else location))
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        return f"{key}: unknown key; remove it or mend its spelling"
-    if fault["type"] == "missing":
-        return f"{key}: missing; add it"
-    if fault["type"] == "value_error" and not key:
-        return message
-    return f"{key}: {fault['input']!r}: {message}"

@@ -1,13 +1,15 @@
 """Rows of the results: which there must be, their predictions read and checked, their seeds summed up.
 
-A row is a name in Table II: `zero-shot-<checkpoint>`, a variant, `scst-<baseline>`, or a yardstick. What there must be
-follows from the parameters, never from what lies in a folder, so that a removed variant's old file is not scored.
+A row is a name in Table II: `zero-shot-<checkpoint>`, a variant, `scst-<start>-<baseline>`, or a yardstick.
+What there must be follows from the parameters, never from what lies in a folder, so that a removed variant's old file
+is not scored.
 """
 
 import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +36,12 @@ class Run:
 
 
 def expected_runs(
-    zero_shot: Sequence[str], checkpoints: Mapping[str, str], start: str, baselines: Sequence[str], seeds: Sequence[int]
-) -> list[Run]:
+    zero_shot: Sequence[str], checkpoints: Mapping[str, str], starts: Sequence[str], baselines: Sequence[str],
+    seeds: Sequence[int],
+) -> list[Run]:  # fmt: skip
     """Every run in the order of the table.
 
-    `checkpoints`: variant to its checkpoint's name; `start`: the variant SCST refines, against each of `baselines`.
+    `checkpoints`: trained variant to its checkpoint's name; `starts`: those SCST refines, against each of `baselines`.
     """
 
     def unadapted(checkpoint: str) -> str | None:
@@ -47,7 +50,10 @@ def expected_runs(
     return [
         *(Run(f"zero-shot-{name}", "zero-shot", NO_SEED, None) for name in zero_shot),
         *(Run(variant, "adapted", seed, unadapted(name)) for variant, name in checkpoints.items() for seed in seeds),
-        *(Run(f"scst-{name}", "scst", seed, unadapted(checkpoints[start])) for name in baselines for seed in seeds),
+        *(
+            Run(f"scst-{start}-{baseline}", "scst", seed, unadapted(checkpoints[start]))
+            for start, baseline, seed in product(starts, baselines, seeds)
+        ),
     ]
 
 

@@ -19,7 +19,7 @@ from captioning.diagram import two_stage_pipeline
 from captioning.figures import table_picture
 from captioning.findings import findings
 from captioning.significance import Difference
-from captioning.study import NOTE, heading, study
+from captioning.study import NOTE, heading, refinement, study
 from captioning.table import Row, Table
 from captioning.table_text import count, display, display_alone, note_alone, notes
 
@@ -165,14 +165,14 @@ def _number(value: Any) -> str:
 def drawings(table: Table, run: Run, steps: Mapping[str, Sequence[pandas.DataFrame]]) -> dict[str, Figure]:
     """Table II, Figure 3 and the curves by name; `steps`: step records by row, one table a seed.
 
-    Figure 3 shows the first of SCST's baselines.
+    Figure 3 shows the first of SCST's rows.
     """
     first = next(iter(run.refined.values()))
     return {
         "table-2": table_picture(*display(table), notes(table)),
         "figure-3": two_stage_pipeline(run.recipes[first["scst"]["start"]], first),
         "training-curves": training_curves({row: of for row, of in steps.items() if row not in run.refined}),
-        "scst-curves": scst_curves({recipe["scst"]["baseline"]: steps[row] for row, recipe in run.refined.items()}),
+        "scst-curves": scst_curves({refinement(recipe): steps[row] for row, recipe in run.refined.items()}),
     }
 
 

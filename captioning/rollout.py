@@ -8,7 +8,7 @@ rows that repeat the prefix, the drawn ones by the same random numbers (tests/te
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from captioning.packing import Prefix, run_packed
@@ -16,25 +16,29 @@ from captioning.sampling import Sampling
 
 
 def rollout(
-    model: Any, prefix: Prefix, sampling: Sampling, samples: int, greedy: bool, maximum_tokens: int, eos: int, pad: int
-) -> Int[Tensor, "images captions tokens"]:
+    model: Any, prefix: Prefix, sampling: Sampling, samples: int, greedy: bool, maximum_tokens: int, eos: int, pad: int,
+    points: Float[Tensor, "images samples tokens"] | None = None,
+) -> Int[Tensor, "images captions tokens"]:  # fmt: skip
     """Token ids, padded after `eos`; with `greedy`, the greedy caption stands first and `samples` drawn ones follow.
 
-    `model` is a PaliGemma in evaluation mode. No caption is longer than `maximum_tokens`, `eos` counted.
+    `model` is a PaliGemma in evaluation mode. `points`: the uniform numbers that draw each token; None: torch's global
+    generator gives them. No caption is longer than `maximum_tokens`, `eos` counted.
     """
     with torch.inference_mode():
-        tokens = _decode(model, prefix.detached(), sampling, samples + greedy, greedy, maximum_tokens, eos, pad)
+        tokens = _decode(model, prefix.detached(), sampling, samples + greedy, greedy, maximum_tokens, eos, pad, points)
     return tokens.clone()  # an ordinary tensor, which a graph may keep
 
 
 def _decode(
-    model: Any, prefix: Prefix, sampling: Sampling, captions: int, greedy: bool, maximum_tokens: int, eos: int, pad: int
-) -> Int[Tensor, "images captions tokens"]:
+    model: Any, prefix: Prefix, sampling: Sampling, captions: int, greedy: bool, maximum_tokens: int, eos: int,
+    pad: int, points: Tensor | None,
+) -> Int[Tensor, "images captions tokens"]:  # fmt: skip
     cache, hidden = prefix.cache(), prefix.last[:, None].expand(-1, captions, -1)
     ended = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
     tokens: list[Tensor] = []
     while True:
-        chosen = _choose(model.lm_head(hidden).float(), sampling, greedy).masked_fill(ended, pad)
+        drawing = None if points is None else points[:, :, len(tokens)]
+        chosen = _choose(model.lm_head(hidden).float(), sampling, greedy, drawing).masked_fill(ended, pad)
         tokens.append(chosen)
         ended = ended | (chosen == eos)
         if len(tokens) == maximum_tokens or bool(ended.all()):
@@ -44,14 +48,14 @@ def _decode(
         hidden = run_packed(model, chosen, mask, position, cache)
 
 
-def _choose(logits: Tensor, sampling: Sampling, greedy: bool) -> Int[Tensor, "images captions"]:
+def _choose(logits: Tensor, sampling: Sampling, greedy: bool, points: Tensor | None) -> Int[Tensor, "images captions"]:
     """The next token of each caption; `logits` are `[images, captions, vocabulary]`, the greedy caption's first."""
     likeliest = sampling.best(logits[:, 0])[:, None] if greedy else None
     rest = logits[:, int(greedy) :]
     if not rest.shape[1]:
         assert likeliest is not None
         return likeliest
-    drawn = sampling.draw(rest.flatten(0, 1)).unflatten(0, rest.shape[:2])
+    drawn = sampling.draw(rest.flatten(0, 1), points).unflatten(0, rest.shape[:2])
     return drawn if likeliest is None else torch.cat([likeliest, drawn], dim=1)
 
 

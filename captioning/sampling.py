@@ -10,6 +10,7 @@ Sources: Fan et al. 2018 (arXiv:1805.04833) for top-k, Holtzman et al. 2020 (arX
 2. Tokens are not drawn by `torch.multinomial`, with the same distribution (`draw`).
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,15 +22,27 @@ from torch.nn.functional import cross_entropy
 from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 
-def draw(probabilities: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
+def uniform(seed: int, step: int, id_: str, samples: int, tokens: int) -> Float[Tensor, "samples tokens"]:
+    """Numbers from 0 to 1 that draw an image's captions at one step: its own, whatever else is drawn beside it."""
+    key = hashlib.sha256(f"{seed} {step} {id_}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(key[:8]) >> 1)
+    return torch.rand((samples, tokens), dtype=torch.float64, generator=generator)
+
+
+def draw(
+    probabilities: Float[Tensor, "rows vocabulary"], points: Float[Tensor, " rows"] | None = None
+) -> Int[Tensor, " rows"]:
     """One index a row, each as likely as its probability, none that has probability zero.
 
-    One uniform number a row and the inverse of the cumulative distribution, in float64. `torch.multinomial` wants a
+    One uniform number a row (`points`; None: from torch's global generator) and the inverse of the cumulative
+    distribution, in float64. `torch.multinomial` wants a
     random number for each entry of the vocabulary, a third of the time of decoding on a CPU.
     """
     mass = probabilities.double().cumsum(dim=-1)
     total = mass[:, -1:]
-    point = torch.rand(total.shape, dtype=total.dtype, device=total.device) * total
+    if points is None:
+        points = torch.rand(total.shape, dtype=total.dtype, device=total.device)
+    point = points.view_as(total) * total
     below = torch.minimum(point, total.nextafter(torch.zeros_like(total)))
     return torch.searchsorted(mass, below, right=True)[:, 0]
 
@@ -43,9 +56,11 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
 
-    def draw(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
-        """One token a row, from torch's global generator."""
-        return draw(self._warped(logits).softmax(dim=-1))
+    def draw(
+        self, logits: Float[Tensor, "rows vocabulary"], points: Float[Tensor, " rows"] | None = None
+    ) -> Int[Tensor, " rows"]:
+        """One token a row, by `points`, or from torch's global generator."""
+        return draw(self._warped(logits).softmax(dim=-1), points)
 
     def best(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
         """The likeliest token of each row that is not barred."""

@@ -25,8 +25,9 @@ from transformers import PaliGemmaProcessor, TrainingArguments
 
 from captioning.cider import CiderD
 from captioning.features import EncodedImages
+from captioning.launch import ALONE, Processes
 from captioning.scst_trainer import STEP, VALIDATION, SCSTTrainer
-from captioning.training import step_records, training_arguments
+from captioning.training import OPTIMIZERS, step_records, training_arguments
 
 COLUMNS = ("step", *STEP, *VALIDATION)
 
@@ -50,6 +51,7 @@ def refine(
     reward: CiderD,
     plain: CiderD,
     arguments: TrainingArguments,
+    processes: Processes = ALONE,
 ) -> Refined:
     """Refine the adapter of `model` in place, and leave it at its best step by validation CIDEr-D.
 
@@ -65,6 +67,7 @@ def refine(
         recipe=recipe,
         reward=reward,
         plain=plain,
+        processes=processes,
     )
     trainer.train()
     shutil.rmtree(arguments.output_dir, ignore_errors=True)
@@ -90,14 +93,16 @@ def summary(done: Refined, images: int, maximum_tokens: int) -> dict[str, Any]:
 
 
 def scst_arguments(
-    recipe: dict[str, Any], seed: int, device: str, decoding_batch: int, scratch: Path
-) -> TrainingArguments:
+    recipe: dict[str, Any], seed: int, device: str, decoding_batch: int, scratch: Path, processes: int = 1,
+    optimizer: str = "adamw",
+) -> TrainingArguments:  # fmt: skip
     """The Trainer's arguments from the recipe's `scst` section; `scratch` holds its checkpoints."""
     return training_arguments(
         scratch,
         seed,
         device,
-        per_device_train_batch_size=recipe["batch"],
+        optim=OPTIMIZERS[optimizer],
+        per_device_train_batch_size=recipe["batch"] // processes,
         per_device_eval_batch_size=decoding_batch,
         num_train_epochs=recipe["epochs"],
         learning_rate=recipe["learning_rate"],

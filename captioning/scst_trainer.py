@@ -1,17 +1,18 @@
 """A `Trainer` whose rows are encoded images, and whose loss samples, rewards and weighs captions (captioning/scst.py).
 
 The loss is all that is ours: accumulation, clipping, schedule, checkpoints and the choice of the best step are the
-library's.
+library's. What is drawn for an image depends on seed, step and image alone, so several processes draw what one would.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import astuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PaliGemmaProcessor, Trainer
+from transformers import PaliGemmaProcessor
 
 from captioning.cider import CiderD
 from captioning.decoding import Caption, barred_tokens, read
@@ -23,17 +24,17 @@ from captioning.ptb import tokenize
 from captioning.qlora import trainable_weights, weights_of
 from captioning.rollout import rollout
 from captioning.runlog import Stopwatch
-from captioning.sampling import Sampling
+from captioning.sampling import Sampling, uniform
 from captioning.significance import interval, resampled_means
-from captioning.training import attention_kernel, base_model
+from captioning.training import SharedTrainer, attention_kernel, base_model
 
 STEP = ("loss", "reward", "baseline", "advantage", "advantage_deviation", "length", "ended", "distinct", "kl")
 VALIDATION = ("validation_cider", "validation_length", "validation_ended", "gain", "gain_low", "gain_high")
 PARTS = ("prefill", "decode", "reward", "update")  # of a step's seconds
 
 
-class SCSTTrainer(Trainer):
-    """A `Trainer` whose rows are encoded images, and whose loss samples, rewards and weighs captions."""
+class SCSTTrainer(SharedTrainer):
+    """A `SharedTrainer` whose rows are encoded images, and whose loss samples, rewards and weighs captions."""
 
     def __init__(
         self,
@@ -53,25 +54,30 @@ class SCSTTrainer(Trainer):
         self.stopwatch = Stopwatch(torch.cuda.synchronize if self.args.device.type == "cuda" else lambda: None)
         self.seconds: list[dict[str, float]] = []
         self.start_scores: Float[np.ndarray, " images"] | None = None
+        self.drawn: list[list[Sample]] = []
 
     def training_step(self, *arguments: Any, **options: Any) -> Tensor:
         """Forward and backward of one batch, timed by part; what is not prefill, decode or reward is the update."""
+        self.drawn = []
         with self.stopwatch("step"):
             loss = super().training_step(*arguments, **options)
         lap = self.stopwatch.lap()
         lap["update"] = lap.pop("step") - sum(lap.values())
         self.seconds.append(lap)
+        drawn = [Sample(*one) for of_image in self.processes.together(self.drawn) for one in of_image]
+        self.log(step_summary(loss.item(), drawn))
         return loss
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        """The batch's share of the step's mean; what was drawn is left in `drawn`, a list an image."""
         policy, greedy = base_model(model).eval(), self.recipe["baseline"] == "greedy"
         drawn = slice(int(greedy), None)  # of an image's captions, the greedy one stands first
         with self.stopwatch("prefill"), attention_kernel(self.args.device):
             prefix = prefill(policy, self.prompt, inputs["features"])
         with self.stopwatch("decode"):
-            tokens = self._decode(policy, prefix, self.recipe["samples"], greedy)
+            tokens = self._decode(policy, prefix, self.recipe["samples"], greedy, self._points(inputs["id"]))
         with self.stopwatch("reward"):
             captions = [read(self.processor, of_image) for of_image in tokens]
             rewards = self._rewards(inputs["id"], captions)
@@ -81,14 +87,25 @@ class SCSTTrainer(Trainer):
         penalised = rewards[:, drawn] - self.recipe["kl"] * (0.0 if kl is None else kl)
         advantage = advantages(penalised, rewards[:, 0] if greedy else None)
         loss = policy_loss(log_p, advantage)
-        samples = [caption for of_image in captions for caption in of_image[drawn]]
-        self.log(step_summary(loss.item(), rewards[:, drawn], penalised - advantage, advantage, samples, kl))
+        if num_items_in_batch is not None:
+            loss = loss * (len(inputs["id"]) / num_items_in_batch)
+        self.drawn = samples([of[drawn] for of in captions], rewards[:, drawn], penalised - advantage, advantage, kl)
         return (loss, {}) if return_outputs else loss
 
-    def _decode(self, policy: Any, prefix: Prefix, samples: int, greedy: bool) -> Int[Tensor, "images captions tokens"]:
+    def _points(self, ids: Sequence[str]) -> Float[Tensor, "images samples tokens"]:
+        seed, step, shape = (
+            self.args.seed,
+            self.state.global_step,
+            (self.recipe["samples"], self.recipe["maximum_tokens"]),
+        )
+        return torch.stack([uniform(seed, step, id_, *shape) for id_ in ids]).to(self.args.device)
+
+    def _decode(
+        self, policy: Any, prefix: Prefix, samples: int, greedy: bool, points: Tensor | None = None
+    ) -> Int[Tensor, "images captions tokens"]:
         tokenizer, limit = self.processor.tokenizer, self.recipe["maximum_tokens"]
         ends = {"eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
-        return rollout(policy, prefix, self.sampling, samples, greedy, limit, **ends)
+        return rollout(policy, prefix, self.sampling, samples, greedy, limit, **ends, points=points)
 
     def _rewards(
         self, ids: Sequence[str], captions: Sequence[Sequence[Caption]]
@@ -110,10 +127,13 @@ class SCSTTrainer(Trainer):
             start = self._log_probabilities(policy, prefill(policy, self.prompt, features), tokens)
         return (log_p.detach() - start).double().cpu().numpy()
 
-    def evaluate(self, eval_dataset: Any = None, *_: Any, **__: Any) -> dict[str, float]:
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Greedy CIDEr-D ×100 on the validation images, document frequencies of the training split, no `<eos>`."""
         rows: Any = self.eval_dataset
-        captions = [caption for some in self.get_eval_dataloader() for caption in self._greedy(some["features"])]
+        mine = [
+            self._greedy(torch.stack([rows[place]["features"] for place in batch])) for batch in self.eval_batches()
+        ]
+        captions = [Caption(*one) for batch in self.processes.together(mine) for one in batch]
         scores = 100 * self.plain.scores(rows.ids, tokenize([caption.text for caption in captions]))
         if self.start_scores is None:
             self.start_scores = scores
@@ -126,36 +146,58 @@ class SCSTTrainer(Trainer):
             "gain_low": low,
             "gain_high": high,
         }
-        self.log(metrics)
-        # tells the Trainer that this step is validated, so that it is not again at the end
-        control: Any = self.control  # type: ignore[has-type]
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, control, metrics)
-        return metrics
+        return self.validated(metrics)
 
-    def _greedy(self, features: Tensor) -> list[Caption]:
+    def _greedy(self, features: Tensor) -> list[tuple[Any, ...]]:
         policy = base_model(self.model).eval()
         with torch.no_grad():
             prefix = prefill(policy, self.prompt, features.to(self.args.device))
-        return read(self.processor, self._decode(policy, prefix, samples=0, greedy=True)[:, 0])
+        tokens = self._decode(policy, prefix, samples=0, greedy=True)[:, 0]
+        return [astuple(caption) for caption in read(self.processor, tokens)]
 
 
-def step_summary(
-    loss: float,
+class Sample(NamedTuple):
+    """What one drawn caption came to; rewards from 0 to 10, KL in nats."""
+
+    reward: float
+    baseline: float
+    advantage: float
+    words: int
+    ended: bool
+    text: str
+    kl: float | None
+
+
+def samples(
+    captions: Sequence[Sequence[Caption]],
     rewards: Float[np.ndarray, "images samples"],
     baseline: Float[np.ndarray, "images samples"],
     advantage: Float[np.ndarray, "images samples"],
-    captions: Sequence[Caption],
     kl: Float[np.ndarray, "images samples"] | None,
-) -> dict[str, float]:
+) -> list[list[Sample]]:
+    """The samples of each image."""
+    ratio = np.full(rewards.shape, None) if kl is None else kl
+    columns = zip(captions, *(of.tolist() for of in (rewards, baseline, advantage, ratio)), strict=True)
+    return [
+        [
+            Sample(reward, base, gained, len(caption.text.split()), caption.ended, caption.text, log_ratio)
+            for caption, reward, base, gained, log_ratio in zip(*of_image, strict=True)
+        ]
+        for of_image in columns
+    ]
+
+
+def step_summary(loss: float, drawn: Sequence[Sample]) -> dict[str, float]:
     """A step's record: rewards and baseline from 0 to 10, length in words, `ended` and `distinct` shares, KL in
     nats."""
+    rewards, baseline, advantage, words, ended, texts, kl = zip(*drawn, strict=True)
     return {
         "loss": loss,
-        "reward": float(rewards.mean()),
-        "baseline": float(baseline.mean()),
-        "advantage": float(advantage.mean()),
-        "advantage_deviation": float(advantage.std()),
-        "length": float(np.mean([len(caption.text.split()) for caption in captions])),
-        "ended": float(np.mean([caption.ended for caption in captions])),
-        "distinct": len({caption.text for caption in captions}) / len(captions),
-    } | ({} if kl is None else {"kl": float(kl.mean())})
+        "reward": float(np.mean(rewards)),
+        "baseline": float(np.mean(baseline)),
+        "advantage": float(np.mean(advantage)),
+        "advantage_deviation": float(np.std(advantage)),
+        "length": float(np.mean(words)),
+        "ended": float(np.mean(ended)),
+        "distinct": len(set(texts)) / len(texts),
+    } | ({} if None in kl else {"kl": float(np.mean(kl))})

@@ -2,7 +2,7 @@
 
 Deliberate differences: every gain has its interval; beside the validation images, which chose the best step and so
 flatter it, stand the test images, which chose nothing; length and ended captions show whether reward was bought by
-cutting captions short.
+cutting captions short; several rows may be refined, not the best alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,17 +27,22 @@ def heading(recipe: Mapping[str, Any], train_images: int) -> str:
     return f"the {images:,}-image study"
 
 
+def refinement(recipe: Mapping[str, Any]) -> str:
+    """A name for one of SCST's rows beside its others: what is refined, against which baseline."""
+    return f"{recipe['scst']['start']}, {recipe['scst']['baseline']}"
+
+
 def study(
     recipes: Mapping[str, Mapping[str, Any]], training: Mapping[str, Sequence[Mapping[str, Any]]],
     rows: Mapping[str, Mapping[str, Any]], differences: Sequence[Difference],
 ) -> tuple[list[str], list[list[str]]]:  # fmt: skip
-    """Header and rows, a column a baseline.
+    """Header and rows, a column a row of SCST.
 
     `recipes`: SCST's, by row. `training`: metrics/training of every row, one a seed; their cells are joined with
     semicolons. `rows`: of data/scores/scores.json, whose numbers are means over seeds.
     """
     columns = {
-        f"baseline: {recipe['scst']['baseline']}": {
+        refinement(recipe): {
             **_validation(training[row]),
             **_test(rows[recipe["scst"]["start"]], rows[row], between(differences, row, recipe["scst"]["start"])),
         }

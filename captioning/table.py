@@ -5,8 +5,8 @@ Source: the paper's Table II. Deliberate differences:
 1. Beside CIDEr stand its interval, letters that say which rows differ, BLEU-4, METEOR, ROUGE-L, length, the share of
    captions that ended and, where a world was drawn, how often scene and colour are named right. With several seeds,
    scores are mean ± standard deviation.
-2. After the paper's rows come SCST, one row a baseline, further variants and zero-shot rows, and yardsticks that
-   involve no model.
+2. After the paper's rows come SCST, one row a start and baseline, further variants and zero-shot rows, and yardsticks
+   that involve no model.
 3. Labels take rank and checkpoint from the recipe. The paper's number stands beside ours only where both agree with it.
 4. Nothing is set in bold as best: one run cannot rank.
 """
@@ -18,7 +18,8 @@ from typing import Any
 from captioning.runlog import UserError
 
 MODELS = {"paper": "PaliGemma", "miniature": "miniature"}
-CHECKPOINTS = {"base": "Base", "mix": "Mix", "cococap": "COCOCap", "rsvqa-lr": "RSVQA/lr"}
+CHECKPOINTS = {"base": "Base", "mix": "Mix", "cococap": "COCOCap", "rsvqa-lr": "RSVQA/lr",
+               "paligemma2": "PaliGemma 2"}  # fmt: skip
 YARDSTICKS = {"constant-caption": "One constant caption", "human-caption": "Reference C1 against the others",
               "nearest-image": "Caption of the nearest training image"}  # fmt: skip
 BEYOND, YARDSTICK_GROUP = "Beyond the paper", "Yardsticks, no model"

@@ -1,28 +1,108 @@
-"""The transformers `Trainer` under every training here: only the loss is ours.
+"""The transformers `Trainer` under every training here: only the loss is ours, and how rows reach it.
 
-Accumulation, clipping, schedule, checkpoints and several processes come with it. The sum of a loss over all tokens of
-an optimizer step is divided by their number once (`num_items_in_batch`), so accumulation changes nothing.
+Accumulation, clipping, schedule and checkpoints come with it.
+
+1. A loss is a sum divided once by what is counted over the whole optimizer step (labelled tokens, captions), so neither
+   accumulation nor several processes change it (captioning/batches.py, captioning/launch.py).
+2. A validation loss is per token, not the mean of its batches' means.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft.optimizers import create_loraplus_optimizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import Trainer, TrainingArguments, set_seed
 
-Loss = Callable[[Any, dict[str, Any], Any], torch.Tensor]  # model, batch, tokens of the whole step or None
+from captioning.batches import EpochLoader, StepBatches
+from captioning.launch import ALONE, Processes
+
+Loss = Callable[[Any, dict[str, Any], Any], torch.Tensor]  # model, batch, what the sum is divided by
+OPTIMIZERS = {"adamw": "adamw_torch", "paged-adamw-8bit": "paged_adamw_8bit"}  # the Trainer's names
 
 
-class LossTrainer(Trainer):
-    """A `Trainer` whose loss is a function of model, batch and the step's number of tokens."""
+class SharedTrainer(Trainer):
+    """A `Trainer` whose steps are shared out among `processes`; it runs in each of them and knows of one.
+
+    `lora_plus`: learning rate of the adapters' B over that of A (Hayou et al. 2024, arXiv:2402.12354).
+    """
+
+    def __init__(
+        self, *arguments: Any, processes: Processes = ALONE, lora_plus: float = 1.0, **options: Any
+    ) -> None:  # fmt: skip
+        super().__init__(*arguments, **options)
+        self.processes, self.lora_plus = processes, lora_plus
+        torch.manual_seed(self.args.seed + processes.rank)  # dropout of another share
+        self.model_accepts_loss_kwargs = True  # else the Trainer divides by the accumulation a second time
+
+    def items(self, batch: dict[str, Any]) -> int:
+        """What the loss of `batch` is a sum over: labelled tokens, or rows where there are no labels."""
+        if "labels" in batch:
+            return int((batch["labels"][:, 1:] != -100).sum())
+        return len(next(iter(batch.values())))
+
+    def get_train_dataloader(self) -> EpochLoader:
+        rows: Any = self.train_dataset
+        args = self.args
+        batches = StepBatches(
+            len(rows), args.per_device_train_batch_size, args.gradient_accumulation_steps, args.seed, self.processes
+        )
+        collate = self.data_collator
+        return EpochLoader(
+            rows,
+            batch_sampler=batches,
+            collate_fn=lambda some: collate(some) if some else {},
+            pin_memory=args.dataloader_pin_memory,
+        )
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of a step, and how many items they have over all processes."""
+        batches = list(islice(epoch_iterator, num_batches))
+        own = sum(self.items(batch) for batch in batches if batch)
+        return batches, self.processes.sum(torch.tensor(own, device=device))
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward of one micro-batch, which may be empty; a step's last sums the gradients."""
+        loss = torch.zeros((), device=self.args.device)
+        if inputs:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
+            self.processes.sum_gradients(model.parameters())
+        return self.processes.sum(loss.clone())
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None and self.lora_plus != 1:  # type: ignore[has-type]
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = create_loraplus_optimizer(
+                self.model, kind, loraplus_lr_ratio=self.lora_plus, loraplus_weight_decay=self.args.weight_decay,
+                **options,
+            )  # fmt: skip
+        return super().create_optimizer(model)
+
+    def eval_batches(self) -> Sequence[range]:
+        """Places of the validation rows that fall to this process, a batch each."""
+        rows: Any = self.eval_dataset
+        size, number = self.args.per_device_eval_batch_size, len(rows)
+        return self.processes.share([range(begin, min(begin + size, number)) for begin in range(0, number, size)])
+
+    def validated(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Log `metrics` of a validation, and tell the Trainer that this step has had one."""
+        self.log(metrics)
+        control: Any = self.control  # type: ignore[has-type]
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, control, metrics)
+        return metrics
+
+
+class LossTrainer(SharedTrainer):
+    """A `SharedTrainer` whose loss is a function of model, batch and the step's number of items."""
 
     def __init__(self, *arguments: Any, loss: Loss, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.loss = loss
-        self.model_accepts_loss_kwargs = True  # else the Trainer divides by the accumulation a second time
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -30,6 +110,18 @@ class LossTrainer(Trainer):
         with attention_kernel(self.args.device):
             loss = self.loss(model, inputs, num_items_in_batch)
         return (loss, {}) if return_outputs else loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The validation rows' loss an item."""
+        rows: Any = self.eval_dataset
+        model = self.model.eval()
+        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, items
+        for places in self.eval_batches():
+            batch = self._prepare_inputs(self.data_collator([rows[place] for place in places]))
+            with torch.no_grad(), attention_kernel(self.args.device):
+                total += torch.stack([self.loss(model, batch, 1).double(), total.new_tensor(self.items(batch))])
+        loss, items = self.processes.sum(total).tolist()
+        return self.validated({"eval_loss": loss / items})
 
 
 @contextmanager
@@ -52,7 +144,7 @@ def training_arguments(folder: Path, seed: int, device: str, **options: Any) -> 
         use_cpu=device == "cpu",
         report_to="none",
         remove_unused_columns=False,
-        optim="adamw_torch",
+        optim=OPTIMIZERS["adamw"],
         logging_nan_inf_filter=False,
         prediction_loss_only=True,
         label_names=["labels"],

@@ -6,7 +6,7 @@ from captioning.checkpoints import available
 from captioning.params import CHECKPOINTS, HubCheckpoints, Params, load_params
 from captioning.runlog import UserError, stage_main
 
-OUT = Path("data/checked.txt")
+OUT, WANTED = Path("data/checked.txt"), Path("data/wanted")
 
 
 @stage_main
@@ -16,6 +16,15 @@ def main() -> None:
     if faults:
         raise UserError(f"profile {params.profile} cannot start here: " + "; ".join(faults))
     OUT.write_text(f"{params.profile}\n", encoding="utf-8")
+    WANTED.mkdir(parents=True, exist_ok=True)
+    for name in CHECKPOINTS:
+        (WANTED / f"{name}.txt").write_text("yes\n" if name in wanted(params) else "no\n", encoding="utf-8")
+
+
+def wanted(params: Params) -> set[str]:
+    """The checkpoints to make: those some row starts from, and in the miniature what these are made from."""
+    made_here = not isinstance(params.active.checkpoints, HubCheckpoints)
+    return params.checkpoints | ({"base"} if made_here and params.checkpoints - {"paligemma2"} else set())
 
 
 def missing_data(params: Params) -> str | None:
@@ -36,8 +45,8 @@ def missing_weights(params: Params) -> str | None:
     checkpoints = params.active.checkpoints
     if not isinstance(checkpoints, HubCheckpoints):
         return None
-    wanted = (getattr(checkpoints, name.replace("-", "_")) for name in CHECKPOINTS)
-    faults = (available(checkpoints.origin, one.repository, one.revision) for one in wanted)
+    repositories = (getattr(checkpoints, name.replace("-", "_")) for name in sorted(wanted(params)))
+    faults = (available(checkpoints.origin, one.repository, one.revision) for one in repositories)
     return next((fault for fault in faults if fault), None)
 
 

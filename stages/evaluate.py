@@ -27,8 +27,8 @@ def main() -> None:
     tokens = json.loads(Path("data/references/tokens.json").read_text(encoding="utf-8"))
     references = {id_: tokens[id_] for id_ in test}
     facts = dict(zip(test, read_table(IMAGES, test, ["facts"])["facts"].to_pylist(), strict=True))
-    checkpoints = {name: variant.checkpoint for name, variant in params.variants.items()}
-    runs = expected_runs(params.zero_shot, checkpoints, params.scst.start, params.scst.baselines, params.seeds)
+    checkpoints = {row: params.variants[row].checkpoint for row in params.rows}
+    runs = expected_runs(params.zero_shot, checkpoints, params.scst.starts, params.scst.baselines, params.seeds)
     predicted = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test) for run in runs]
     said = iter(tokenize([one["caption"] for predictions in predicted for one in predictions]))
     results = []

@@ -2,10 +2,12 @@
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from captioning.dataset import read_examples
 from captioning.decoding import greedy_captions
+from captioning.launch import one_gpu, start
 from captioning.paligemma import load_for_decoding, load_processor
 from captioning.params import load_params
 from captioning.qlora import load_adapter
@@ -17,30 +19,33 @@ from captioning.training import seed_everything
 def main() -> None:
     arguments = parse()
     params = load_params()
-    machine, settings = params.active.machine, params.finetune
-    seed_everything(0, machine.threads)
+    machine, settings, maximum_tokens = params.active.machine, params.finetune, params.decoding.maximum_tokens
+    processes = start(params.launch.processes, machine.device)
+    if processes is None:
+        return
+    seed_everything(0, processes.threads(machine.threads))
     checkpoint = arguments.checkpoint
     if arguments.recipe:
         checkpoint = (
             Path("models/checkpoints") / json.loads(arguments.recipe.read_text(encoding="utf-8"))["checkpoint"]["name"]
         )
-    model = load_for_decoding(checkpoint, settings.compute, machine.device, machine.dequantise)
+    model = load_for_decoding(checkpoint, settings.compute, one_gpu(machine.device), machine.dequantise)
     if arguments.adapter:
         model = load_adapter(model, arguments.adapter)
     ids = Path("data/splits/test.txt").read_text(encoding="utf-8").split()
     images = [one.image for one in read_examples(Path("data/captions/images.parquet"), ids)]
-    captions = greedy_captions(
-        model,
-        load_processor(checkpoint),
-        images,
-        settings.prompt,
-        params.decoding.maximum_tokens,
-        machine.decoding_batch,
-    )
-    rows = [
-        {"id": id_, "caption": caption.text, "tokens": caption.tokens, "ended": caption.ended}
-        for id_, caption in zip(ids, progress(captions, len(ids), "captions"), strict=True)
+    batches = [
+        images[begin : begin + machine.decoding_batch] for begin in range(0, len(images), machine.decoding_batch)
     ]
+    processor, mine = load_processor(checkpoint), processes.share(batches)
+    said = (
+        [asdict(one) for one in greedy_captions(model, processor, batch, settings.prompt, maximum_tokens, len(batch))]
+        for batch in mine
+    )
+    captions = [one for batch in processes.together(list(progress(said, len(mine), "batches"))) for one in batch]
+    if not processes.first:
+        return
+    rows = [{"id": id_, "caption": one.pop("text"), **one} for id_, one in zip(ids, captions, strict=True)]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from captioning.checkpoints import verify
 from captioning.dataset import read_examples
 from captioning.finetune import COLUMNS, CaptionRows, finetune
+from captioning.launch import one_gpu, start
 from captioning.model_card import model_card
 from captioning.paligemma import load_processor, load_quantised
 from captioning.qlora import attach, count_parameters, lora_config, save
@@ -18,15 +19,18 @@ from captioning.training import seed_everything
 def main(variant: str, seed: int) -> None:
     recipe = json.loads(Path(f"data/recipes/{variant}.json").read_text(encoding="utf-8"))
     settings, machine = recipe["finetune"], recipe["machine"]
+    processes = start(recipe["launch"]["processes"], machine["device"])
+    if processes is None:
+        return
+    device, name = one_gpu(machine["device"]), f"{variant}-{seed}"
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
     verify(checkpoint, recipe["checkpoint"]["files"])
-    seed_everything(seed, machine["threads"])
-    model = attach(load_quantised(checkpoint, settings["compute"], machine["device"]), lora_config(**recipe["lora"]))
+    seed_everything(seed, processes.threads(machine["threads"]))
+    model = attach(load_quantised(checkpoint, settings["compute"], device), lora_config(**recipe["lora"]))
     train, validation = (
         rows(split, settings["prompt"], choice, seed)
         for split, choice in (("train", settings["captions"]), ("validation", "first"))
     )
-    name = f"{variant}-{seed}"
     done = finetune(
         model,
         load_processor(checkpoint),
@@ -34,9 +38,14 @@ def main(variant: str, seed: int) -> None:
         train,
         validation,
         seed,
-        machine["device"],
-        Path(".cache/training") / name,
+        device,
+        Path(".cache/training") / name / str(processes.rank),
+        processes,
+        machine["optimizer"],
+        machine["decoding_batch"],
     )
+    if not processes.first:
+        return
     counts = count_parameters(model)
     save(model, Path("models/adapters") / name, model_card(name, recipe, counts))
     write_records(Path(f"plots/steps/{name}.csv"), done.records, COLUMNS)

@@ -2,6 +2,7 @@
 hashed."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ FOLDER = Path("data/recipes")
 def variant_recipe(params: Params, name: str) -> dict[str, Any]:
     """`lora` and `finetune` with the profile's and the variant's own values on top."""
     variant = params.variants[name].model_dump(exclude_none=True)
-    checkpoint = variant.pop("checkpoint")
+    checkpoint, own = variant.pop("checkpoint"), params.active.finetune
+    rate = own.learning_rates.get(name, own.learning_rate)
     sections = {
         "lora": params.lora.model_dump(),
-        "finetune": params.finetune.model_dump() | params.active.finetune.model_dump(),
+        "finetune": params.finetune.model_dump() | {"learning_rate": rate},
     }
     merged = {
         section: {key: variant.get(key, value) for key, value in values.items()} for section, values in sections.items()
@@ -31,16 +33,17 @@ def variant_recipe(params: Params, name: str) -> dict[str, Any]:
     }
 
 
-def scst_recipe(params: Params, baseline: str) -> dict[str, Any]:
-    """The `scst` sections merged, with the start variant's checkpoint and prompt."""
-    start = variant_recipe(params, params.scst.start)
+def scst_recipe(params: Params, name: str, baseline: str) -> dict[str, Any]:
+    """The `scst` sections merged, with the checkpoint, adapter and prompt of the row `name` that is refined."""
+    start = variant_recipe(params, name)
     return {
-        "variant": f"scst-{baseline}",
+        "variant": f"scst-{name}-{baseline}",
         "checkpoint": start["checkpoint"],
         "lora": start["lora"],
-        "scst": params.scst.model_dump(exclude={"baselines"})
+        "scst": params.scst.model_dump(exclude={"starts", "baselines"})
         | params.active.scst.model_dump()
         | {
+            "start": name,
             "baseline": baseline,
             "prompt": start["finetune"]["prompt"],
             "compute": start["finetune"]["compute"],
@@ -51,15 +54,16 @@ def scst_recipe(params: Params, baseline: str) -> dict[str, Any]:
 
 
 def machine(params: Params) -> dict[str, Any]:
-    """Where it runs: device, threads and batch of decoding change the last digits."""
-    return {"machine": params.active.machine.model_dump()}
+    """Where it runs: device, threads, processes and batch of decoding change the last digits."""
+    return {"machine": params.active.machine.model_dump(), "launch": params.launch.model_dump()}
 
 
 @stage_main
 def main() -> None:
     params = load_params()
-    recipes = {name: variant_recipe(params, name) for name in params.variants}
-    recipes |= {f"scst-{baseline}": scst_recipe(params, baseline) for baseline in params.scst.baselines}
+    recipes = {name: variant_recipe(params, name) for name in params.rows}
+    refined = [scst_recipe(params, *row) for row in product(params.scst.starts, params.scst.baselines)]
+    recipes |= {recipe["variant"]: recipe for recipe in refined}
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, recipe in recipes.items():
         (FOLDER / f"{name}.json").write_text(json.dumps(recipe, indent=1, sort_keys=True) + "\n", encoding="utf-8")

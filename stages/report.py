@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ PLOTS, IMAGES = Path("plots"), Path("data/captions/images.parquet")
 @stage_main
 def main() -> None:
     params = load_params()
-    rows = [*params.variants, *(f"scst-{baseline}" for baseline in params.scst.baselines)]
+    refined = [f"scst-{start}-{baseline}" for start, baseline in product(params.scst.starts, params.scst.baselines)]
+    rows = [*params.rows, *refined]
     run = Run(
         scores=load("data/scores/scores.json"),
         significance=load("data/scores/significance.json"),

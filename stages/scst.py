@@ -1,6 +1,7 @@
-"""Refine the start variant's adapter with self-critical sequence training against one baseline."""
+"""Refine a row's adapter with self-critical sequence training against one baseline."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from captioning.checkpoints import verify
 from captioning.cider import CiderD, DocumentFrequencies
 from captioning.dataset import draw_ids, read_examples
 from captioning.features import EncodedImages, encode_all
+from captioning.launch import one_gpu, start
 from captioning.model_card import model_card
 from captioning.paligemma import load_for_decoding, load_processor
 from captioning.qlora import count_parameters, freeze_encoder, load_adapter, save
@@ -20,15 +22,19 @@ REFERENCES, CACHE = Path("data/references"), Path(".cache")
 
 
 @stage_main
-def main(baseline: str, seed: int) -> None:
-    name = f"scst-{baseline}-{seed}"
-    recipe = json.loads(Path(f"data/recipes/scst-{baseline}.json").read_text(encoding="utf-8"))
+def main(row: str, baseline: str, seed: int) -> None:
+    name = f"scst-{row}-{baseline}-{seed}"
+    recipe = json.loads(Path(f"data/recipes/scst-{row}-{baseline}.json").read_text(encoding="utf-8"))
     settings, machine = recipe["scst"], recipe["machine"]
+    processes = start(recipe["launch"]["processes"], machine["device"])
+    if processes is None:
+        return
+    device, scratch = one_gpu(machine["device"]), CACHE / "training" / name
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
     verify(checkpoint, recipe["checkpoint"]["files"])
-    seed_everything(seed, machine["threads"])
-    base = load_for_decoding(checkpoint, settings["compute"], machine["device"], machine["dequantise"])
-    model = load_adapter(base, Path(f"models/adapters/{settings['start']}-{seed}"), trainable=True)
+    seed_everything(seed, processes.threads(machine["threads"]))
+    base = load_for_decoding(checkpoint, settings["compute"], device, machine["dequantise"])
+    model = load_adapter(base, Path(f"models/adapters/{row}-{seed}"), trainable=True)
     freeze_encoder(model)
     processor, batch = load_processor(checkpoint), machine["decoding_batch"]
 
@@ -36,14 +42,18 @@ def main(baseline: str, seed: int) -> None:
         all_ids = Path(f"data/splits/{split}.txt").read_text(encoding="utf-8").split()
         ids = draw_ids(all_ids, number, f"scst {split} {seed}")
         images = [one.image for one in read_examples(Path("data/captions/images.parquet"), ids)]
-        file = CACHE / "training" / name / f"{split}.features"
-        return EncodedImages(ids, encode_all(base_model(model), processor, images, batch, file))
+        file = scratch / f"{split}.features"
+        return EncodedImages(ids, encode_all(base_model(model), processor, images, batch, file, processes=processes))
 
     train = encoded("train", settings["images"])
     validation = encoded("validation", settings["validation_images"])
     reward, plain = scorers([*train.ids, *validation.ids])
-    arguments = scst_arguments(settings, seed, machine["device"], batch, CACHE / "training" / name)
-    done = refine(model, processor, settings, train, validation, reward, plain, arguments)
+    own = scratch / str(processes.rank)
+    arguments = scst_arguments(settings, seed, device, batch, own, processes.count, machine["optimizer"])
+    done = refine(model, processor, settings, train, validation, reward, plain, arguments, processes)
+    if not processes.first:
+        return
+    shutil.rmtree(scratch, ignore_errors=True)
     counts = count_parameters(model)
     save(model, Path(f"models/adapters/{name}"), model_card(name, recipe, counts))
     write_records(Path(f"plots/steps/{name}.csv"), done.records, COLUMNS)
@@ -63,4 +73,4 @@ def scorers(ids: list[str]) -> list[CiderD]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

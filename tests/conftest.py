@@ -34,6 +34,7 @@ RECIPE = dict(
     scheduler="constant",
     warmup=0.0,
     gradient_clip=1.0,
+    lora_plus=1.0,
 )
 
 

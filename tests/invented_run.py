@@ -18,8 +18,8 @@ from captioning.significance import compare
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = {"full-adapter": ("base", 8), "base-r4": ("base", 4), "base-r8": ("base", 8), "base-r16": ("base", 16),
-            "mix": ("mix", 16), "cococap": ("cococap", 16), "rsvqa-lr": ("rsvqa-lr", 16)}  # fmt: skip
-SCST = ("scst-greedy", "scst-leave-one-out")
+            "mix": ("mix", 16), "cococap": ("cococap", 16), "rsvqa-lr": ("rsvqa-lr", 16), "strong": ("mix", 16)}  # fmt: skip
+SCST = tuple(f"scst-{start}-{baseline}" for start in ("mix", "strong") for baseline in ("greedy", "leave-one-out"))
 ZERO_SHOT = ("base", "mix", "cococap", "rsvqa-lr")
 HOSTILE = "<script>alert('a & b')</script> $x$"
 
@@ -106,9 +106,10 @@ def write_scst(folder: Path, name: str, steps: int, draw: random.Random) -> None
             numbers = (100.0 + k, 12 - k / 5, 0.95, float(k), k - 2.0 * (k > 0), k + 3.0 * (k > 0))
             records.append({"step": k, **dict(zip(validated, numbers, strict=True))})
     write_records(folder / f"plots/steps/{name}-1.csv", records, ["step", *trained, *validated])
-    settings = {"start": "mix", "baseline": name.removeprefix("scst-"), "samples": 5, "temperature": 1.0,
+    _, row, baseline = name.split("-", 2)
+    settings = {"start": row, "baseline": baseline, "samples": 5, "temperature": 1.0,
                 "learning_rate": 5e-4, "images": 500, "epochs": 1, "batch": 16, "prompt": "caption en"}  # fmt: skip
-    start = {key: value for key, value in recipe("mix", "mix", 16).items() if key != "finetune"}
+    start = {key: value for key, value in recipe(row, "mix", 16).items() if key != "finetune"}
     write(folder / f"data/recipes/{name}.json", json.dumps(start | {"variant": name, "scst": settings}))
     gain = {"best_step": 8, "start_validation_cider": 100.0, "validation_cider": 108.0, "gain_percent": 8.0,
             "gain_percent_low": 6.0, "gain_percent_high": 11.0, "signature": "CIDEr-D|validation"}  # fmt: skip

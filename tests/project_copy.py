@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path stays
     "finetune.epochs": 1,
     "decoding.maximum_tokens": 12,
+    "scst.starts": ["mix"],
     "scst.samples": 2,
     "scst.validation_images": 10,
     "profiles.miniature.data.images": 100,
@@ -39,7 +40,7 @@ SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path st
     "profiles.miniature.scst.batch": 8,
     "profiles.miniature.scst.validate_every": 1,
 }  # fmt: skip
-REFINED = {"scst-greedy", "scst-leave-one-out"}
+REFINED = {"scst-mix-greedy", "scst-mix-leave-one-out"}
 GIT = {
     f"GIT_{who}_{what}": value
     for who in ("AUTHOR", "COMMITTER")
@@ -147,14 +148,9 @@ class Project:
 
         self.edit_params(edit)
 
-    def keep_variants(self, names: Collection[str]) -> None:
-        """Delete all variants but `names`."""
-
-        def edit(params: Any) -> None:
-            for name in set(params["variants"]) - set(names):
-                del params["variants"][name]
-
-        self.edit_params(edit)
+    def train_only(self, rows: Collection[str]) -> None:
+        """Train no other rows than these."""
+        self.set_params({"rows": list(rows)})
 
     def clone(self, folder: Path, cache: bool = True, checkout: bool = True) -> "Project":
         """A git clone of what is committed here, on the same DVC cache and with its outputs, or on none."""
@@ -187,7 +183,7 @@ def copy_project(folder: Path, variants: Sequence[str], zero_shot: Sequence[str]
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, folder / name)
     project = Project(folder)
-    project.keep_variants(variants)
+    project.train_only(variants)
     project.set_params(SMALL | {"zero_shot": list(zero_shot)})
     project.run("git", "init", "--quiet")
     project.commit("The project, never run")

@@ -37,11 +37,13 @@ def test_scene_of_a_drawn_image_source_of_a_real_one() -> None:
 
 
 def test_figures_show_the_papers_rows_and_scst_against_its_baseline() -> None:
-    every = rows("zero-shot-base", "full-adapter", "base-r16", "mix", "scst-greedy", "scst-leave-one-out", "constant-x")
+    every = rows(
+        "zero-shot-base", "full-adapter", "base-r16", "mix", "scst-mix-greedy", "scst-mix-leave-one-out", "constant-x"
+    )
     assert [row.key for row in example_rows(4, every)] == ["zero-shot-base", "full-adapter"]
-    assert [row.key for row in example_rows(5, every)] == ["zero-shot-base", "base-r16", "mix", "scst-greedy"]
-    alone = rows("mix", "scst-leave-one-out")
-    assert [row.key for row in example_rows(5, alone)] == ["mix", "scst-leave-one-out"]
+    assert [row.key for row in example_rows(5, every)] == ["zero-shot-base", "base-r16", "mix", "scst-mix-greedy"]
+    alone = rows("mix", "scst-mix-leave-one-out")
+    assert [row.key for row in example_rows(5, alone)] == ["mix", "scst-mix-leave-one-out"]
     assert [row.key for row in example_rows(4, rows("mix", "own", "third", "fourth"))] == ["mix", "own", "third"]
 
 

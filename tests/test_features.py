@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from captioning import features
+from captioning import mapped
 from captioning.features import EncodedImages, collate, encode_all
 from captioning.paligemma import image_features, prompt_inputs
 from captioning.runlog import UserError
@@ -43,7 +43,7 @@ def test_rows_are_images_by_id() -> None:
 def test_a_disk_too_small_is_told_before_any_work(
     quantised: Any, processor: Any, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "disk_usage", lambda _: shutil.disk_usage("/")._replace(free=1000))
+    monkeypatch.setattr(mapped, "disk_usage", lambda _: shutil.disk_usage("/")._replace(free=1000))
     with pytest.raises(UserError, match=r"features take .* GB, the disk has 0\.0 GB free"):
         encode_all(quantised, processor, pictures, 2, tmp_path / "features", in_memory=0)
     assert list(tmp_path.iterdir()) == []

@@ -39,7 +39,7 @@ def fault(path: Path) -> str:
 def test_the_committed_file_loads() -> None:
     params = load_params(ROOT / "params.yaml")
     assert params.active is params.profiles[params.profile]
-    assert params.scst.start in params.variants
+    assert set(params.scst.starts) <= set(params.rows) <= set(params.variants)
     assert params.data is params.active.data
 
 
@@ -67,9 +67,23 @@ def test_the_committed_file_loads() -> None:
         ("finetune/epochs", "null", "finetune.epochs: None"),
         ("variants/mix/checkpoint", "mixx", "variants.mix.checkpoint: 'mixx'"),
         ("variants/base-r4/targets", "all", "variants.base-r4.targets: 'all'"),
-        ("scst/start", "nope", "scst.start: 'nope' is no variant"),
+        ("rows", "[mix, strong, nope]", "rows: 'nope' is no variant; choose from full-adapter, "),
+        ("rows", "[mix, strong, mix]", "rows: ['mix', 'strong', 'mix'] repeats one; each must differ"),
+        ("rows", "[base-r4, mix]", "scst.starts: 'strong' is not among rows, so it is not trained; add it there"),
+        ("scst/starts", "[]", "scst.starts: []"),
+        ("scst/starts", "[mix, mix]", "scst.starts: ['mix', 'mix'] repeats one"),
+        ("launch/processes", "0", "launch.processes: 0"),
+        ("launch/processes", "16", "finetune.accumulation: 4: launch.processes, 16, must divide it"),
+        ("profiles/miniature/scst/batch", "0", "profiles.miniature.scst.batch: 0"),
+        ("finetune/lora_plus", "0.5", "finetune.lora_plus: 0.5"),
+        (
+            "profiles/miniature/finetune/learning_rates",
+            "{nope: 0.1}",
+            "profiles.miniature.finetune.learning_rates.nope: no such variant",
+        ),
+        ("profiles/miniature/machine/optimizer", "sgd", "profiles.miniature.machine.optimizer: 'sgd'"),
         ("scst/baselines", "[]", "scst.baselines: []"),
-        ("scst/baselines", "[greedy, greedy]", "scst.baselines: ['greedy', 'greedy'] repeats a baseline"),
+        ("scst/baselines", "[greedy, greedy]", "scst.baselines: ['greedy', 'greedy'] repeats one"),
         ("scst/top_p", "0", "scst.top_p: 0"),
         ("scst/top_p", "1.1", "scst.top_p: 1.1"),
         ("scst/top_k", "-1", "scst.top_k: -1"),
@@ -78,7 +92,7 @@ def test_the_committed_file_loads() -> None:
         ("scst/scheduler", "polynomial", "scst.scheduler: 'polynomial'"),
         ("scst/scheduler", "null", "scst.scheduler: None"),
         ("profiles/paper/scst/temperature", "0", "profiles.paper.scst.temperature: 0"),
-        ("seeds", "[1, 2, 1]", "seeds: [1, 2, 1] repeats a seed"),
+        ("seeds", "[1, 2, 1]", "seeds: [1, 2, 1] repeats one"),
         ("seeds", "[]", "seeds: []"),
         ("seeds", "[-1]", "seeds.0: -1"),
         ("profile", "huge", "profile: 'huge'"),
@@ -139,9 +153,9 @@ def test_several_faults_are_named_at_once(tmp_path: Path) -> None:
 
 
 def test_several_broken_references_are_named_at_once(tmp_path: Path) -> None:
-    message = fault(edited(tmp_path, ("scst/start", "nope"), ("seeds", "[1, 1]")))
+    message = fault(edited(tmp_path, ("scst/starts", "[nope]"), ("seeds", "[1, 1]")))
     assert "2 fault(s)" in message
-    assert "\n  scst.start: 'nope'" in message
+    assert "\n  scst.starts: 'nope'" in message
     assert "\n  seeds: [1, 1]" in message
 
 

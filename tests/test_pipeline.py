@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 NOT_IN_OUTPUTS = {
     "captioning/params.py",
+    "captioning/param_faults.py",
     "captioning/runlog.py",
     "captioning/__init__.py",
 }  # values: `params:`

@@ -14,13 +14,13 @@ def _line(id_: str, caption: str = "A port .") -> str:
 
 
 def test_runs_follow_from_the_parameters() -> None:
-    runs = expected_runs(["base"], {"r4": "base", "mixed": "mix"}, "r4", ["greedy", "leave-one-out"], [1, 2])
+    runs = expected_runs(["base"], {"r4": "base", "mixed": "mix"}, ["r4", "mixed"], ["greedy"], [1, 2])
     assert [run.name for run in runs] == [
-        "zero-shot-base", "r4-1", "r4-2", "mixed-1", "mixed-2", "scst-greedy-1", "scst-greedy-2",
-        "scst-leave-one-out-1", "scst-leave-one-out-2",
+        "zero-shot-base", "r4-1", "r4-2", "mixed-1", "mixed-2", "scst-r4-greedy-1", "scst-r4-greedy-2",
+        "scst-mixed-greedy-1", "scst-mixed-greedy-2",
     ]  # fmt: skip
-    assert {run.row for run in runs if run.zero_shot == "zero-shot-base"} == {"r4", "scst-greedy", "scst-leave-one-out"}
-    assert {run.row for run in runs if run.zero_shot is None} == {"zero-shot-base", "mixed"}
+    assert {run.row for run in runs if run.zero_shot == "zero-shot-base"} == {"r4", "scst-r4-greedy"}
+    assert {run.row for run in runs if run.zero_shot is None} == {"zero-shot-base", "mixed", "scst-mixed-greedy"}
     assert {run.kind for run in runs} == {"zero-shot", "adapted", "scst"}
 
 

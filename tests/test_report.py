@@ -73,7 +73,9 @@ def test_a_second_run_writes_the_same_bytes(run: Path) -> None:
 
 def test_files_of_a_removed_variant_stay_unread(run: Path) -> None:
     params = (run / "params.yaml").read_text()
-    (run / "params.yaml").write_text(re.sub(r"\n  cococap: \{checkpoint: cococap\}", "", params, count=1))
+    (run / "params.yaml").write_text(
+        params.replace("mix, cococap, rsvqa-lr, strong]   #", "mix, rsvqa-lr, strong]   #")
+    )
     (run / "plots/steps/cococap-1.csv").write_text("not a table")
     stage.main()
     assert "\ncococap," not in (run / "plots/scores.csv").read_text()
@@ -82,10 +84,10 @@ def test_files_of_a_removed_variant_stay_unread(run: Path) -> None:
 def test_a_single_baseline_and_other_variants_are_enough(run: Path) -> None:
     params = (run / "params.yaml").read_text()
     params = params.replace("baselines: [greedy, leave-one-out]", "baselines: [leave-one-out]")
-    (run / "params.yaml").write_text(re.sub(r"\n  base-r\d+: .*", "", params))
+    (run / "params.yaml").write_text(params.replace("base-r4, base-r8, base-r16, mix", "mix"))
     stage.main()
     text = (run / "plots/report.html").read_text().replace("&#8209;", "-")  # hyphens that do not break a header
-    assert "baseline: leave-one-out" in text and "baseline: greedy" not in text
+    assert "mix, leave-one-out" in text and "mix, greedy" not in text
     assert "Checkpoint comparison" in text and "Rank sweep" not in text
 
 

@@ -13,7 +13,7 @@ from captioning.decoding import Caption, barred_tokens
 from captioning.paligemma import prompt_inputs
 from captioning.qlora import freeze_encoder
 from captioning.sampling import Sampling
-from captioning.scst_trainer import SCSTTrainer
+from captioning.scst_trainer import SCSTTrainer, step_summary
 from captioning.training import training_arguments
 from tests.sampled_captions import PROMPT, encoded, sampled
 from tests.scst_toy import IDS, RECIPE, scorers, second_captions
@@ -42,10 +42,8 @@ def trainer_of(
 
 def step_of(trainer: SCSTTrainer, model: Any, features: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of one batch, and its record."""
-    records: list[dict[str, float]] = []
-    trainer.log = lambda record, *_: records.append(record)  # type: ignore[method-assign, assignment]
     loss = trainer.compute_loss(model, {"id": IDS[: len(features)], "features": features})
-    return loss, records[-1]
+    return loss, step_summary(loss.item(), [one for of_image in trainer.drawn for one in of_image])
 
 
 @pytest.mark.parametrize("kl", [0.0, 0.3])

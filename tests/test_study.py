@@ -8,12 +8,13 @@ from captioning.significance import Difference
 from captioning.study import heading, study
 
 RECIPES: dict[str, Any] = {
-    f"scst-{name}": {"scst": {"start": "mix", "baseline": name, "images": 500}} for name in ("greedy", "leave-one-out")
+    f"scst-mix-{name}": {"scst": {"start": "mix", "baseline": name, "images": 500}}
+    for name in ("greedy", "leave-one-out")
 }
 ROWS: dict[str, Any] = {
     row: {"mean": {"CIDEr": cider, "length": length, "ended": ended}}
-    for row, cider, length, ended in [("mix", 200.0, 10.0, 0.99), ("scst-greedy", 210.0, 9.5, 1.0),
-                                      ("scst-leave-one-out", 190.0, 12.0, 0.9)]
+    for row, cider, length, ended in [("mix", 200.0, 10.0, 0.99), ("scst-mix-greedy", 210.0, 9.5, 1.0),
+                                      ("scst-mix-leave-one-out", 190.0, 12.0, 0.9)]
 }  # fmt: skip
 
 
@@ -28,18 +29,18 @@ def run(best: float, step: int, gain: tuple[float | None, ...]) -> dict[str, Any
 
 
 TRAINING: dict[str, Any] = {
-    "scst-greedy": [run(105.0, 8, (5.0, 1.5, 8.0))],
-    "scst-leave-one-out": [run(104.0, 16, (4.0, -0.5, 8.5)), run(103.0, 24, (3.0, -1.0, 7.0))],
+    "scst-mix-greedy": [run(105.0, 8, (5.0, 1.5, 8.0))],
+    "scst-mix-leave-one-out": [run(104.0, 16, (4.0, -0.5, 8.5)), run(103.0, 24, (3.0, -1.0, 7.0))],
 }
 PAIRS = [  # the start first: what is shown is the other way round
-    Difference("mix", "scst-greedy", -10.0, -16.0, -4.0, -20.0, 0.5, None, False),
-    Difference("scst-leave-one-out", "mix", -10.0, -16.0, -4.0, -20.0, 0.5, None, False),
+    Difference("mix", "scst-mix-greedy", -10.0, -16.0, -4.0, -20.0, 0.5, None, False),
+    Difference("scst-mix-leave-one-out", "mix", -10.0, -16.0, -4.0, -20.0, 0.5, None, False),
 ]
 
 
 def test_start_gain_and_test_stand_side_by_side() -> None:
     header, rows = study(RECIPES, TRAINING, ROWS, PAIRS)
-    assert header == ["", "baseline: greedy", "baseline: leave-one-out"]
+    assert header == ["", "mix, greedy", "mix, leave-one-out"]
     assert rows == [
         ["validation CIDEr, start → best (step)", "100.0 → 105.0 (8)", "100.0 → 104.0 (16); 100.0 → 103.0 (24)"],
         ["validation gain, %", "+5.0 (+1.5 to +8.0)", "+4.0 (-0.5 to +8.5); +3.0 (-1.0 to +7.0)"],
@@ -52,9 +53,9 @@ def test_start_gain_and_test_stand_side_by_side() -> None:
 
 
 def test_a_start_that_scores_nothing_has_no_percentage() -> None:
-    nothing = {"scst-greedy": [run(5.0, 8, (None, None, None))]}
+    nothing = {"scst-mix-greedy": [run(5.0, 8, (None, None, None))]}
     rows = ROWS | {"mix": {"mean": ROWS["mix"]["mean"] | {"CIDEr": 0.0}}}
-    cells = dict(study({"scst-greedy": RECIPES["scst-greedy"]}, nothing, rows, PAIRS)[1])
+    cells = dict(study({"scst-mix-greedy": RECIPES["scst-mix-greedy"]}, nothing, rows, PAIRS)[1])
     assert cells["validation gain, %"] == cells["test gain, %"] == "–"
     assert cells["test gain, points"] == "+10.0 (+4.0 to +16.0)"
 

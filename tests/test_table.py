@@ -26,14 +26,14 @@ from captioning.table_text import (
 VARIANTS = {"full-adapter": ("base", 8), "base-r4": ("base", 4), "base-r8": ("base", 8), "base-r16": ("base", 16),
             "mix": ("mix", 16), "cococap": ("cococap", 16), "rsvqa-lr": ("rsvqa-lr", 16)}  # fmt: skip
 EXACT = 83.04567890123456
-SCST = ("scst-greedy", "scst-leave-one-out")
+SCST = ("scst-mix-greedy", "scst-mix-leave-one-out")
 
 
 def recipes(variants: dict[str, tuple[str, int]]) -> dict[str, Any]:
     made: dict[str, Any] = {name: {"checkpoint": {"name": checkpoint}, "lora": {"rank": rank}}
                             for name, (checkpoint, rank) in variants.items()}  # fmt: skip
     start = {"checkpoint": {"name": "mix"}, "lora": {"rank": 16}}
-    return made | {row: start | {"scst": {"start": "mix", "baseline": row.removeprefix("scst-")}} for row in SCST}
+    return made | {row: start | {"scst": {"start": "mix", "baseline": row.removeprefix("scst-mix-")}} for row in SCST}
 
 
 def table(variants: dict[str, tuple[str, int]] = VARIANTS, profile: str = "paper", seeds: tuple[int, ...] = (1,),
@@ -96,7 +96,7 @@ def test_further_variants_and_other_ranks_get_rows() -> None:
     assert labels["wide"] == ("Beyond the paper", "wide: Mix + QLoRA-r64")
     # ranks differ, so the title names none
     assert labels["mix"] == ("Pre-trained checkpoints + QLoRA", "Mix + QLoRA-r4")
-    assert next(row.key for row in made.rows if row.group == "Beyond the paper") == "scst-greedy"
+    assert next(row.key for row in made.rows if row.group == "Beyond the paper") == "scst-mix-greedy"
 
 
 def test_removed_variants_leave_no_trace() -> None:

@@ -1,0 +1,50 @@
+"""Which rows each micro-batch holds, the same optimizer steps whether one process takes them or several.
+
+An epoch's order is drawn from seed and epoch alone. It is cut into steps, a step into micro-batches, and these are
+dealt to the processes in turn. In a last, short step a process may get an empty one: no row is repeated to fill it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from captioning.launch import ALONE, Processes
+
+
+class StepBatches(Sampler[list[int]]):
+    """Micro-batches of `batch` rows for one process, `accumulation` of them a step and process."""
+
+    def __init__(self, rows: int, batch: int, accumulation: int, seed: int, processes: Processes = ALONE) -> None:
+        self.rows, self.batch, self.accumulation = rows, batch, accumulation
+        self.seed, self.processes, self.epoch = seed, processes, 0
+
+    @property
+    def step(self) -> int:
+        """Rows of a step, over all processes."""
+        return self.batch * self.accumulation * self.processes.count
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.rows, self.step)
+        return whole * self.accumulation + -(-rest // (self.batch * self.processes.count))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        order = torch.randperm(self.rows, generator=generator).tolist()
+        for begin in range(0, self.rows, self.step):
+            step = order[begin : begin + self.step]
+            batches = [step[place : place + self.batch] for place in range(0, len(step), self.batch)]
+            batches += [[]] * (-len(batches) % self.processes.count)
+            yield from self.processes.share(batches)
+
+
+class EpochLoader(DataLoader):
+    """A loader of `StepBatches` that tells them, and rows that ask, which epoch begins."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer."""
+        batches: Any = self.batch_sampler
+        batches.epoch = epoch
+        if hasattr(self.dataset, "epoch"):
+            self.dataset.epoch = epoch

@@ -1,0 +1,80 @@
+"""Faults of params.yaml as lines for its user: what types and bounds say, and names that do not hold together."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+
+def broken_references(raw: Any) -> list[str]:
+    """Names that do not hold together; read leniently, so that they are told along with every other fault."""
+    named: list[Any] = [raw.get(name) for name in ("variants", "scst", "profiles")] if isinstance(raw, dict) else [None]
+    if not all(isinstance(section, dict) for section in named):
+        return []
+    variants, scst, profiles = named
+    profile, faults = raw.get("profile"), _unknown_rows(_list(raw.get("rows")), _list(scst.get("starts")), variants)
+    if profile in ("miniature", "paper") and profile not in profiles:
+        faults.append(f"profile: '{profile}' has no block under profiles")
+    lists = {"seeds": raw, "rows": raw, "zero_shot": raw, "starts": scst, "baselines": scst}
+    for key, section in lists.items():
+        values = _list(section.get(key))
+        if len({str(value) for value in values}) < len(values):
+            faults.append(f"{'scst.' if section is scst else ''}{key}: {values} repeats one; each must differ")
+    if "leave-one-out" in _list(scst.get("baselines")) and scst.get("samples") == 1:
+        faults.append("scst.samples: 1: baseline leave-one-out needs 2 or more")
+    reserved = [name for name in variants if f"{name}-".startswith(("scst-", "zero-shot-"))]
+    faults += [f"variants.{name}: this name is taken by a row of its own; choose another" for name in reserved]
+    faults += [f"profiles.{name}.finetune.learning_rates.{variant}: no such variant; mend its name"
+               for name, block in profiles.items() for variant in _rates(block) if variant not in variants]  # fmt: skip
+    return faults + _on_this_machine(raw, profiles.get(profile))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _unknown_rows(rows: list[Any], starts: list[Any], variants: dict[str, Any]) -> list[str]:
+    known = ", ".join(map(str, variants))
+    unknown = [row for row in rows if isinstance(row, str) and row not in variants]
+    untrained = [start for start in starts if isinstance(start, str) and start not in rows]
+    return [f"rows: '{row}' is no variant; choose from {known}" for row in unknown] + [
+        f"scst.starts: '{start}' is not among rows, so it is not trained; add it there, or set scst.starts"
+        for start in untrained
+    ]
+
+
+def _rates(block: Any) -> dict[str, Any]:
+    rates = block.get("finetune", {}).get("learning_rates") if isinstance(block, dict) else None
+    return rates if isinstance(rates, dict) else {}
+
+
+def _on_this_machine(raw: dict[str, Any], profile: Any) -> list[str]:
+    """What `launch.processes` cannot do: share batches out unevenly, or all take one GPU."""
+    try:
+        machine, name, faults = profile["machine"], f"profiles.{raw['profile']}", list[str]()
+        processes = raw["launch"]["processes"]
+        if processes > 1 and ":" in machine["device"]:
+            faults.append(f"{name}.machine.device: '{machine['device']}' is one GPU; set cuda for launch.processes")
+        shared = {"finetune.accumulation": raw["finetune"]["accumulation"],
+                  f"{name}.scst.batch": profile["scst"]["batch"]}  # fmt: skip
+        return faults + [f"{key}: {value}: launch.processes, {processes}, must divide it"
+                         for key, value in shared.items() if processes > 0 and value % processes]  # fmt: skip
+    except (KeyError, TypeError, AttributeError):  # told by the types
+        return []
+
+
+def told(error: ValidationError) -> list[str]:
+    """What pydantic found, a line each: key, value, what is allowed."""
+    return [line for fault in error.errors(include_url=False) for line in _fault(fault).split("\n")]
+
+
+def _fault(fault: Any) -> str:
+    location = fault["loc"]  # profiles, a profile, checkpoints, the origin (which is no key), ...
+    key = ".".join(str(part) for part in (location[:3] + location[4:] if "checkpoints" in location else location))
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown key; remove it or mend its spelling"
+    if fault["type"] == "missing":
+        return f"{key}: missing; add it"
+    if fault["type"] == "value_error" and not key:
+        return message
+    return f"{key}: {fault['input']!r}: {message}"
