@@ -5,6 +5,7 @@ Nothing here reaches an output except step records, which hold no times: same pa
 
 import csv
 import functools
+import os
 import sys
 import time
 from collections import defaultdict
@@ -31,13 +32,16 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(*arguments, **options)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            if first_process():
+                print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
         except FileNotFoundError as error:
             if error.filename is None:
                 raise
             print(f"error: {error.filename} is not there; run `dvc repro`, which makes it", file=sys.stderr)
             sys.exit(1)
+        if not first_process():
+            return
         print(
             f"{function.__module__ if function.__module__ != '__main__' else Path(sys.argv[0]).stem}: "
             f"{time.monotonic() - begun:.1f} s",
@@ -47,9 +51,15 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
     return main
 
 
+def first_process() -> bool:
+    """Whether this process speaks for all that do a stage together; torchrun numbers them."""
+    return os.environ.get("ROLE_RANK", "0") == "0"
+
+
 def progress(iterable: Iterable[T], total: int | None, what: str) -> Iterable[T]:
     """`iterable` with a bar and an ETA on stderr; silent where stderr is no terminal."""
-    return tqdm(iterable, total=total, desc=what, mininterval=1.0, dynamic_ncols=True, disable=None)
+    quiet = None if first_process() else True
+    return tqdm(iterable, total=total, desc=what, mininterval=1.0, dynamic_ncols=True, disable=quiet)
 
 
 class Stopwatch:

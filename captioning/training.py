@@ -20,6 +20,7 @@ from transformers import Trainer, TrainingArguments, set_seed
 
 from captioning.batches import EpochLoader, StepBatches
 from captioning.launch import ALONE, Processes
+from captioning.runlog import first_process
 
 Loss = Callable[[Any, dict[str, Any], Any], torch.Tensor]  # model, batch, what the sum is divided by
 OPTIMIZERS = {"adamw": "adamw_torch", "paged-adamw-8bit": "paged_adamw_8bit"}  # the Trainer's names
@@ -150,6 +151,7 @@ def training_arguments(folder: Path, seed: int, device: str, **options: Any) -> 
         label_names=["labels"],
         dataloader_pin_memory=device != "cpu",
         save_only_model=True,
+        **({} if first_process() else {"disable_tqdm": True}),
     )
     return TrainingArguments(**(shared | options))
 

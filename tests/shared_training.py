@@ -1,0 +1,85 @@
+"""What tests/test_launch.py runs in one process and in two: `python -m tests.shared_training WHAT FOLDER PROCESSES`.
+
+FOLDER holds `checkpoint` (tests/conftest.py's); what comes out goes to FOLDER/PROCESSES. In float32, without dropout.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import stages  # noqa: F401  # how long threads spin
+from captioning.features import EncodedImages, encode_all
+from captioning.finetune import CaptionRows, finetune
+from captioning.launch import Processes, start
+from captioning.paligemma import load_processor, load_quantised
+from captioning.qlora import attach, freeze_encoder, lora_config, save
+from captioning.runlog import UserError, stage_main
+from captioning.scst import refine, scst_arguments
+from captioning.training import seed_everything
+from tests.conftest import CAPTIONS, COLOURS, PROMPT, png
+from tests.conftest import RECIPE as TUNING
+from tests.scst_toy import IDS, RECIPE, scorers, second_captions
+
+PICTURES = [png(colour) for colour in COLOURS]
+
+
+def adapter(folder: Path) -> Any:
+    torch.manual_seed(0)
+    model = attach(load_quantised(folder / "checkpoint", "float32", "cpu"), lora_config(4, 8.0, 0.0, False, "table2"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+def supervised(folder: Path, processes: Processes) -> tuple[Any, list[dict[str, Any]]]:
+    """Seven rows in micro-batches of one, four a step: the last step has three, and one process nothing to do."""
+    model, processor = adapter(folder), load_processor(folder / "checkpoint")
+    images, captions = [*PICTURES, *PICTURES[:3]], [*CAPTIONS, *(own[::-1] for own in CAPTIONS[:3])]
+    train, held = (CaptionRows(images[:rows], captions[:rows], PROMPT, "first", 1) for rows in (7, 5))
+    recipe = TUNING | {"batch": 1, "accumulation": 4, "epochs": 3, "lora_plus": 2.0, "learning_rate": 1e-3}
+    scratch = folder / f"scratch-{processes.count}-{processes.rank}"
+    done = finetune(model, processor, recipe, train, held, 1, "cpu", scratch, processes, eval_batch=2)
+    return model, done.records
+
+
+def self_critical(folder: Path, processes: Processes) -> tuple[Any, list[dict[str, Any]]]:
+    """Three images, two a step: the second step has one, and one process nothing to do."""
+    model, processor = adapter(folder), load_processor(folder / "checkpoint")
+    freeze_encoder(model)
+    scratch = folder / f"scratch-{processes.count}"
+    features = encode_all(model.get_base_model(), processor, PICTURES, 2, scratch / "features", processes=processes)
+    recipe = RECIPE | {"batch": 2, "epochs": 2, "validate_every": 2, "kl": 0.1}
+    arguments = scst_arguments(recipe, 1, "cpu", 3, scratch / str(processes.rank), processes.count)
+    train, held = EncodedImages(IDS[:3], features[:3]), EncodedImages(IDS, features)
+    done = refine(
+        model,
+        processor,
+        recipe,
+        train,
+        held,
+        *scorers(second_captions([list(own) for own in CAPTIONS])),
+        arguments,
+        processes,
+    )
+    return model, done.records
+
+
+def main(what: str, folder: Path, count: int) -> None:
+    processes = start(count, "cpu")
+    if processes is None:
+        return
+    if what == "mistake":
+        raise UserError("a mistake that every process meets")
+    seed_everything(1, 1)
+    model, records = {"supervised": supervised, "scst": self_critical}[what](folder, processes)
+    save(model, folder / f"{count}-{processes.rank}", "")
+    if processes.first:
+        (folder / f"{count}.json").write_text(json.dumps(records), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    stage_main(main)(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

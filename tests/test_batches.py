@@ -1,0 +1,51 @@
+"""Steps of several processes hold the rows of one process's steps, in its micro-batches."""
+
+import pytest
+
+from captioning.batches import EpochLoader, StepBatches
+from captioning.launch import Processes
+
+
+def dealt(rows: int, batch: int, accumulation: int, count: int, epoch: int = 0, seed: int = 1) -> list[list[list[int]]]:
+    """Micro-batches by process."""
+    found = []
+    for rank in range(count):
+        batches = StepBatches(rows, batch, accumulation // count, seed, Processes(rank, count))
+        batches.epoch = epoch
+        found.append(list(batches))
+        assert len(found[-1]) == len(batches)
+    return found
+
+
+@pytest.mark.parametrize("rows", [1, 3, 15, 16, 17, 29, 48])
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes_take_the_micro_batches_of_one(rows: int, count: int) -> None:
+    (alone,) = dealt(rows, 4, 4, 1)
+    shares = dealt(rows, 4, 4, count)
+    assert len({len(share) for share in shares}) == 1  # else one waits for the others for ever
+    turns = [batch for turn in zip(*shares, strict=True) for batch in turn]
+    assert [batch for batch in turns if batch] == alone
+    steps = [{row for batch in alone[place : place + 4] for row in batch} for place in range(0, len(alone), 4)]
+    own = 4 // count
+    for number, step in enumerate(steps):
+        assert step == {row for share in shares for batch in share[number * own : (number + 1) * own] for row in batch}
+
+
+def test_an_epoch_holds_every_row_once_in_an_order_of_its_own() -> None:
+    orders = [[row for batch in dealt(20, 3, 2, 1, epoch, seed)[0] for row in batch]
+              for epoch, seed in ((0, 1), (1, 1), (0, 2), (0, 1))]  # fmt: skip
+    assert all(sorted(order) == list(range(20)) for order in orders)
+    assert orders[0] == orders[3]
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_the_loader_tells_batches_and_rows_the_epoch() -> None:
+    class Rows(list):
+        epoch = 0
+
+    rows = Rows(range(6))
+    batches = StepBatches(6, 2, 1, 1)
+    loader = EpochLoader(rows, batch_sampler=batches)
+    loader.set_epoch(3)
+    assert rows.epoch == batches.epoch == 3
+    assert sorted(int(row) for batch in loader for row in batch) == list(range(6))
