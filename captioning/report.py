@@ -14,6 +14,8 @@ import pandas
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from captioning.caption_choice import NOTE as CAPTIONS_NOTE
+from captioning.caption_choice import caption_choice
 from captioning.curves import scst_curves, training_curves
 from captioning.diagram import two_stage_pipeline
 from captioning.figures import table_picture
@@ -176,8 +178,9 @@ def drawings(table: Table, run: Run, steps: Mapping[str, Sequence[pandas.DataFra
     }
 
 
-def page(table: Table, run: Run, pictures: Mapping[str, Picture]) -> str:
-    """The page's HTML. `pictures` are the page's by name: figure-1 … figure-7, training-curves, scst-curves."""
+def page(table: Table, run: Run, pictures: Mapping[str, Picture], steps: Mapping[str, int]) -> str:
+    """The page's HTML. `pictures` are the page's by name: figure-1 … figure-7, training-curves, scst-curves. `steps`:
+    how many each trained row took."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)  # fmt: skip
@@ -189,6 +192,7 @@ def page(table: Table, run: Run, pictures: Mapping[str, Picture]) -> str:
         alone=display_alone(table), alone_note=note_alone(table),
         notice=notice(table.profile, parameters, any("scene" in row.scores for row in table.rows)),
         yardsticks=[(row.name, f"{row.scores['CIDEr']:.1f}", YARDSTICK_TEXTS[row.key]) for row in yardsticks],
+        captions_choice=caption_choice(table.rows, run.recipes, steps, run.differences), captions_note=CAPTIONS_NOTE,
         study=_study(run), pictures=pictures, vocabulary=vocabulary(table, run.scores),
         recipes=recipe_table(table.rows, run.recipes), splits=key_figures(run.splits),
         captions=key_figures(run.captions), params_text=run.params_text,

@@ -7,6 +7,7 @@ Accumulation, clipping, schedule and checkpoints come with it.
 2. A validation loss is per token, not the mean of its batches' means.
 """
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -151,7 +152,7 @@ def training_arguments(folder: Path, seed: int, device: str, **options: Any) -> 
         label_names=["labels"],
         dataloader_pin_memory=device != "cpu",
         save_only_model=True,
-        **({} if first_process() else {"disable_tqdm": True}),
+        disable_tqdm=not (first_process() and sys.stderr.isatty()),
     )
     return TrainingArguments(**(shared | options))
 

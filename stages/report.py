@@ -44,7 +44,8 @@ def main() -> None:
         save(figure, PLOTS / name)
     titles = FIGURES | {name: (one.heading, one.text) for name, one in shown.items()}
     pictures = {name: Picture((PLOTS / f"{name}.svg").read_bytes(), *title) for name, title in titles.items()}
-    for name, text in (files(table) | {"report.html": page(table, run, pictures)}).items():
+    taken = {row: int(of[0]["step"].max()) for row, of in steps.items()}
+    for name, text in (files(table) | {"report.html": page(table, run, pictures, taken)}).items():
         (PLOTS / name).write_text(text, encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ import torch
 from captioning.finetune import CaptionRows
 from captioning.paligemma import Collator, supervised_loss
 from captioning.training import (
+    OPTIMIZERS,
     LossTrainer,
     attention_kernel,
     base_model,
@@ -126,3 +127,68 @@ def test_attention_is_plain_on_a_cpu_and_torchs_choice_elsewhere() -> None:
     with attention_kernel(torch.device("cuda")):
         assert fused()
     assert fused()
+
+
+@pytest.mark.parametrize("ratio", [1.0, 16.0])
+def test_lora_plus_moves_b_faster(
+    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], captions: list[list[str]], ratio: float,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """By hand, with plain SGD: A moves by the rate times its gradient, B by `ratio` times that."""
+    model = adapted(strength=0.05)
+    rows = CaptionRows(pictures, captions, PROMPT, "first", 0)
+    model(**Collator(processor)([rows[i] for i in range(4)])).loss.backward()
+    expected = {
+        name: (value - 0.01 * (ratio if "lora_B" in name else 1) * value.grad).detach()
+        for name, value in model.named_parameters() if value.requires_grad
+    }  # fmt: skip
+    model.zero_grad()
+    arguments = training_arguments(
+        tmp_path, 0, "cpu", per_device_train_batch_size=4, max_steps=1, learning_rate=0.01, logging_steps=1,
+        lr_scheduler_type="constant", optim="sgd", max_grad_norm=0.0, save_strategy="no",
+    )  # fmt: skip
+    trainer = LossTrainer(
+        model=model, args=arguments, train_dataset=rows, data_collator=Collator(processor), lora_plus=ratio,
+        loss=lambda adapter, examples, tokens: supervised_loss(base_model(adapter), examples, tokens),
+    )  # fmt: skip
+    trainer.train()
+    for name, value in model.named_parameters():
+        if value.requires_grad:
+            torch.testing.assert_close(value.detach(), expected[name], rtol=1e-4, atol=1e-6, msg=name)
+    assert trainer.state.log_history[0]["learning_rate"] == 0.01
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_optimizer_learns(name: str, tmp_path: Path) -> None:
+    """A target of 100 x 100 numbers, more than the 4,096 from which a state is kept in 8 bits."""
+    torch.manual_seed(0)
+    model, target = torch.nn.Linear(100, 100, bias=False), torch.randn(100, 100)
+    arguments = training_arguments(
+        tmp_path, 0, "cpu", per_device_train_batch_size=1, max_steps=60, learning_rate=0.1, optim=OPTIMIZERS[name],
+        lr_scheduler_type="constant", save_strategy="no", logging_steps=1,
+    )  # fmt: skip
+    trainer = LossTrainer(
+        model=model, args=arguments, train_dataset=[{"x": torch.eye(100)}] * 60,
+        loss=lambda linear, batch, _: (linear(batch["x"][0]) - target.T).pow(2).mean(),
+    )  # fmt: skip
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses[-1] < 0.1 * losses[0]
+    states = [value for state in trainer.optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    kinds = {value.dtype for value in states if value.numel() == 10_000}
+    assert kinds == ({torch.float32} if name == "adamw" else {torch.uint8})
+
+
+def test_a_validation_is_the_mean_over_tokens_not_over_batches(
+    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], captions: list[list[str]], tmp_path: Path
+) -> None:
+    model = adapted(strength=0.05).eval()
+    rows = CaptionRows(pictures, captions, PROMPT, "first", 0)
+    with torch.no_grad():
+        expected = model(**Collator(processor)([rows[i] for i in range(4)])).loss.item()
+    arguments = training_arguments(tmp_path, 0, "cpu", per_device_eval_batch_size=3)
+    trainer = LossTrainer(
+        model=model, args=arguments, eval_dataset=rows, data_collator=Collator(processor),
+        loss=lambda adapter, examples, tokens: supervised_loss(base_model(adapter), examples, tokens),
+    )  # fmt: skip
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
