@@ -71,15 +71,16 @@ def finetune(
 
     `scratch` holds decoded pictures and the Trainer's checkpoints, and is removed at the end.
     """
+    own = scratch / str(processes.rank)
     for name, rows in ("train", train), ("validation", validation):
-        rows.images = list(decode_all(processor, rows.images, scratch / f"{name}.pixels"))
+        rows.images = list(decode_all(processor, rows.images, own / f"{name}.pixels"))
     trainer = LossTrainer(
         model=model,
         args=_arguments(
             recipe,
             seed,
             device,
-            scratch,
+            own,
             processes.count,
             optim=OPTIMIZERS[optimizer],
             per_device_eval_batch_size=eval_batch,
@@ -93,6 +94,7 @@ def finetune(
     )
     trainer.train()
     history = trainer.state.log_history
+    processes.wait()
     shutil.rmtree(scratch, ignore_errors=True)
     best = min((entry for entry in history if "eval_loss" in entry), key=lambda entry: entry["eval_loss"])
     return Finetuned(step_records(history, COLUMNS), round(best["epoch"]), best["eval_loss"])

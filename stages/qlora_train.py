@@ -39,7 +39,7 @@ def main(variant: str, seed: int) -> None:
         validation,
         seed,
         device,
-        Path(".cache/training") / name / str(processes.rank),
+        Path(".cache/training") / name,
         processes,
         machine["optimizer"],
         machine["decoding_batch"],

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.project_copy import REFINED, ROOT, Experiment, Project, copy_project, draw_folder, refining
 
-VARIANTS = ("base-r4", "mix", "rsvqa-lr")  # each costs two starts of torch, four where it is trained anew
+VARIANTS = ("base-r4", "mix", "rsvqa-lr", "paligemma2")  # each costs two starts of torch, four where it is trained anew
 UNPINNED = {"mix", "cococap", "rsvqa-lr", "strong", "mix-random", "mix-all", "paligemma2"}  # their rank is lora.rank
 PREFLIGHT = "profiles.paper.machine.threads"  # a value that only the check and the report read, in the miniature
 
@@ -91,6 +91,30 @@ def test_recipes_alone_decide_who_is_trained_anew(clone: Callable[..., Project])
     start = project.read("data/recipes/scst-mix-greedy.json")
     assert unpinned == UNPINNED and '"rank": 3' in start
     assert moved == {f"data/recipes/{name}.json" for name in unpinned | REFINED}
+
+
+def test_a_checkpoint_that_no_row_starts_from_is_not_made(world: Project) -> None:
+    assert world.read("models/checkpoints/cococap.json") == "{}\n"
+    assert not any((world.folder / "models/checkpoints/cococap").iterdir())
+
+
+def test_two_processes_write_what_one_writes(clone: Callable[..., Project], world: Project) -> None:
+    """Captions to the byte; adapters and losses as near as bfloat16 allows, which the same run in float32 bounds."""
+    project = clone()
+    project.set_params({"launch.processes": 2})
+    project.run("python", "-m", "stages.recipes")
+    options = ["--recipe", "data/recipes/mix.json", "--adapter", "models/adapters/mix-1", "--out", "data/two.jsonl"]
+    project.run("python", "-m", "stages.generate", *options)
+    assert project.read("data/two.jsonl") == world.read("data/predictions/mix-1.jsonl")
+    for stage, name in (["qlora_train", "mix", "1"], "mix-1"), (["scst", "mix", "greedy", "1"], "scst-mix-greedy-1"):
+        path = f"metrics/training/{name}.json"
+        project.run("python", "-m", f"stages.{stage[0]}", *stage[1:])
+        alone, shared = (json.loads(one.read(path)) for one in (world, project))
+        assert shared.keys() == alone.keys()
+        assert shared["trainable_parameters"] == alone["trainable_parameters"]
+    losses = [float(json.loads(one.read("metrics/training/mix-1.json"))["validation_loss"]) for one in (world, project)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+    assert not (project.folder / ".cache/training").exists() or not any((project.folder / ".cache/training").iterdir())
 
 
 def test_one_target_runs_what_it_needs_and_no_more(clone: Callable[..., Project]) -> None:
