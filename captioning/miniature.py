@@ -1,7 +1,8 @@
 """The miniature PaliGemma: the real classes at two million weights, its tokenizer, and what its checkpoints are taught.
 
 It has the parts of the 3B and none of its knowledge: SigLIP without a pooling head, a linear projector, a Gemma
-decoder with tied embeddings, `<image>`, the 1,024 `<loc>` and 128 `<seg>` tokens. Its checkpoints are taught as their
+decoder with tied embeddings, `<image>`, the 1,024 `<loc>` and 128 `<seg>` tokens; or PaliGemma 2's parts, a Gemma 2
+decoder with its soft caps and sliding windows (arXiv:2412.03555). Its checkpoints are taught as their
 namesakes were (arXiv:2407.07726, sections 3.2 and 4): base short web-like captions and text that names everything,
 mix a mixture of tasks, cococap COCO's style of caption, rsvqa-lr questions about overhead pictures.
 """
@@ -24,6 +25,10 @@ PATCH = 12  # pixels
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n"]  # Gemma's first five, and the prompt's end
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # byte fallback: no text is out of vocabulary
 PIECES = 2048  # of the vocabulary, before <image>, <loc> and <seg>
+DECODERS: dict[str, dict[str, int]] = {  # what one has and the other has not; caps and windows are Gemma 2's own
+    "gemma": dict(num_key_value_heads=1),
+    "gemma2": dict(num_key_value_heads=2, query_pre_attn_scalar=32),  # as many as head_dim, as in PaliGemma 2's 3B
+}
 
 Example = tuple[str, str]  # prompt, suffix
 
@@ -49,21 +54,21 @@ def make_processor(tokenizer: GemmaTokenizer, image_size: int) -> PaliGemmaProce
     return PaliGemmaProcessor(images, tokenizer)
 
 
-def make_config(processor: PaliGemmaProcessor, image_size: int) -> PaliGemmaConfig:
-    """PaliGemma's configuration, 128 wide and 4 + 4 layers deep."""
+def make_config(processor: PaliGemmaProcessor, image_size: int, decoder: str = "gemma") -> PaliGemmaConfig:
+    """PaliGemma's configuration, 128 wide and 4 + 4 layers deep; `decoder` is a key of `DECODERS`."""
     tokenizer = processor.tokenizer
     text = dict(
-        model_type="gemma",
+        model_type=decoder,
         hidden_size=HIDDEN,
         num_hidden_layers=LAYERS,
         num_attention_heads=4,
-        num_key_value_heads=1,
         head_dim=32,
         intermediate_size=2 * HIDDEN,
         vocab_size=len(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        **DECODERS[decoder],
     )
     vision = dict(
         model_type="siglip_vision_model",
@@ -86,11 +91,14 @@ def make_config(processor: PaliGemmaProcessor, image_size: int) -> PaliGemmaConf
 
 
 def new_checkpoint(
-    words: Sequence[str], image_size: int
+    words: Sequence[str], image_size: int, decoder: str = "gemma"
 ) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
-    """A processor that knows `words` and the drawn world's, and a model with fresh weights from torch's global seed."""
+    """A processor that knows `words` and the drawn world's, and a model with fresh weights from torch's global seed.
+
+    `decoder`: `gemma` for PaliGemma, `gemma2` for PaliGemma 2.
+    """
     processor = make_processor(train_tokenizer([*words, *language.lexicon()]), image_size)
-    return PaliGemmaForConditionalGeneration(make_config(processor, image_size)), processor
+    return PaliGemmaForConditionalGeneration(make_config(processor, image_size, decoder)), processor
 
 
 def load_checkpoint(folder: Path) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:

@@ -10,6 +10,7 @@ what N rows give that repeat the prefix (tests/test_packing.py), at 350 instead 
    and values serve the decoding of every caption (captioning/rollout.py) and then, gradients attached, the update.
 2. Positions count from 1, as PaliGemma's do.
 3. All prompts are the same, so that every image's captions begin at the same place.
+4. Every token sees the whole prefix: rows longer than the window of a sliding layer (Gemma 2: 4,096) are refused.
 """
 
 from dataclasses import dataclass
@@ -110,13 +111,28 @@ def run_packed(
     positions: Int[Tensor, "#images queries"],
     cache: DynamicCache,
 ) -> Float[Tensor, "images queries hidden"]:
-    """The decoder's last hidden states of `tokens` after what `cache` holds; `cache` grows by them."""
+    """The decoder's last hidden states of `tokens` after what `cache` holds; `cache` grows by them.
+
+    Raises:
+        ValueError: a row outgrows the decoder's sliding window.
+    """
     decoder = model.model.language_model
+    window = getattr(decoder.config, "sliding_window", None)
+    if window is not None and mask.shape[2] > window:
+        raise ValueError(f"a packed row of {mask.shape[2]} tokens outgrows the decoder's window of {window}")
+    embedded = decoder.embed_tokens(tokens)
     done = decoder(
-        inputs_embeds=decoder.embed_tokens(tokens),
-        attention_mask=mask[:, None],
+        inputs_embeds=embedded,
+        attention_mask=_as_taken(decoder, mask[:, None], embedded.dtype),
         position_ids=positions,
         past_key_values=cache,
         use_cache=True,
     )
     return done.last_hidden_state
+
+
+def _as_taken(decoder: Any, mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Tensor:
+    """`mask` as the decoder's attention takes it: eager adds it to the scores, where true and false would be 1 and 0."""
+    if decoder.config._attn_implementation != "eager":
+        return mask
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)

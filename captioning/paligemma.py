@@ -1,7 +1,7 @@
-"""PaliGemma: loading in NF4, the prompt, the collator that guards its mask, and the supervised loss.
+"""PaliGemma 1 and 2: loading in NF4, the prompt, the collator that guards its mask, and the supervised loss.
 
-Sources: Beyer et al. 2024 (arXiv:2407.07726); Dettmers et al. 2023 (QLoRA, arXiv:2305.14314): NF4 with double
-quantisation.
+Sources: Beyer et al. 2024 (arXiv:2407.07726); Steiner et al. 2024 (PaliGemma 2, arXiv:2412.03555); Dettmers et al.
+2023 (QLoRA, arXiv:2305.14314): NF4 with double quantisation.
 
 Deliberate differences from the plain library path, each held equal to it in tests/test_paligemma.py:
 
@@ -50,6 +50,8 @@ def load_processor(folder: Path) -> PaliGemmaProcessor:
 def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForConditionalGeneration:
     """The checkpoint in `folder` with its decoder in NF4, everything frozen, in evaluation mode.
 
+    Attention is the library's choice: SDPA, but eager in Gemma 2, whose scores are capped, which SDPA cannot do.
+
     Raises:
         UserError: no checkpoint stands there.
         RuntimeError: another number of 4-bit layers than seven a decoder layer.
@@ -61,7 +63,6 @@ def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForCondi
         quantization_config=nf4(compute),
         dtype=getattr(torch, compute),
         device_map={"": device},
-        attn_implementation="sdpa",
         local_files_only=True,
         use_safetensors=True,
     )
@@ -205,12 +206,22 @@ def hidden_states(model: Any, batch: dict[str, Any]) -> Float[Tensor, "rows leng
     ).last_hidden_state
 
 
+def head_logits(model: Any, hidden: Float[Tensor, "*tokens hidden"]) -> Float[Tensor, "*tokens vocabulary"]:
+    """What the head says of the next token, in float32, by the library's own steps.
+
+    Gemma 2 has its logits capped, cap * tanh(logits / cap), and as the library caps them: before float32.
+    """
+    logits = model.lm_head(hidden)
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return logits.float() if cap is None else (torch.tanh(logits / cap) * cap).float()
+
+
 def suffix_logits(
     model: Any, hidden: Float[Tensor, "rows length hidden"], labels: Int[Tensor, "rows length"]
 ) -> tuple[Float[Tensor, "tokens vocabulary"], Int[Tensor, " tokens"], Tensor]:
     """Logits in float32 that predict each labelled token, those tokens, and the mask `[rows, length - 1]` they fill."""
     labelled = labels[:, 1:] != IGNORED
-    return model.lm_head(hidden[:, :-1][labelled]).float(), labels[:, 1:][labelled], labelled
+    return head_logits(model, hidden[:, :-1][labelled]), labels[:, 1:][labelled], labelled
 
 
 def supervised_loss(model: Any, batch: dict[str, Any], tokens: Tensor | int | None = None) -> Float[Tensor, ""]:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioning.packing import Prefix, extend
+from captioning.paligemma import head_logits
 from captioning.sampling import Sampling
 
 
@@ -42,7 +43,7 @@ def caption_log_probabilities(
     The head, 257,216 words wide at 3B, sees the tokens of captions only.
     """
     said = captions != pad
-    logits = model.lm_head(extend(model, prefix, captions, said)[said]).float()
+    logits = head_logits(model, extend(model, prefix, captions, said)[said])
     tokens = sampling.log_probabilities(logits, captions[said])
     return torch.zeros(said.shape, device=tokens.device).masked_scatter(said, tokens).sum(dim=2)
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from captioning.packing import Prefix, run_packed
+from captioning.paligemma import head_logits
 from captioning.sampling import Sampling
 
 
@@ -38,7 +39,7 @@ def _decode(
     tokens: list[Tensor] = []
     while True:
         drawing = None if points is None else points[:, :, len(tokens)]
-        chosen = _choose(model.lm_head(hidden).float(), sampling, greedy, drawing).masked_fill(ended, pad)
+        chosen = _choose(head_logits(model, hidden), sampling, greedy, drawing).masked_fill(ended, pad)
         tokens.append(chosen)
         ended = ended | (chosen == eos)
         if len(tokens) == maximum_tokens or bool(ended.all()):

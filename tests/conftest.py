@@ -6,6 +6,7 @@ torch is imported where a fixture is wanted, so that the tests of what needs non
 import io
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,24 @@ def recipe() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, pictures: list[bytes]) -> Path:
+def decoder(request: pytest.FixtureRequest) -> str:
+    """Which decoder the model has: `gemma`, or where a test is parametrised (indirectly) by it, `gemma2` too."""
+    return getattr(request, "param", "gemma")
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory, pictures: list[bytes]) -> Callable[[str], Path]:
+    """Makes the model with a decoder, once each."""
+    return cache(lambda decoder: teach(decoder, pictures, tmp_path_factory.mktemp(decoder)))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(taught: Callable[[str], Path], decoder: str) -> Path:
     """The model's folder. It was trained on the library's own loss, not on the project's."""
+    return taught(decoder)
+
+
+def teach(decoder: str, pictures: list[bytes], folder: Path) -> Path:
     import torch
 
     from captioning.miniature import new_checkpoint
@@ -71,7 +88,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, pictures: list[bytes]) 
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model, processor = new_checkpoint([], SIZE)
+    model, processor = new_checkpoint([], SIZE, decoder)
     processor.tokenizer.padding_side = "right"
     rows = [
         {"image": image, "prompt": PROMPT, "caption": caption}
@@ -84,7 +101,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, pictures: list[bytes]) 
         optimizer.zero_grad()
         model(**batch).loss.backward()
         optimizer.step()
-    folder = tmp_path_factory.mktemp("checkpoint")
     model.save_pretrained(folder, safe_serialization=True)
     processor.save_pretrained(folder)
     return folder
