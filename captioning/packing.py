@@ -132,7 +132,7 @@ def run_packed(
 
 
 def _as_taken(decoder: Any, mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Tensor:
-    """`mask` as the decoder's attention takes it: eager adds it to the scores, where true and false would be 1 and 0."""
+    """`mask` as the decoder's attention takes it: eager adds it to the scores, and true and false would be 1 and 0."""
     if decoder.config._attn_implementation != "eager":
         return mask
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)

@@ -26,6 +26,7 @@ CAPTIONS = (  # of each picture; the first is the likelier
     ("many green trees are in the park", "trees"),
     ("a white roof .", "it is a big white roof"),
 )
+STEPS = {"gemma": 40, "gemma2": 60}  # until the captions are known
 RECIPE = dict(
     batch=2,
     accumulation=1,
@@ -97,7 +98,7 @@ def teach(decoder: str, pictures: list[bytes], folder: Path) -> Path:
     ]
     batch = Collator(processor)(rows)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(40):
+    for _ in range(STEPS[decoder]):
         optimizer.zero_grad()
         model(**batch).loss.backward()
         optimizer.step()

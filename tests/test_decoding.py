@@ -8,6 +8,7 @@ import torch
 
 from captioning.decoding import Caption, barred_tokens, generate, greedy_captions, read
 from captioning.paligemma import prompt_inputs
+from tests.decoders import BOTH
 
 PROMPT = "caption en"
 
@@ -28,6 +29,7 @@ def loop(model: Any, processor: Any, image: bytes, limit: int) -> list[int]:
 
 @pytest.mark.parametrize("limit", [2, 12])
 @pytest.mark.parametrize("strength", [0.0, 0.3])
+@BOTH
 def test_greedy_is_a_loop_of_full_forwards(
     adapted: Callable[..., Any], processor: Any, pictures: list[bytes], limit: int, strength: float
 ) -> None:
@@ -41,6 +43,7 @@ def test_greedy_is_a_loop_of_full_forwards(
     assert len({caption.text for caption in captions}) > 1
 
 
+@BOTH
 def test_the_taught_captions_come_out(
     quantised: Any, processor: Any, pictures: list[bytes], captions: list[list[str]]
 ) -> None:

@@ -12,6 +12,7 @@ from captioning import paligemma
 from captioning.paligemma import is_4bit, load_for_decoding, load_quantised, supervised_loss
 from captioning.qlora import attach, count_parameters, load_adapter, lora_config, save
 from captioning.runlog import UserError
+from tests.decoders import BOTH
 
 Loader = Callable[[Path], Any]
 LOADERS: dict[str, Loader] = {
@@ -21,6 +22,7 @@ LOADERS: dict[str, Loader] = {
 
 
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@BOTH
 def test_the_same_logits(checkpoint: Path, batch: dict[str, Any], compute: str) -> None:
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     inputs["pixel_values"] = inputs["pixel_values"].to(getattr(torch, compute))

@@ -14,6 +14,7 @@ from captioning.policy_gradient import caption_log_probabilities
 from captioning.qlora import freeze_encoder
 from captioning.rollout import rollout
 from captioning.sampling import Sampling, draw
+from tests.decoders import BOTH
 from tests.sampled_captions import PROMPT, encoded, gradients, sampled
 
 TEXTS = ["a red plane", "trees", "many green trees are in", "", "two blue boats docked neatly at the pier .", "it is a"]
@@ -28,6 +29,7 @@ def policy(adapted: Callable[..., Any]) -> Any:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
+@BOTH
 def test_packed_rows_equal_repeated_rows(
     policy: Any, processor: Any, pictures: list[bytes], temperature: float
 ) -> None:
@@ -50,6 +52,7 @@ def test_packed_rows_equal_repeated_rows(
         assert (ours_moved[name] - value).abs().max() <= 1e-5 * max(1.0, value.abs().max().item()), name
 
 
+@BOTH
 def test_a_caption_does_not_see_its_neighbours(policy: Any, processor: Any, pictures: list[bytes]) -> None:
     base, pad = policy.get_base_model(), processor.tokenizer.pad_token_id
     everything = Sampling(tuple(barred_tokens(processor)))
@@ -84,7 +87,9 @@ def test_the_prompt_is_the_processors(processor: Any, pictures: list[bytes]) -> 
     "options",
     [{}, {"temperature": 0.5}, {"temperature": 2.0, "top_k": 7}, {"top_p": 0.8}, {"top_k": 20, "top_p": 0.6}],
 )
-@pytest.mark.parametrize("limit", [1, 2, 12])
+@pytest.mark.parametrize(
+    ("decoder", "limit"), [("gemma", 1), ("gemma", 2), ("gemma", 12), ("gemma2", 12)], indirect=["decoder"]
+)
 def test_shared_prefix_decoding_gives_the_tokens_of_generate(
     policy: Any, processor: Any, pictures: list[bytes], options: dict[str, Any], limit: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -113,6 +118,7 @@ def test_shared_prefix_decoding_gives_the_tokens_of_generate(
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.7, "top_k": 9}, {"temperature": 1.5, "top_p": 0.9}])
+@BOTH
 def test_captions_are_scored_under_the_distribution_they_were_drawn_from(
     adapted: Callable[..., Any], processor: Any, pictures: list[bytes], options: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -140,6 +146,7 @@ def test_captions_are_scored_under_the_distribution_they_were_drawn_from(
     assert said.sum() > 50
 
 
+@BOTH
 def test_greedy_and_samples_do_not_disturb_each_other(policy: Any, processor: Any, pictures: list[bytes]) -> None:
     """Alone or together, the same tokens; the prefix can be used again, gradients and all."""
     base, tokenizer = policy.get_base_model(), processor.tokenizer

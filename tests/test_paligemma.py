@@ -21,6 +21,7 @@ from captioning.paligemma import (
     supervised_loss,
 )
 from captioning.runlog import UserError
+from tests.decoders import BOTH
 
 PROMPT = "caption en"
 
@@ -33,6 +34,7 @@ def four_bit(model: Any) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, bnb.nn.Linear4bit)]
 
 
+@BOTH
 def test_four_bits_in_the_decoder_and_nowhere_else(quantised: Any) -> None:
     names = four_bit(quantised)
     assert len(names) == 7 * quantised.config.text_config.num_hidden_layers
@@ -92,6 +94,7 @@ def gradients_after_an_evaluation(checkpoint: Path, batch: dict[str, Any], kerne
     }
 
 
+@BOTH
 def test_an_evaluation_pass_leaves_every_adapter_its_gradient(checkpoint: Path, batch: dict[str, Any]) -> None:
     learns = gradients_after_an_evaluation(checkpoint, batch, kernel=False)
     assert len(learns) == 7 * 4 + 3 * 4  # decoder, and q, k, v of the tower
@@ -107,6 +110,7 @@ def test_with_the_packing_kernel_on_gradients_would_be_lost(checkpoint: Path, ba
     assert not all(gradients_after_an_evaluation(checkpoint, batch, kernel=True).values())
 
 
+@BOTH
 def test_features_passed_in_equal_pixels(quantised: Any, batch: dict[str, Any]) -> None:
     inputs = {key: value for key, value in batch.items() if key not in ("pixel_values", "labels")}
     with torch.no_grad():
@@ -134,6 +138,7 @@ def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None
 
 
 @pytest.mark.parametrize("targets", ["table2", "all-linear"])
+@BOTH
 def test_loss_and_gradients_equal_the_librarys(
     adapted: Callable[..., Any], batch: dict[str, Any], targets: str
 ) -> None:
@@ -161,6 +166,7 @@ def test_accumulated_parts_equal_the_whole(
     same(parts, gradients(model, model(**batch).loss))
 
 
+@BOTH
 def test_the_head_sees_suffix_positions_alone(quantised: Any, batch: dict[str, Any]) -> None:
     with torch.no_grad():
         logits, targets, labelled = suffix_logits(quantised, hidden_states(quantised, batch), batch["labels"])
@@ -184,6 +190,7 @@ def test_four_bits_are_not_the_plain_weights(checkpoint: Path, quantised: Any, b
         assert not torch.allclose(quantised(**batch).logits, plain(checkpoint)(**batch).logits, atol=1e-3)
 
 
+@BOTH
 def test_gradient_checkpointing_stays_off_and_captions_come_from_evaluation_mode(
     adapted: Callable[..., Any], processor: Any, pictures: list[bytes]
 ) -> None:
@@ -198,6 +205,7 @@ def test_gradient_checkpointing_stays_off_and_captions_come_from_evaluation_mode
     assert not any(module.training for module in model.modules())
 
 
+@BOTH
 def test_embeddings_stay_tied_and_frozen_and_the_configuration_as_saved(
     checkpoint: Path, adapted: Callable[..., Any], batch: dict[str, Any]
 ) -> None:

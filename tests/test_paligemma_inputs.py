@@ -19,6 +19,7 @@ from captioning.paligemma import (
     prompt_inputs,
     tokenise,
 )
+from tests.decoders import BOTH
 
 PROMPT = "caption en"
 
@@ -40,7 +41,9 @@ def leak(model: Any, batch: dict[str, Any], **changed: Any) -> float:
     return max(moved[row, first - 1 : column].max().item() for row, column in enumerate(last))
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(
+    ("decoder", "attention"), [("gemma", "eager"), ("gemma", "sdpa"), ("gemma2", "eager")], indirect=["decoder"]
+)
 @pytest.mark.parametrize("training", [False, True])
 def test_the_collators_mask_hides_the_future(
     checkpoint: Path, batch: dict[str, Any], attention: str, training: bool
@@ -62,8 +65,9 @@ def test_without_token_type_ids_sdpa_leaks_where_nothing_is_padded(
     assert leak(model, batch, token_type_ids=None) > 0.1
 
 
+@BOTH
 def test_our_own_forward_hides_the_future(quantised: Any, batch: dict[str, Any]) -> None:
-    """The project's own forward, whose attention is SDPA."""
+    """The project's own forward, whose attention is SDPA, or in Gemma 2 eager."""
     column = int((batch["labels"][0] != IGNORED).nonzero().max())
     other = batch["input_ids"].clone()
     other[0, column] = 700

@@ -14,6 +14,7 @@ from captioning.paligemma import prompt_inputs, prompt_tokens
 from captioning.policy_gradient import advantages, caption_log_probabilities, policy_loss
 from captioning.qlora import freeze_encoder
 from captioning.sampling import Sampling
+from tests.decoders import BOTH
 from tests.sampled_captions import PROMPT, encoded, gradients, sampled
 
 
@@ -103,6 +104,7 @@ def test_the_expected_gradient_is_the_exact_policy_gradient(
         torch.testing.assert_close(-moved[name], value, rtol=1e-3, atol=2e-5, msg=name)
 
 
+@BOTH
 def test_the_exact_gradient_of_captions_of_two_tokens(
     adapted: Callable[..., Any], processor: Any, pictures: list[bytes]
 ) -> None:

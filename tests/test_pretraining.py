@@ -20,6 +20,7 @@ from captioning.pretraining import (
     train_tower,
 )
 from captioning.training import seed_everything
+from tests.decoders import BOTH
 
 SIZE = 24
 IMAGES = 40
@@ -51,6 +52,7 @@ def taught(world: Any, seed: int, scratch: Path, curriculum: str = "base", epoch
     return model, loss
 
 
+@BOTH
 def test_the_decoder_learns_and_the_tower_keeps_its_bytes(world: Any, tmp_path: Path) -> None:
     model, loss = taught(world, 1, tmp_path)
     moved = differing(tensors(model), tensors(world[0]))
@@ -67,6 +69,7 @@ def test_one_seed_the_same_bytes(world: Any, tmp_path: Path) -> None:
     assert differing(tensors(one), tensors(other))
 
 
+@BOTH
 def test_what_the_tower_saw_gives_the_loss_of_the_pixels(world: Any, pictures: list[bytes]) -> None:
     """Against the library's own loss on pixels, for captions of unequal length."""
     model, processor, _, _ = world

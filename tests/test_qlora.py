@@ -14,6 +14,7 @@ from captioning.paligemma import load_quantised, supervised_loss
 from captioning.params import load_params
 from captioning.qlora import attach, count_parameters, freeze_encoder, load_adapter, lora_config, save
 from captioning.runlog import UserError
+from tests.decoders import BOTH
 
 PARAMS = load_params(Path(__file__).parent.parent / "params.yaml")
 HIDDEN, HEADS, FEED, DECODER = 2048, 256, 16384, 18  # Gemma 2B: width, one key-value head's width, feed-forward, layers
@@ -99,6 +100,7 @@ def adapted_layers(model: Any) -> set[str]:
     return {name.split(".lora_A")[0] for name, _ in model.named_parameters() if ".lora_A" in name}
 
 
+@BOTH
 def test_all_linear_is_decoder_tower_and_projector_without_the_head(adapted: Callable[..., Any]) -> None:
     layers = adapted_layers(adapted(targets="all-linear"))
     assert sum("language_model" in name for name in layers) == 7 * 4
@@ -109,6 +111,7 @@ def test_all_linear_is_decoder_tower_and_projector_without_the_head(adapted: Cal
 
 
 @pytest.mark.parametrize(("targets", "expected"), [("table2", 40), ("decoder", 28), ("decoder-attention", 16)])
+@BOTH
 def test_targets_are_the_layers_they_name(adapted: Callable[..., Any], targets: str, expected: int) -> None:
     layers = adapted_layers(adapted(targets=targets))
     assert len(layers) == expected
@@ -122,6 +125,7 @@ def test_four_bit_weights_count_as_the_matrices_they_stand_for(adapted: Callable
     assert counted["share"] == pytest.approx(100 * counted["trainable_parameters"] / counted["all_parameters"])
 
 
+@BOTH
 def test_a_fresh_adapter_is_float32_and_changes_nothing(checkpoint: Path, batch: dict[str, Any]) -> None:
     base = load_quantised(checkpoint, "bfloat16", "cpu")
     pixels = batch | {"pixel_values": batch["pixel_values"].to(torch.bfloat16)}
@@ -191,6 +195,7 @@ def test_a_pickled_adapter_is_refused(adapted: Callable[..., Any], quantised: An
         load_adapter(quantised, tmp_path)
 
 
+@BOTH
 def test_freezing_the_encoder_leaves_the_decoders_adapters(adapted: Callable[..., Any]) -> None:
     model = adapted(targets="all-linear")
     freeze_encoder(model)
