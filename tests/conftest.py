@@ -82,6 +82,7 @@ def checkpoint(taught: Callable[[str], Path], decoder: str) -> Path:
 
 
 def teach(decoder: str, pictures: list[bytes], folder: Path) -> Path:
+    """Train a fresh miniature until it knows the captions, and save it in `folder`."""
     import torch
 
     from captioning.miniature import new_checkpoint

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from captioning.finetune import COLUMNS, CaptionRows, Finetuned, finetune
+from tests.decoders import BOTH
 
 PROMPT = "caption en"
 Learn = Callable[..., tuple[Finetuned, dict[str, torch.Tensor]]]
@@ -50,6 +51,7 @@ def test_the_best_epoch_comes_back(learn: Learn, captions: list[list[str]]) -> N
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
 
 
+@BOTH
 def test_the_last_epoch_comes_back_where_it_is_best(learn: Learn) -> None:
     done, weights = learn(NEW, NEW, epochs=3)
     assert done.best_epoch == 3

@@ -14,6 +14,7 @@ from captioning import overhead_language as language
 from captioning.miniature import CURRICULA, PATCH, load_checkpoint, make_config, make_processor, tags, train_tokenizer
 from captioning.overhead import COLOURS, Scene, sample_scene
 from captioning.paligemma import decode_image
+from tests.decoders import BOTH
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,7 @@ def test_the_processor_adds_image_locations_and_segments(tokenizer: GemmaTokeniz
     assert config.text_config.vocab_size == len(vocabulary)
 
 
+@BOTH
 def test_a_checkpoint_is_the_plain_librarys(checkpoint: Path, pictures: list[bytes], captions: list[list[str]]) -> None:
     """Plain `from_pretrained`, no code of ours, and it says what it was taught."""
     assert {path.suffix for path in checkpoint.iterdir()} <= {".json", ".safetensors", ".jinja"}

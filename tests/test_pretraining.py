@@ -101,6 +101,7 @@ def test_features_are_seen_in_parts_as_whole(world: Any) -> None:
     torch.testing.assert_close(features[-1], whole[0], rtol=1e-4, atol=1e-5)
 
 
+@BOTH
 def test_the_tower_learns_facts_and_nothing_else_moves(world: Any, tmp_path: Path) -> None:
     model, _, scenes, pixels = world
     runs = []

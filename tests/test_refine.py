@@ -78,7 +78,10 @@ def refined(adapted: Callable[..., Any], processor: Any, pictures: list[bytes], 
     return run
 
 
-@pytest.mark.parametrize("baseline", ["greedy", "leave-one-out"])
+@pytest.mark.parametrize(
+    ("decoder", "baseline"), [("gemma", "greedy"), ("gemma", "leave-one-out"), ("gemma2", "greedy")],
+    indirect=["decoder"],
+)  # fmt: skip
 def test_a_few_steps_raise_the_greedy_reward(
     refined: Refine, processor: Any, pictures: list[bytes], second: dict[str, list[str]], baseline: str
 ) -> None:

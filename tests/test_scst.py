@@ -15,6 +15,7 @@ from captioning.qlora import freeze_encoder
 from captioning.sampling import Sampling
 from captioning.scst_trainer import SCSTTrainer, step_summary
 from captioning.training import training_arguments
+from tests.decoders import BOTH
 from tests.sampled_captions import PROMPT, encoded, sampled
 from tests.scst_toy import IDS, RECIPE, scorers, second_captions
 
@@ -46,6 +47,7 @@ def step_of(trainer: SCSTTrainer, model: Any, features: torch.Tensor) -> tuple[t
     return loss, step_summary(loss.item(), [one for of_image in trainer.drawn for one in of_image])
 
 
+@BOTH
 @pytest.mark.parametrize("kl", [0.0, 0.3])
 @pytest.mark.parametrize("baseline", ["greedy", "leave-one-out"])
 def test_the_loss_by_hand(

@@ -19,6 +19,7 @@ from captioning.training import (
     step_records,
     training_arguments,
 )
+from tests.decoders import BOTH
 
 PROMPT = "caption en"
 RATE = 0.5
@@ -45,6 +46,7 @@ def step(
     return weights, trainer.state.log_history
 
 
+@BOTH
 @pytest.mark.parametrize(("batch", "accumulation"), [(4, 1), (2, 2), (1, 4)])
 def test_a_step_is_the_librarys_gradient_of_all_its_rows(
     adapted: Callable[..., Any], processor: Any, pictures: list[bytes], captions: list[list[str]],
