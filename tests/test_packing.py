@@ -128,8 +128,8 @@ def test_captions_are_scored_under_the_distribution_they_were_drawn_from(
     drawn: list[torch.Tensor] = []
     draw_, chances = Sampling.draw, Sampling.log_probabilities
 
-    def spy(sampling: Sampling, logits: torch.Tensor) -> torch.Tensor:
-        tokens = draw_(sampling, logits)
+    def spy(sampling: Sampling, logits: torch.Tensor, points: torch.Tensor | None = None) -> torch.Tensor:
+        tokens = draw_(sampling, logits, points)
         drawn.append(chances(sampling, logits, tokens))
         return tokens
 
