@@ -42,7 +42,7 @@ def pretrain(params: Params, name: str, folder: Path) -> None:
     new = name in NEW
     words = Path("data/words.txt").read_text(encoding="utf-8").split("\n")[:-1] if new else []
     if new:
-        model, processor = miniature.new_checkpoint(words, size)
+        model, processor = miniature.new_checkpoint(words, size, NEW[name])
     else:
         model, processor = miniature.load_checkpoint(FOLDER / "base")
     scenes, pictures = pretraining.draw_pictures(wanted.images, size, f"{name} {seed}")
