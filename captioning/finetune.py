@@ -64,16 +64,19 @@ def finetune(
     scratch: Path,
     processes: Processes = ALONE,
     optimizer: str = "adamw",
+    rows: int | None = None,
     eval_batch: int = 64,
 ) -> Finetuned:
     """Train the adapter of `model` in place, and leave it at its best epoch. `recipe` is the recipe's `finetune`
     section, `optimizer` a key of `OPTIMIZERS`.
 
-    `scratch` holds decoded pictures and the Trainer's checkpoints, and is removed at the end.
+    `rows` (None: the recipe's batch) of a step, which has batch x accumulation, run in one pass; the gradient is that
+    of the whole step in any case. `scratch` holds decoded pictures and the Trainer's checkpoints, and is removed at the
+    end.
     """
     own = scratch / str(processes.rank)
-    for name, rows in ("train", train), ("validation", validation):
-        rows.images = list(decode_all(processor, rows.images, own / f"{name}.pixels"))
+    for name, of in ("train", train), ("validation", validation):
+        of.images = list(decode_all(processor, of.images, own / f"{name}.pixels"))
     trainer = LossTrainer(
         model=model,
         args=_arguments(
@@ -81,8 +84,8 @@ def finetune(
             seed,
             device,
             own,
-            processes.count,
             optim=OPTIMIZERS[optimizer],
+            **passes(recipe, rows or recipe["batch"], processes.count),
             per_device_eval_batch_size=eval_batch,
         ),
         train_dataset=train,
@@ -100,15 +103,18 @@ def finetune(
     return Finetuned(step_records(history, COLUMNS), round(best["epoch"]), best["eval_loss"])
 
 
-def _arguments(
-    recipe: dict[str, Any], seed: int, device: str, scratch: Path, processes: int, **options: Any
-) -> TrainingArguments:
+def passes(recipe: dict[str, Any], rows: int, processes: int) -> dict[str, int]:
+    """A process's share of a step's rows, cut into passes of at most `rows`, as the Trainer's options."""
+    own = recipe["batch"] * recipe["accumulation"] // processes
+    size = min(rows, own)
+    return {"per_device_train_batch_size": size, "gradient_accumulation_steps": own // size}
+
+
+def _arguments(recipe: dict[str, Any], seed: int, device: str, scratch: Path, **options: Any) -> TrainingArguments:
     return training_arguments(
         scratch,
         seed,
         device,
-        per_device_train_batch_size=recipe["batch"],
-        gradient_accumulation_steps=recipe["accumulation"] // processes,
         num_train_epochs=recipe["epochs"],
         learning_rate=recipe["learning_rate"],
         weight_decay=recipe["weight_decay"],

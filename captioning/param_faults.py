@@ -48,17 +48,20 @@ def _rates(block: Any) -> dict[str, Any]:
 
 
 def _on_this_machine(raw: dict[str, Any], profile: Any) -> list[str]:
-    """What `launch.processes` cannot do: share batches out unevenly, or all take one GPU."""
+    """What cannot be shared out: a step's rows and images among processes and passes, one GPU among processes."""
     try:
         machine, name, faults = profile["machine"], f"profiles.{raw['profile']}", list[str]()
         processes = raw["launch"]["processes"]
         if processes > 1 and ":" in machine["device"]:
             faults.append(f"{name}.machine.device: '{machine['device']}' is one GPU; set cuda for launch.processes")
-        shared = {"finetune.accumulation": raw["finetune"]["accumulation"],
-                  f"{name}.scst.batch": profile["scst"]["batch"]}  # fmt: skip
-        return faults + [f"{key}: {value}: launch.processes, {processes}, must divide it"
-                         for key, value in shared.items() if processes > 0 and value % processes]  # fmt: skip
-    except (KeyError, TypeError, AttributeError):  # told by the types
+        rows, passes = raw["finetune"]["batch"] * raw["finetune"]["accumulation"], machine["training_rows"]
+        shared = {"finetune.batch x accumulation": rows, f"{name}.scst.batch": profile["scst"]["batch"]}
+        uneven = [f"{key}: {value}: launch.processes, {processes}, must divide it"
+                  for key, value in shared.items() if value % processes]  # fmt: skip
+        if not uneven and (own := rows // processes) % min(passes, own):
+            uneven = [f"{name}.machine.training_rows: {passes}: must divide the {own} rows of a step and process"]
+        return faults + uneven
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError):  # told by the types
         return []
 
 

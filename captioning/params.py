@@ -168,6 +168,7 @@ class ProfileScst(Section):
 class Machine(Section):
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")]
     threads: Annotated[int, Field(ge=1, le=256, strict=True)]
+    training_rows: Positive
     decoding_batch: Positive
     dequantise: bool
     optimizer: Literal["adamw", "paged-adamw-8bit"]

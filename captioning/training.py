@@ -24,7 +24,7 @@ from captioning.launch import ALONE, Processes
 from captioning.runlog import first_process
 
 Loss = Callable[[Any, dict[str, Any], Any], torch.Tensor]  # model, batch, what the sum is divided by
-OPTIMIZERS = {"adamw": "adamw_torch", "paged-adamw-8bit": "paged_adamw_8bit"}  # the Trainer's names
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged-adamw-8bit": "paged_adamw_8bit"}  # the Trainer's names
 
 
 class SharedTrainer(Trainer):

@@ -9,7 +9,7 @@ from captioning.dataset import read_examples
 from captioning.finetune import COLUMNS, CaptionRows, finetune
 from captioning.launch import one_gpu, start
 from captioning.model_card import model_card
-from captioning.paligemma import load_processor, load_quantised
+from captioning.paligemma import load_for_decoding, load_processor
 from captioning.qlora import attach, count_parameters, lora_config, save
 from captioning.runlog import stage_main, write_records
 from captioning.training import seed_everything
@@ -26,7 +26,9 @@ def main(variant: str, seed: int) -> None:
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
     verify(checkpoint, recipe["checkpoint"]["files"])
     seed_everything(seed, processes.threads(machine["threads"]))
-    model = attach(load_quantised(checkpoint, settings["compute"], device), lora_config(**recipe["lora"]))
+    model = attach(
+        load_for_decoding(checkpoint, settings["compute"], device, machine["dequantise"]), lora_config(**recipe["lora"])
+    )
     train, validation = (
         rows(split, settings["prompt"], choice, seed)
         for split, choice in (("train", settings["captions"]), ("validation", "first"))
@@ -42,6 +44,7 @@ def main(variant: str, seed: int) -> None:
         Path(".cache/training") / name,
         processes,
         machine["optimizer"],
+        machine["training_rows"],
         machine["decoding_batch"],
     )
     if not processes.first:

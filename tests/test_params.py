@@ -73,7 +73,11 @@ def test_the_committed_file_loads() -> None:
         ("scst/starts", "[]", "scst.starts: []"),
         ("scst/starts", "[mix, mix]", "scst.starts: ['mix', 'mix'] repeats one"),
         ("launch/processes", "0", "launch.processes: 0"),
-        ("launch/processes", "16", "finetune.accumulation: 4: launch.processes, 16, must divide it"),
+        (
+            "profiles/miniature/machine/training_rows",
+            "3",
+            "profiles.miniature.machine.training_rows: 3: must divide the 16 rows of a step and process",
+        ),
         ("profiles/miniature/scst/batch", "0", "profiles.miniature.scst.batch: 0"),
         ("finetune/lora_plus", "0.5", "finetune.lora_plus: 0.5"),
         (
@@ -204,3 +208,11 @@ def test_a_round_trip_keeps_every_byte_of_params_yaml() -> None:
     written = StringIO()
     YAML().dump(YAML().load(COMMITTED), written)
     assert written.getvalue() == COMMITTED
+
+
+def test_what_processes_cannot_share_is_named(tmp_path: Path) -> None:
+    message = fault(edited(tmp_path, ("launch/processes", "3"), ("profiles/miniature/machine/device", "'cuda:1'")))
+    assert "\n  finetune.batch x accumulation: 16: launch.processes, 3, must divide it" in message
+    assert "\n  profiles.miniature.scst.batch: 16: launch.processes, 3, must divide it" in message
+    assert "\n  profiles.miniature.machine.device: 'cuda:1' is one GPU" in message
+    assert load_params(edited(tmp_path, ("launch/processes", "4"))).launch.processes == 4
