@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+MINUTE = 60.0  # seconds
 
 
 class UserError(Exception):
@@ -57,9 +58,15 @@ def first_process() -> bool:
 
 
 def progress(iterable: Iterable[T], total: int | None, what: str) -> Iterable[T]:
-    """`iterable` with a bar and an ETA on stderr; silent where stderr is no terminal."""
-    quiet = None if first_process() else True
-    return tqdm(iterable, total=total, desc=what, mininterval=1.0, dynamic_ncols=True, disable=quiet)
+    """`iterable` with a bar and an ETA on stderr."""
+    return bar(total, what, iterable)
+
+
+def bar(total: int | None, what: str, iterable: Iterable[Any] | None = None) -> tqdm:
+    """A bar with an ETA on stderr; where that is no terminal, a line a minute of what takes longer than one."""
+    pace = 1.0 if sys.stderr.isatty() else MINUTE
+    options: dict[str, Any] = {"mininterval": pace, "delay": 0 if pace == 1 else pace, "dynamic_ncols": True}
+    return tqdm(iterable, total=total, desc=what, disable=not first_process(), **options)
 
 
 class Stopwatch:

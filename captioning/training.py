@@ -7,7 +7,6 @@ Accumulation, clipping, schedule and checkpoints come with it.
 2. A validation loss is per token, not the mean of its batches' means.
 """
 
-import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -17,11 +16,11 @@ from typing import Any
 import torch
 from peft.optimizers import create_loraplus_optimizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from captioning.batches import EpochLoader, StepBatches
 from captioning.launch import ALONE, Processes
-from captioning.runlog import first_process
+from captioning.runlog import bar
 
 Loss = Callable[[Any, dict[str, Any], Any], torch.Tensor]  # model, batch, what the sum is divided by
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged-adamw-8bit": "paged_adamw_8bit"}  # the Trainer's names
@@ -37,6 +36,8 @@ class SharedTrainer(Trainer):
         self, *arguments: Any, processes: Processes = ALONE, lora_plus: float = 1.0, **options: Any
     ) -> None:  # fmt: skip
         super().__init__(*arguments, **options)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(Progress())
         self.processes, self.lora_plus = processes, lora_plus
         torch.manual_seed(self.args.seed + processes.rank)  # dropout of another share
         self.model_accepts_loss_kwargs = True  # else the Trainer divides by the accumulation a second time
@@ -99,6 +100,19 @@ class SharedTrainer(Trainer):
         return metrics
 
 
+class Progress(TrainerCallback):
+    """A bar of the optimizer's steps."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar = bar(state.max_steps, "steps")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.update()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.close()
+
+
 class LossTrainer(SharedTrainer):
     """A `SharedTrainer` whose loss is a function of model, batch and the step's number of items."""
 
@@ -152,7 +166,7 @@ def training_arguments(folder: Path, seed: int, device: str, **options: Any) -> 
         label_names=["labels"],
         dataloader_pin_memory=device != "cpu",
         save_only_model=True,
-        disable_tqdm=not (first_process() and sys.stderr.isatty()),
+        disable_tqdm=True,  # `Progress` shows it
     )
     return TrainingArguments(**(shared | options))
 
