@@ -73,8 +73,8 @@ def _decoded(data: bytes) -> Picture:
             raise Unreadable(f"{image.width} × {image.height} pixels, more than {PIXELS:,}")
         if (pages := getattr(image, "n_frames", 1)) > 1 and image.format != BESIDE:
             notes.append(f"the first of {pages} {'pages' if image.format == 'TIFF' else 'frames'}")
-        turned = image.getexif().get(ORIENTATION) in range(2, 9)
         low = _lower_bytes(data, image)
+        turned = image.getexif().get(ORIENTATION) in range(2, 9)  # of a PNG this loads it
         image.load()
         orientation = image.getexif().get(ORIENTATION, 1)  # Pillow turns a TIFF while it loads it, nothing else
         eight, scaled = _eight_bits(image, low)
