@@ -6,9 +6,9 @@ as `paligemma.decode_image` sees it, pixel by pixel; for the rest:
 1. EXIF's orientation is applied: a photograph stands as it was taken.
 2. What is transparent is laid on white: alpha, a palette's or PNG's transparent colour.
 3. More than 8 bits are scaled, not clipped as Pillow's `convert` does: by the range of the fewest bits that hold the
-   brightest value, so that 11-bit satellite pictures in 16-bit files are not black; numbers with a sign or a fraction by
-   their own range, no-number black. Pillow reads three bands of 16 bits by their upper bytes; the lower ones are read
-   a second time.
+   brightest value, so that 11-bit satellite pictures in 16-bit files are not black; numbers with a sign or a fraction
+   by their own range, no-number black. Pillow reads three bands of 16 bits by their upper bytes; the lower ones are
+   read a second time (not of premultiplied alpha or of PNG's grey with alpha, which stay as Pillow reads them).
 4. Of several pages or moving pictures the first is taken, and said so.
 5. Grey, bilevel, palette, CMYK and YCbCr become RGB by Pillow's formulas; colour profiles are not applied.
 6. A picture of more than `PIXELS` is refused before it is decoded, a truncated one is refused, never patched up. Only
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Num, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP")
 BESIDE = "MPO"  # what a JPEG of a telephone becomes that holds a depth map or a smaller picture beside its own
@@ -33,6 +34,7 @@ SIXTEEN = 16  # bits
 ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 OTHER_HALF = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}  # of each 16 bits
 WHITE = (255, 255, 255)
+OPAQUE = 255
 
 
 class Unreadable(Exception):
@@ -86,7 +88,7 @@ def _decoded(data: bytes) -> Picture:
         return Picture(flat, tuple(notes))
 
 
-def _lower_bytes(data: bytes, image: Image.Image) -> Num[np.ndarray, "height width bands"] | None:
+def _lower_bytes(data: bytes, image: ImageFile) -> Num[np.ndarray, "height width bands"] | None:
     """The lower bytes of colour in 16 bits, of which `image` will hold the upper ones; None where there are none.
 
     Read with the other order of bytes, Pillow takes the lower byte for the upper.
@@ -147,7 +149,7 @@ def _opaque(image: Image.Image) -> tuple[Image.Image, bool]:
     if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
         return image.convert("RGB"), False
     layered = image.convert("RGBA")
-    if layered.getextrema()[3][0] == 255:
+    if np.asarray(layered)[..., 3].min() == OPAQUE:
         return layered.convert("RGB"), False
     ground = Image.new("RGBA", layered.size, WHITE)
     return Image.alpha_composite(ground, layered).convert("RGB"), True

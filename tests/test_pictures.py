@@ -201,7 +201,9 @@ def test_a_picture_of_one_value_is_black_where_it_has_no_range() -> None:
     assert np.asarray(read(saved(Image.new("F", (2, 2), 7.5), "TIFF")).image).max() == 0
 
 
-@pytest.mark.parametrize(("kind", "what"), [("TIFF", "pages"), ("GIF", "frames"), ("PNG", "frames"), ("WEBP", "frames")])
+@pytest.mark.parametrize(
+    ("kind", "what"), [("TIFF", "pages"), ("GIF", "frames"), ("PNG", "frames"), ("WEBP", "frames")]
+)
 def test_the_first_of_several(kind: str, what: str) -> None:
     red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
     options = {"lossless": True} if kind == "WEBP" else {}
