@@ -113,7 +113,9 @@ def test_without_recipes_the_card_is_enough(project: Path) -> None:
     assert find("mix", PARAMS).prompt == "ask mix"
 
 
-@pytest.mark.parametrize("card", [None, "# mine\n", "## Recipe\n\n```json\n{broken\n```\n", "## Recipe\n\n```json\n[]\n```\n"])
+@pytest.mark.parametrize(
+    "card", [None, "# mine\n", "## Recipe\n\n```json\n{broken\n```\n", "## Recipe\n\n```json\n[]\n```\n"]
+)
 def test_a_card_without_a_recipe_says_so(project: Path, card: str | None) -> None:
     path = project / "models/adapters/mix-1/README.md"
     path.unlink() if card is None else path.write_text(card)
