@@ -46,16 +46,17 @@ def tracked(tracking: Tracking, name: str, first: bool = True) -> Iterator[dict[
         return
     if missing := missing_package(tracking):
         raise UserError(missing)
-    with _environment(_settings(tracking, FOLDER / name)), _refusal_told():
+    with _environment(_settings(tracking, FOLDER.absolute(), name)), _refusal_told():
         yield {"report_to": [tracking.report_to], "run_name": name}
 
 
-def _settings(tracking: Tracking, folder: Path) -> dict[str, str]:
+def _settings(tracking: Tracking, logs: Path, name: str) -> dict[str, str]:
     """Environment variables of the trackers; each run has files of its own."""
+    folder = logs / name
     if tracking.report_to == "tensorboard":
         return {"TENSORBOARD_LOGGING_DIR": str(folder / datetime.now().strftime("%Y%m%d-%H%M%S"))}
     folder.mkdir(parents=True, exist_ok=True)  # else it writes to a temporary folder
-    places = {f"WANDB_{what}_DIR": str(FOLDER / "wandb" / what.lower()) for what in ("CACHE", "DATA", "ARTIFACT")}
+    places = {f"WANDB_{what}_DIR": str(logs / "wandb" / what.lower()) for what in ("CACHE", "DATA", "ARTIFACT")}
     project = {"WANDB_PROJECT": os.environ.get("WANDB_PROJECT", "captioning")}
     return {"WANDB_DIR": str(folder), "WANDB_MODE": tracking.mode} | places | project
 
@@ -89,3 +90,4 @@ def _refusal_told() -> Iterator[None]:
     finally:
         if (wandb := sys.modules.get("wandb")) and wandb.run is not None:
             wandb.finish()
+            wandb.teardown()  # its service, too, and the variable that names it

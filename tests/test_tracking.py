@@ -136,7 +136,11 @@ def test_the_users_project_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     with tracked(settings("wandb", "online"), "mix-1"):
         seen = {name: os.environ[name] for name in ("WANDB_PROJECT", "WANDB_MODE", "WANDB_DIR")}
-    assert seen == {"WANDB_PROJECT": "mine", "WANDB_MODE": "online", "WANDB_DIR": ".cache/tracking/mix-1"}
+    assert seen == {
+        "WANDB_PROJECT": "mine",
+        "WANDB_MODE": "online",
+        "WANDB_DIR": str(tmp_path / ".cache/tracking/mix-1"),
+    }
     assert os.environ["WANDB_PROJECT"] == "mine"
     assert "WANDB_MODE" not in os.environ
 
@@ -155,9 +159,8 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, package:
 
 def test_a_refusal_is_one_line() -> None:
     refused = type("UsageError", (Exception,), {"__module__": "wandb.errors"})
-    with pytest.raises(UserError, match=r"refused \(UsageError: no key\); run `wandb login`"):
-        with tracking._refusal_told():
-            raise refused("no\nkey")
+    with pytest.raises(UserError, match=r"refused \(UsageError: no key\); run `wandb login`"), tracking._refusal_told():
+        raise refused("no\nkey")
     with pytest.raises(ValueError, match="another"), tracking._refusal_told():
         raise ValueError("another")
 
