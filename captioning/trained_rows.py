@@ -53,16 +53,15 @@ def find(name: str | None, params: Params) -> TrainedRow:
 
 
 def adapter_folder(name: str, there: Sequence[str]) -> Path:
-    """The folder of the adapter called `name`, of a row with one seed, or at that path."""
-    if name in there:
-        return ADAPTERS / name
+    """The folder of the adapter called `name`, of a row with one seed, or at that path; `there`: of `names`."""
     seeds = [one for one in there if (match := SEEDED.fullmatch(one)) and match[1] == name]
-    if len(seeds) > 1:
+    if name not in there and len(seeds) > 1:
         raise UserError(f"{name} has {len(seeds)} seeds; choose one of {', '.join(seeds)}")
-    folder = ADAPTERS / seeds[0] if seeds else Path(name)
-    if not (folder / "adapter_config.json").is_file():
-        raise UserError(f"{name}: no such row, and no folder of an adapter; {_choice(there)}")
-    return folder
+    own = ADAPTERS / (name if name in there or not seeds else seeds[0])
+    for folder in (own, Path(name)):
+        if (folder / "adapter_config.json").is_file():
+            return folder
+    raise UserError(f"{name}: no such row, and no folder of an adapter; {_choice(there)}")
 
 
 def _choice(there: Sequence[str]) -> str:
@@ -82,6 +81,12 @@ def recipe(folder: Path) -> dict[str, Any]:
             f"or name the folder to use it as it is: {folder.absolute()}"
         )
     return known
+
+
+def row_of(adapter: str) -> str:
+    """The row of an adapter called `<row>-<seed>`, as the scores name it."""
+    match = SEEDED.fullmatch(adapter)
+    return match[1] if match else adapter
 
 
 def _from_recipe(folder: Path, known: dict[str, Any]) -> TrainedRow:
