@@ -55,6 +55,7 @@ def hub_card(card: str, adapter: str, repository: str, base: str | None, found: 
         raise UserError(f"metrics/scores.json: no scores of {found.row}; run `dvc repro evaluate`")
     parsed = ModelCard(card)
     before, after = parsed.text.lstrip().split(RECIPE, 1)
+    before = before.split("## Scores\n")[0]  # of a card that was published before
     before = before.replace(f'"models/adapters/{adapter}"', f'"{repository}"')
     if base:
         before = before.replace(f'"models/checkpoints/{recipe["checkpoint"]["name"]}"', f'"{base}"')
@@ -80,7 +81,7 @@ def metadata(
     return ModelCardData(
         model_name=adapter, base_model=base, library_name="peft", pipeline_tag=TASK, language="en",
         license="apache-2.0" if recipe["checkpoint"]["origin"] == "miniature" else "gemma",
-        tags=[*tags, "lora"], eval_results=results,
+        tags=[*(tag for tag in tags if tag != "lora"), "lora"], eval_results=results,
     )  # fmt: skip
 
 

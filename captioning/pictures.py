@@ -131,17 +131,19 @@ def _eight_bits(
 
 def _scaled(values: Num[np.ndarray, "..."]) -> tuple[UInt8[np.ndarray, "..."], str]:
     """`values` from 0 to 255, and by which range."""
-    fractions = values.dtype.kind == "f"
-    finite = np.isfinite(values)
-    held = values[finite] if fractions else values
-    low, high = (held.min().item(), held.max().item()) if held.size else (0, 0)
-    if fractions or low < 0:
-        low, span, note = low, high - low, f"values from {low:g} to {high:g} scaled to 8 bits"
-    else:
-        bits = max(BYTE, int(high).bit_length())
-        low, span, note = 0, 2**bits - 1, f"{bits} bits scaled to 8"
-    above = np.where(finite, values, low).astype(np.float64) - low
-    return np.rint(255 * above / (span or 1)).astype(np.uint8), note
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    low, high = (finite.min().item(), finite.max().item()) if finite.size else (0, 0)
+    if values.dtype.kind == "f" or low < 0:
+        above = np.where(np.isfinite(values), values, low).astype(np.float64) - low
+        return np.rint(255 * above / (high - low or 1)).astype(
+            np.uint8
+        ), f"values from {low:g} to {high:g} scaled to 8 bits"
+    bits = max(BYTE, int(high).bit_length())
+    note = f"{bits} bits scaled to {BYTE}"
+    if bits > SIXTEEN:
+        return np.rint(255 * (values / (2**bits - 1))).astype(np.uint8), note
+    every = np.arange(2**bits, dtype=np.float64)  # looked up: three bands in floating point would fill the memory
+    return np.rint(255 * every / (2**bits - 1)).astype(np.uint8)[values], note
 
 
 def _opaque(image: Image.Image) -> tuple[Image.Image, bool]:

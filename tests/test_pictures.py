@@ -262,3 +262,10 @@ def test_random_damage_never_raises_another_kind(noise: Image.Image) -> None:
                 assert read(damaged.tobytes()).image.mode == "RGB"
             except Unreadable as reason:
                 assert str(reason) and "\n" not in str(reason)
+
+
+def test_more_than_16_bits_are_scaled_too() -> None:
+    values = np.array([[0, 2**19], [1000, 2**20 - 1]], dtype=np.int32)
+    picture = read(saved(Image.fromarray(values), "TIFF"))
+    assert np.asarray(picture.image)[..., 0].tolist() == [[0, 128], [0, 255]]
+    assert picture.notes == ("20 bits scaled to 8",)

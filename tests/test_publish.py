@@ -264,3 +264,10 @@ def test_pickles_in_disguise_stay(project: Path, hub: Hub) -> None:
     assert done.returncode == 1
     assert "models/adapters/mix-1/adapter_model.safetensors: no safetensors" in done.stderr
     assert hub.requests == []
+
+
+def test_a_card_that_was_published_before_is_made_anew(project: Path, hub: Hub) -> None:
+    first = card(project, hub)
+    (project / "models/adapters/mix-1/README.md").write_text(first, encoding="utf-8")
+    again = card(project, hub)
+    assert again.strip() == first.strip()
