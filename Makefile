@@ -9,7 +9,7 @@ repro: .venv/installed            ## Table II, figures and the page, from params
 	python -m stages.check
 	dvc repro
 
-test: .venv/installed             ## one file a module, dvc.yaml against the code, end to end
+test: .venv/tracking              ## one file a module, dvc.yaml against the code, end to end
 	python -m pytest tests -q
 
 check: .venv/installed            ## format, lint, types, import direction
@@ -27,6 +27,10 @@ verify: .venv/installed           ## what came out against what is committed
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/tracking: .venv/installed requirements-tracking.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-tracking.txt
 	touch $@
 
 clean:                            ## caches of tools and interrupted trainings; no results

@@ -66,13 +66,14 @@ def finetune(
     optimizer: str = "adamw",
     rows: int | None = None,
     eval_batch: int = 64,
+    **reporting: Any,
 ) -> Finetuned:
     """Train the adapter of `model` in place, and leave it at its best epoch. `recipe` is the recipe's `finetune`
     section, `optimizer` a key of `OPTIMIZERS`.
 
     `rows` (None: the recipe's batch) of a step, which has batch x accumulation, run in one pass; the gradient is that
     of the whole step in any case. `scratch` holds decoded pictures and the Trainer's checkpoints, and is removed at the
-    end.
+    end. `reporting`: of `tracking.tracked`.
     """
     own = scratch / str(processes.rank)
     for name, of in ("train", train), ("validation", validation):
@@ -87,6 +88,7 @@ def finetune(
             optim=OPTIMIZERS[optimizer],
             **passes(recipe, rows or recipe["batch"], processes.count),
             per_device_eval_batch_size=eval_batch,
+            **reporting,
         ),
         train_dataset=train,
         eval_dataset=validation,

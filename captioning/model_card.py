@@ -1,6 +1,7 @@
 """The model card of an adapter: what it was made from and how, in the Hub's format."""
 
 import json
+import re
 from typing import Any
 
 CARD = """---
@@ -34,6 +35,7 @@ model = PeftModel.from_pretrained(model, "models/adapters/{name}")
 """
 
 
+RECIPE = re.compile(r"^## Recipe\n\n```json\n(.*?)\n```", re.DOTALL | re.MULTILINE)
 MODELS = {"miniature": "the miniature, a model of two million weights that is not PaliGemma-3B"}
 
 
@@ -49,3 +51,13 @@ def model_card(name: str, recipe: dict[str, Any], counts: dict[str, float]) -> s
         prompt=(recipe.get("finetune") or recipe["scst"])["prompt"],
         refined=", refined by self-critical sequence training on CIDEr-D" if "scst" in recipe else "",
     )
+
+
+def recipe_of(card: str) -> dict[str, Any] | None:
+    """The recipe that `model_card` wrote into `card`; None where there is none."""
+    block = RECIPE.search(card)
+    try:
+        found = json.loads(block[1]) if block else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "checkpoint" in found else None

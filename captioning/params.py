@@ -182,11 +182,17 @@ class Profile(Section):
     machine: Machine
 
 
+class Tracking(Section):
+    report_to: Literal["none", "tensorboard", "wandb"]
+    mode: Literal["offline", "online"]
+
+
 class Params(Section):
     profile: Literal["miniature", "paper"]
     seeds: Annotated[list[NonNegative], Field(min_length=1)]
     rows: Annotated[list[str], Field(min_length=1)]
     launch: Launch
+    tracking: Tracking
     split: Split
     lora: Lora
     finetune: Finetune

@@ -94,9 +94,10 @@ def summary(done: Refined, images: int, maximum_tokens: int) -> dict[str, Any]:
 
 def scst_arguments(
     recipe: dict[str, Any], seed: int, device: str, decoding_batch: int, scratch: Path, processes: int = 1,
-    optimizer: str = "adamw",
+    optimizer: str = "adamw", **reporting: Any,
 ) -> TrainingArguments:  # fmt: skip
-    """The Trainer's arguments from the recipe's `scst` section; `scratch` holds its checkpoints."""
+    """The Trainer's arguments from the recipe's `scst` section; `scratch` holds its checkpoints, `reporting` is of
+    `tracking.tracked`."""
     return training_arguments(
         scratch,
         seed,
@@ -119,4 +120,5 @@ def scst_arguments(
         load_best_model_at_end=True,
         metric_for_best_model="eval_cider",
         greater_is_better=True,
+        **reporting,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from captioning.checkpoints import available
 from captioning.params import CHECKPOINTS, HubCheckpoints, Params, load_params
 from captioning.runlog import UserError, stage_main
+from captioning.tracking import missing_package
 
 OUT, WANTED = Path("data/checked.txt"), Path("data/wanted")
 
@@ -12,7 +13,8 @@ OUT, WANTED = Path("data/checked.txt"), Path("data/wanted")
 @stage_main
 def main() -> None:
     params = load_params()
-    faults = [fault for fault in (missing_data(params), missing_weights(params), missing_device(params)) if fault]
+    missing = (missing_data(params), missing_weights(params), missing_device(params), missing_package(params.tracking))
+    faults = [fault for fault in missing if fault]
     if faults:
         raise UserError(f"profile {params.profile} cannot start here: " + "; ".join(faults))
     OUT.write_text(f"{params.profile}\n", encoding="utf-8")

@@ -10,8 +10,10 @@ from captioning.finetune import COLUMNS, CaptionRows, finetune
 from captioning.launch import one_gpu, start
 from captioning.model_card import model_card
 from captioning.paligemma import load_for_decoding, load_processor
+from captioning.params import load_params
 from captioning.qlora import attach, count_parameters, lora_config, save
 from captioning.runlog import stage_main, write_records
+from captioning.tracking import tracked
 from captioning.training import seed_everything
 
 
@@ -33,20 +35,22 @@ def main(variant: str, seed: int) -> None:
         rows(split, settings["prompt"], choice, seed)
         for split, choice in (("train", settings["captions"]), ("validation", "first"))
     )
-    done = finetune(
-        model,
-        load_processor(checkpoint),
-        settings,
-        train,
-        validation,
-        seed,
-        device,
-        Path(".cache/training") / name,
-        processes,
-        machine["optimizer"],
-        machine["training_rows"],
-        machine["decoding_batch"],
-    )
+    with tracked(load_params().tracking, name, processes.first) as reporting:  # changes no output, so no dependency
+        done = finetune(
+            model,
+            load_processor(checkpoint),
+            settings,
+            train,
+            validation,
+            seed,
+            device,
+            Path(".cache/training") / name,
+            processes,
+            machine["optimizer"],
+            machine["training_rows"],
+            machine["decoding_batch"],
+            **reporting,
+        )
     if not processes.first:
         return
     counts = count_parameters(model)

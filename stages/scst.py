@@ -12,10 +12,12 @@ from captioning.features import EncodedImages, encode_all
 from captioning.launch import one_gpu, start
 from captioning.model_card import model_card
 from captioning.paligemma import load_for_decoding, load_processor
+from captioning.params import load_params
 from captioning.qlora import count_parameters, freeze_encoder, load_adapter, save
 from captioning.runlog import stage_main, write_records
 from captioning.scst import COLUMNS, refine, scst_arguments, summary
 from captioning.scst_trainer import PARTS
+from captioning.tracking import tracked
 from captioning.training import base_model, seed_everything
 
 REFERENCES, CACHE = Path("data/references"), Path(".cache")
@@ -49,8 +51,11 @@ def main(row: str, baseline: str, seed: int) -> None:
     validation = encoded("validation", settings["validation_images"])
     reward, plain = scorers([*train.ids, *validation.ids])
     own = scratch / str(processes.rank)
-    arguments = scst_arguments(settings, seed, device, batch, own, processes.count, machine["optimizer"])
-    done = refine(model, processor, settings, train, validation, reward, plain, arguments, processes)
+    with tracked(load_params().tracking, name, processes.first) as reporting:  # changes no output, so no dependency
+        arguments = scst_arguments(
+            settings, seed, device, batch, own, processes.count, machine["optimizer"], **reporting
+        )
+        done = refine(model, processor, settings, train, validation, reward, plain, arguments, processes)
     if not processes.first:
         return
     shutil.rmtree(scratch, ignore_errors=True)
