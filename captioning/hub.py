@@ -8,7 +8,6 @@
 """
 
 import errno
-import hashlib
 import shutil
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import quote
 
+from captioning.hashes import git_blob, sha256
 from captioning.runlog import UserError, progress
 
 TIMEOUT = 30.0  # seconds without an answer
@@ -79,7 +79,7 @@ def look(repository: Repository) -> Snapshot:
     except Exception as error:  # the client raises a dozen kinds
         raise repository.fault(why(repository, error)) from None
     listed = info.siblings or []
-    files = [HubFile(one.rfilename, one.size or 0, one.lfs and one.lfs.sha256, one.blob_id) for one in listed]
+    files = [HubFile(one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else None, one.blob_id) for one in listed]
     return Snapshot(repository, info.sha or repository.revision, tuple(files))
 
 
@@ -179,13 +179,7 @@ def _proven(path: Path, file: HubFile) -> bool:
         return False
     if file.sha256:
         return sha256(path) == file.sha256
-    blob = hashlib.sha1(f"blob {file.size}\0".encode() + path.read_bytes(), usedforsecurity=False)
-    return file.blob is None or blob.hexdigest() == file.blob
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file.blob is None or git_blob(path) == file.blob
 
 
 def why(repository: Repository, error: Exception, folder: Path | None = None) -> str:

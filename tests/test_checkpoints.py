@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from captioning.checkpoints import available, fetch, file_hashes, verify
+from captioning.checkpoints import available, fetch
+from captioning.hashes import file_hashes, verify
 from captioning.runlog import UserError
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"[]"}
