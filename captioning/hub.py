@@ -196,6 +196,8 @@ def why(repository: Repository, error: Exception, folder: Path | None = None) ->
         return f"{constants.ENDPOINT} cannot be reached ({told}); be online and try again, what was fetched is kept"
     if isinstance(error, OSError) and error.errno in FULL:
         return f"the disk is full at {folder}; make room and try again, what was fetched is kept"
+    if isinstance(error, UnicodeError):
+        return "HF_TOKEN holds characters that no token has; copy it anew"
     if isinstance(error, errors.HFValidationError):
         return "that is no repository's name; write owner/name"
     return f"{told} came of it; see {repository.page}"
