@@ -202,7 +202,11 @@ def test_a_token_is_used_and_told_nowhere(tmp_path: Path) -> None:
     """Neither where it opens the repository, nor where it is refused, nor where it is no token at all."""
     with HubServer() as server:
         server.add("model", "us/mix", REMOTE, gated=True, readers={SECRET})
-        for token, said in ((SECRET, "None"), ("hf_other" + SECRET, "the Hub refuses the token"), (f"{SECRET}é", "holds characters that no token has")):
+        for token, said in (
+            (SECRET, "None"),
+            ("hf_other" + SECRET, "the Hub refuses the token"),
+            (f"{SECRET}é", "holds characters that no token has"),
+        ):
             out, err = in_a_process(tmp_path, "us/mix", HF_ENDPOINT=server.url, HF_TOKEN=token).communicate()
             assert said in out.splitlines()[-1]
             assert SECRET not in out + err and "Traceback" not in err
