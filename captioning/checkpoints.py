@@ -15,7 +15,14 @@ from captioning import hub
 from captioning.hashes import SOURCE
 from captioning.runlog import UserError
 
-WEIGHTS = ["*.safetensors", "*.json", "tokenizer.model"]  # never pickles, never code
+TOKENIZER = "tokenizer.model"
+WEIGHTS = ["*.safetensors", "*.json", TOKENIZER]  # never pickles, never code
+PARTS = (
+    "config.json",
+    "*.safetensors",
+    "tokenizer.json or tokenizer.model",
+    "preprocessor_config.json or processor_config.json",
+)
 INDEX = "*.safetensors.index.json"
 INSTEAD = "set checkpoints.origin to `folder` and each repository to a local folder"
 
@@ -46,26 +53,30 @@ def _model(repository: str, revision: str) -> hub.Repository:
 
 
 def _fetch_whole(snapshot: hub.Snapshot, downloads: Path) -> dict[str, Path]:
-    """The files of a checkpoint, the small ones first, so that one that lacks a shard is told before any is fetched."""
-    wanted = _weights(snapshot)
-    small = [file for file in wanted if file.path.endswith(".json")]
-    there = hub.fetch(snapshot, small, downloads)
-    names = {file.path for file in wanted}
-    for name in (name for name in there if fnmatch(name, INDEX)):
-        if lacking := sorted(_shards(snapshot, there[name]) - names):
-            raise snapshot.repository.fault(f"its {name} names {', '.join(lacking)}, which the revision does not hold")
-    return there | hub.fetch(snapshot, [file for file in wanted if file not in small], downloads)
+    """The files of a checkpoint, the small ones first: an index says which weights are its own, and what is lacking."""
+    files = {file.path: file for file in _files(snapshot)}
+    there = hub.fetch(snapshot, [file for name, file in files.items() if name.endswith(".json")], downloads)
+    weights = {name for name in files if name.endswith(".safetensors")}
+    if index := next((name for name in there if fnmatch(name, INDEX)), None):
+        named = _shards(snapshot, there[index])
+        if lacking := sorted(named - weights):
+            raise snapshot.repository.fault(f"its {index} names {', '.join(lacking)}, which the revision does not hold")
+        weights = named
+    large = [file for name, file in files.items() if name in weights or name == TOKENIZER]
+    return there | hub.fetch(snapshot, large, downloads)
 
 
-def _weights(snapshot: hub.Snapshot) -> list[hub.HubFile]:
-    """The files of a checkpoint, at the top of the repository. Raises `UserError` where they are none."""
-    top = [file for file in snapshot.files if "/" not in file.path]
-    wanted = [file for file in top if any(fnmatch(file.path, pattern) for pattern in WEIGHTS)]
-    names = {file.path for file in wanted} - {SOURCE}
-    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
-        told = f"revision {snapshot.repository.revision!r} holds no config.json with *.safetensors"
+def _files(snapshot: hub.Snapshot) -> list[hub.HubFile]:
+    """What a checkpoint is made of, at the top of the repository. Raises `UserError` where a part is lacking."""
+    wanted = [file for file in snapshot.files if any(fnmatch(file.path, pattern) for pattern in WEIGHTS)]
+    kept = [file for file in wanted if "/" not in file.path and file.path != SOURCE]
+    lacking = [
+        part for part in PARTS if not any(fnmatch(file.path, one) for file in kept for one in part.split(" or "))
+    ]
+    if lacking:
+        told = f"revision {snapshot.repository.revision!r} holds no {', no '.join(lacking)}"
         raise snapshot.repository.fault(f"{told}; set checkpoints.*.revision to one that does")
-    return [file for file in wanted if file.path != SOURCE]
+    return kept
 
 
 def _shards(snapshot: hub.Snapshot, index: Path) -> set[str]:
@@ -92,7 +103,7 @@ def available(origin: str, repository: str, revision: str) -> str | None:
         if origin == "folder":
             local_folder(repository)
         else:
-            _weights(hub.look(_model(repository, revision)))
+            _files(hub.look(_model(repository, revision)))
     except UserError as error:
         return str(error)
     return None

@@ -82,7 +82,9 @@ def test_an_available_folder_is_told_so(tmp_path: Path) -> None:
     assert available("folder", str(folder_of(tmp_path / "source", FILES)), "main") is None
 
 
-REMOTE = FILES | {
+REMOTE = {
+    "config.json": b"{}",
+    "preprocessor_config.json": b"{}",
     "model.safetensors.index.json": json.dumps(
         {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
     ).encode(),
@@ -90,7 +92,13 @@ REMOTE = FILES | {
     "two.safetensors": os.urandom(600_000),
     "tokenizer.model": b"pieces",
 }
-OTHERS = {"pytorch_model.bin": b"pickle", "modeling.py": b"code", "README.md": b"text", "onnx/model.safetensors": b"?"}
+STALE = {"three.safetensors": b"of another precision"}  # named by no index
+OTHERS = STALE | {
+    "pytorch_model.bin": b"pickle",
+    "modeling.py": b"code",
+    "README.md": b"text",
+    "onnx/model.safetensors": b"?",
+}
 
 
 @pytest.fixture
@@ -133,7 +141,9 @@ def test_a_fetch_goes_on_though_its_output_was_deleted(server: HubServer, tmp_pa
     [
         ({}, "two.safetensors", "its model.safetensors.index.json names two.safetensors, which the revision does not"),
         ({"model.safetensors.index.json": b"[]"}, "README.md", "model.safetensors.index.json is no index of weights"),
-        ({}, "config.json", "holds no config.json with"),
+        ({}, "config.json", "revision 'main' holds no config.json; set checkpoints"),
+        ({}, "tokenizer.model", "holds no tokenizer.json or tokenizer.model; set checkpoints"),
+        ({}, "preprocessor_config.json", "holds no preprocessor_config.json or processor_config.json; set checkpoints"),
     ],
 )
 def test_a_checkpoint_that_lacks_a_part_is_refused_before_its_weights_are_fetched(
@@ -148,7 +158,9 @@ def test_a_checkpoint_that_lacks_a_part_is_refused_before_its_weights_are_fetche
 
 def test_a_revision_without_safetensors_is_told_before_any_work(server: HubServer) -> None:
     server.add("model", "us/mix", {"config.json": b"{}", "model.npz": b""})
-    assert "revision 'main' holds no config.json with *.safetensors" in str(available("hub", "us/mix", "main"))
+    assert "revision 'main' holds no *.safetensors, no tokenizer.json or tokenizer.model, no preprocessor" in str(
+        available("hub", "us/mix", "main")
+    )
 
 
 def test_a_gated_checkpoint_is_told_before_any_work(server: HubServer) -> None:
