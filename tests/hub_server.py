@@ -8,14 +8,10 @@ another host as the Hub's storage is, gated and private repositories, and connec
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
-
-import pytest
 
 LFS = (".safetensors", ".parquet", ".model", ".zip")
 KINDS = {"models": "model", "datasets": "dataset"}
@@ -249,24 +245,3 @@ def sha256(content: bytes) -> str:
 
 def blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-@contextmanager
-def online(server: HubServer, monkeypatch: pytest.MonkeyPatch, home: str, token: str | None = None) -> Iterator[None]:
-    """The client in this process asks `server`, as nobody or with `token`, whatever login the machine has."""
-    from huggingface_hub import close_session, constants
-
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    if token:
-        monkeypatch.setenv("HF_TOKEN", token)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, server.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", f"{home}/no-token")
-    close_session()
-    try:
-        yield
-    finally:
-        close_session()

@@ -17,7 +17,8 @@ from captioning import hub
 from captioning.checkpoints import available, fetch
 from captioning.hashes import file_hashes, verify
 from captioning.runlog import UserError
-from tests.hub_server import Answer, HubServer, Request, online
+from tests.hub_server import Answer, HubServer, Request
+from tests.online import online
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"[]"}
 

@@ -19,7 +19,8 @@ from captioning.hashes import sha256
 from captioning.origins import missing
 from captioning.params import Data
 from stages import download
-from tests.hub_server import HubServer, online
+from tests.hub_server import HubServer
+from tests.online import online
 from tests.project_copy import draw_folder
 
 Stage = Callable[..., dict[str, Any]]

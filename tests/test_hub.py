@@ -11,7 +11,8 @@ import pytest
 
 from captioning import hub
 from captioning.runlog import UserError
-from tests.hub_server import HubServer, online
+from tests.hub_server import HubServer
+from tests.online import online
 
 WEIGHTS = os.urandom(1 << 20)
 FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS}

@@ -6,7 +6,8 @@ import pytest
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-from tests.hub_server import HubServer, online, sha256
+from tests.hub_server import HubServer, sha256
+from tests.online import online
 
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 900, "data/train.parquet": b"PAR1" * 50}
 
