@@ -1,34 +1,34 @@
-"""Where a checkpoint comes from when it is not made here, and that its files are the ones a recipe names."""
+"""Where a checkpoint comes from when it is not made here.
 
-import hashlib
+1. What is fetched lands outside DVC's outputs, which are deleted before a run, and is moved when it is whole: an
+   interrupted download goes on where it was (captioning/hub.py).
+2. The commit a branch stood at is kept beside the files, in `SOURCE`, and is none of them: a recipe names weights, and
+   a new commit with the same weights retrains nothing.
+"""
+
+import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
+from captioning import hub
+from captioning.hashes import SOURCE
 from captioning.runlog import UserError
 
-WEIGHTS = ["*.safetensors", "*.json", "tokenizer.model"]  # never pickles, never code
+TOKENIZER = "tokenizer.model"
+WEIGHTS = ["*.safetensors", "*.json", TOKENIZER]  # never pickles, never code
+PARTS = (
+    "config.json",
+    "*.safetensors",
+    "tokenizer.json or tokenizer.model",
+    "preprocessor_config.json or processor_config.json",
+)
+INDEX = "*.safetensors.index.json"
+INSTEAD = "set checkpoints.origin to `folder` and each repository to a local folder"
 
 
-def file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of `folder`, by name, sorted."""
-    return {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def verify(folder: Path, files: dict[str, str]) -> None:
-    """Raises `UserError` where `folder` does not hold exactly `files`."""
-    found = file_hashes(folder) if folder.is_dir() else {}
-    moved = sorted(name for name in files.keys() | found.keys() if files.get(name) != found.get(name))
-    if moved:
-        raise UserError(f"{folder}: {', '.join(moved)} differ from the recipe; run `dvc repro` to make both anew")
-
-
-def fetch(origin: str, repository: str, revision: str, folder: Path) -> None:
-    """Bring a checkpoint into `folder`: from the Hub, or from a local folder named as repository.
+def fetch(origin: str, repository: str, revision: str, folder: Path, downloads: Path) -> None:
+    """Bring a checkpoint into `folder`: from the Hub by way of `downloads`, or from a local folder named as repository.
 
     Raises:
         UserError: it cannot be had; says how.
@@ -40,13 +40,51 @@ def fetch(origin: str, repository: str, revision: str, folder: Path) -> None:
             for path in sorted(source.glob(pattern)):
                 shutil.copyfile(path, folder / path.name)
         return
-    import huggingface_hub
+    snapshot = hub.look(_model(repository, revision))
+    for name, path in _fetch_whole(snapshot, downloads).items():
+        shutil.move(path, folder / name)
+    told = {"repository": repository, "revision": revision, "commit": snapshot.commit}
+    (folder / SOURCE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(downloads, ignore_errors=True)
 
+
+def _model(repository: str, revision: str) -> hub.Repository:
+    return hub.Repository("model", repository, revision, INSTEAD)
+
+
+def _fetch_whole(snapshot: hub.Snapshot, downloads: Path) -> dict[str, Path]:
+    """The files of a checkpoint, the small ones first: an index says which weights are its own, and what is lacking."""
+    files = {file.path: file for file in _files(snapshot)}
+    there = hub.fetch(snapshot, [file for name, file in files.items() if name.endswith(".json")], downloads)
+    weights = {name for name in files if name.endswith(".safetensors")}
+    if index := next((name for name in there if fnmatch(name, INDEX)), None):
+        named = _shards(snapshot, there[index])
+        if lacking := sorted(named - weights):
+            raise snapshot.repository.fault(f"its {index} names {', '.join(lacking)}, which the revision does not hold")
+        weights = named
+    large = [file for name, file in files.items() if name in weights or name == TOKENIZER]
+    return there | hub.fetch(snapshot, large, downloads)
+
+
+def _files(snapshot: hub.Snapshot) -> list[hub.HubFile]:
+    """What a checkpoint is made of, at the top of the repository. Raises `UserError` where a part is lacking."""
+    wanted = [file for file in snapshot.files if any(fnmatch(file.path, pattern) for pattern in WEIGHTS)]
+    kept = [file for file in wanted if "/" not in file.path and file.path != SOURCE]
+    lacking = [
+        part for part in PARTS if not any(fnmatch(file.path, one) for file in kept for one in part.split(" or "))
+    ]
+    if lacking:
+        told = f"revision {snapshot.repository.revision!r} holds no {', no '.join(lacking)}"
+        raise snapshot.repository.fault(f"{told}; set checkpoints.*.revision to one that does")
+    return kept
+
+
+def _shards(snapshot: hub.Snapshot, index: Path) -> set[str]:
+    """The files that an index of weights names."""
     try:
-        huggingface_hub.snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=WEIGHTS)
-    except Exception as error:  # the client raises a dozen kinds: offline, gated, not found, disk
-        raise UserError(how_to_get(repository, error)) from None
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise snapshot.repository.fault(f"its {index.name} is no index of weights") from None
 
 
 def local_folder(repository: str) -> Path:
@@ -64,22 +102,8 @@ def available(origin: str, repository: str, revision: str) -> str | None:
     try:
         if origin == "folder":
             local_folder(repository)
-            return None
-        import huggingface_hub
-
-        huggingface_hub.HfApi().auth_check(repository)
-        huggingface_hub.HfApi().model_info(repository, revision=revision, timeout=10)
+        else:
+            _files(hub.look(_model(repository, revision)))
     except UserError as error:
         return str(error)
-    except Exception as error:
-        return how_to_get(repository, error)
     return None
-
-
-def how_to_get(repository: str, error: Exception) -> str:
-    """What to do when the Hub said no, in one line and without its traceback."""
-    return (
-        f"weights {repository} cannot be had ({type(error).__name__}): accept the licence on the model's page of the "
-        "Hugging Face Hub, set HF_TOKEN or run `hf auth login`, and be online; or set checkpoints.origin to `folder` "
-        "and each repository to a local folder"
-    )

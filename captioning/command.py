@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from captioning.checkpoints import verify
+from captioning.hashes import verify
 from captioning.params import load_params
 from captioning.picture_files import FORMATS, PictureCaption, gather, shown, told_notes
 from captioning.pictures import Unreadable, encode, read

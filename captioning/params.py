@@ -109,9 +109,20 @@ class Scst(Section):
     validation_images: Positive
 
 
+class Declared(Section):
+    """What a source must hold, all its rows counted."""
+
+    images: Positive
+    captions: Positive
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # of the archive; "" where none is known
+
+
 class Data(Section):
-    source: Literal["overhead", "folder"]
-    path: str
+    source: Literal["overhead", "folder", "archive", "hub"]
+    path: Annotated[str, Field(min_length=1)]
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    revision: Annotated[str, Field(min_length=1)]
+    declared: Declared | None
     images: Annotated[int, Field(ge=40, strict=True)]
     image_size: Annotated[int, Field(ge=28, le=896, strict=True)]
     seed: NonNegative

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from captioning.checkpoints import available
+from captioning.origins import missing
 from captioning.params import CHECKPOINTS, HubCheckpoints, Params, load_params
 from captioning.runlog import UserError, stage_main
 from captioning.tracking import missing_package
@@ -31,15 +32,8 @@ def wanted(params: Params) -> set[str]:
 
 def missing_data(params: Params) -> str | None:
     """None where the source is at hand; else what is missing and how to get it."""
-    if params.data.source == "overhead":
-        return None
-    table = Path(params.data.path) / "captions.csv"
-    if table.is_file():
-        return None
-    return (
-        f"no images: {table} is not there; unpack RISCM.zip (captions.csv and resized/) into {params.data.path}, "
-        f"or set profiles.{params.profile}.data.path to its folder"
-    )
+    data = params.data
+    return missing(data.source, Path(data.path), data.repository, data.revision)
 
 
 def missing_weights(params: Params) -> str | None:

@@ -6,12 +6,14 @@ import shutil
 import sys
 from pathlib import Path
 
-from captioning.checkpoints import fetch, file_hashes
+from captioning.checkpoints import fetch
+from captioning.hashes import file_hashes
 from captioning.params import Params, load_params
 from captioning.runlog import stage_main
 
 FOLDER = Path("models/checkpoints")
 NEW = {"base": "gemma", "paligemma2": "gemma2"}  # pre-trained from nothing: the decoder of each
+DOWNLOADS = Path(".cache/downloads/checkpoints")  # DVC deletes FOLDER before a run
 
 
 @stage_main
@@ -26,7 +28,7 @@ def main(name: str) -> None:
         pretrain(params, name, folder)
     else:
         wanted = getattr(checkpoints, name.replace("-", "_"))
-        fetch(checkpoints.origin, wanted.repository, wanted.revision, folder)
+        fetch(checkpoints.origin, wanted.repository, wanted.revision, folder, DOWNLOADS / name)
     (FOLDER / f"{name}.json").write_text(json.dumps(file_hashes(folder), indent=1) + "\n", encoding="utf-8")
 
 

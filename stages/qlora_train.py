@@ -4,9 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-from captioning.checkpoints import verify
 from captioning.dataset import read_examples
 from captioning.finetune import COLUMNS, CaptionRows, finetune
+from captioning.hashes import verify
 from captioning.launch import one_gpu, start
 from captioning.model_card import model_card
 from captioning.paligemma import load_for_decoding, load_processor

@@ -5,10 +5,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from captioning.checkpoints import verify
 from captioning.cider import CiderD, DocumentFrequencies
 from captioning.dataset import draw_ids, read_examples
 from captioning.features import EncodedImages, encode_all
+from captioning.hashes import verify
 from captioning.launch import one_gpu, start
 from captioning.model_card import model_card
 from captioning.paligemma import load_for_decoding, load_processor

@@ -34,7 +34,7 @@ def project(
     adapted: Callable[..., Any],
 ) -> Path:  # fmt: skip
     """A project with one checkpoint, one adapter that says something else than it, test images, and them as files."""
-    from captioning.checkpoints import file_hashes
+    from captioning.hashes import file_hashes
     from captioning.model_card import model_card
     from captioning.qlora import count_parameters, save
 

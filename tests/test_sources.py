@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from captioning.caption_table import COLUMNS
 from captioning.overhead_language import recognise
+from captioning.rows import SetAside
 from captioning.runlog import UserError
-from captioning.sources import COLUMNS, SetAside, folder, overhead
+from captioning.sources import folder, overhead
 
 GOOD = ["A port .", "Boats in a port .", "There is a port .", "It is a port .", "A port with boats ."]
 
