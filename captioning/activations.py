@@ -7,7 +7,7 @@ same code does at the same shape. It takes a checkpoint's config.json and some s
 1. A 4-bit layer is a plain one here; what it spells out of its weights for a while is added in captioning/memory.py.
 2. Attention on a CPU is in plain products, as training has it there (captioning/training.py). On a GPU it is a fused
    kernel that keeps queries, keys, values, its output and a logarithm a row. PaliGemma 2's is eager on both.
-3. What is data dependent is left out: placeholders of images are not looked for, and every caption is as long as can be.
+3. What depends on data is left out: placeholders of images are not looked for, and every caption is of full length.
 """
 
 import weakref
@@ -25,14 +25,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import DynamicCache, PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
-from captioning.packing import Prefix, run_packed
 from captioning.paligemma import head_logits
 from captioning.qlora import attach, lora_config
-from captioning.sampling import Sampling
 from captioning.training import base_model
 
 META = torch.device("meta")
-GREEDY = Sampling((0,))
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ class MetaModel:
 
         Gradients of adapters stand there before, as they do from an accumulation's second micro-batch on.
         """
-        self._zero_gradients()
+        self.zero_gradients()
         with Meter() as meter, AttentionOf(self.device):
             loss = self._loss(rows, prompt, suffix)
             kept = meter.live
@@ -143,9 +140,9 @@ class MetaModel:
         return self._peak(lambda: self._loss(rows, prompt, suffix))
 
     def _loss(self, rows: int, prompt: int, suffix: int) -> Tensor:
-        hidden = self._run(self.features(rows), prompt + suffix, None)
+        hidden = self.run(self.features(rows), prompt + suffix, None)
         predicting = hidden[:, -suffix - 1 : -1].flatten(0, 1)
-        return cross_entropy(head_logits(self.base, predicting), _tokens(len(predicting)), reduction="sum")
+        return cross_entropy(head_logits(self.base, predicting), tokens_of(len(predicting)), reduction="sum")
 
     def encode(self, images: int) -> int:
         """Projected features of `images`."""
@@ -155,89 +152,46 @@ class MetaModel:
         """Greedy captions of `tokens`: pictures encoded, prompts run, then the last step on a full cache."""
 
         def work() -> None:
-            self._decode(self._prefill(self.features(images), prompt), GREEDY, 0, True, tokens)
+            cache, features = DynamicCache(), self.features(images)
+            self.run(features, prompt, cache)
+            longer = DynamicCache([(longer(layer.keys, tokens - 1), longer(layer.values, tokens - 1))
+                                   for layer in cache.layers])  # fmt: skip
+            head_logits(self.base, self.run(features[:, :0], 1, longer)[:, -1]).argmax(dim=-1)
 
         return self._peak(work)
 
-    def refine(self, images: int, prompt: int, samples: int, greedy: bool, tokens: int, sampling: Sampling) -> Counted:
-        """SCST's step on encoded images: prompts with gradients, `samples` drawn beside the greedy caption if there is
-        one, and the update of what was drawn."""
-        self._zero_gradients()
-        features = torch.empty(images, self.image_tokens, self._hidden, dtype=self._dtype, device=META)
-        with Meter() as meter, AttentionOf(self.device):
-            prefix = self._prefill(features, prompt)
-            with torch.no_grad():
-                self._decode(prefix.detached(), sampling, samples, greedy, tokens)
-            scores = self._score(prefix, sampling, samples, tokens)
-            kept = meter.live
-            scores.sum().backward()
-        return Counted(kept, meter.peak)
-
-    def _decode(self, prefix: Prefix, sampling: Sampling, samples: int, greedy: bool, tokens: int) -> None:
-        """The last of a rollout's steps: its cache is full."""
-        captions, grown = samples + greedy, (samples + greedy) * (tokens - 1)
-        full = DynamicCache([tuple(_longer(part, grown) for part in layer) for layer in prefix.layers])
-        mask = torch.empty(1, captions, prefix.length + grown + captions, dtype=torch.bool, device=META)
-        said = _tokens(len(prefix.last), captions)
-        logits = head_logits(self.base, run_packed(self.base, said, mask, _tokens(1, captions), full))
-        if greedy:
-            sampling.best(logits[:, 0])
-        if samples:
-            sampling.draw(logits[:, int(greedy) :].flatten(0, 1))
-
-    def _score(self, prefix: Prefix, sampling: Sampling, captions: int, tokens: int) -> Float[Tensor, " tokens"]:
-        images, row = len(prefix.last), captions * (tokens - 1)
-        states = [prefix.last[:, None].expand(-1, captions, -1)]
-        if row:
-            mask = torch.empty(images, row, prefix.length + row, dtype=torch.bool, device=META)
-            states.append(run_packed(self.base, _tokens(images, row), mask, _tokens(images, row), prefix.cache()))
-        logits = head_logits(self.base, torch.cat(states, dim=1).flatten(0, 1))
-        return sampling.log_probabilities(logits, _tokens(len(logits)))
-
     def features(self, images: int) -> Float[Tensor, "images tokens hidden"]:
         side = self.base.config.vision_config.image_size
-        pixels = torch.empty(images, 3, side, side, dtype=self._dtype, device=META)
+        pixels = torch.empty(images, 3, side, side, dtype=self.base.dtype, device=META)
         return self.base.get_image_features(pixels, return_dict=True).pooler_output
 
-    def _run(self, features: Tensor, text: int, cache: DynamicCache | None) -> Float[Tensor, "rows length hidden"]:
-        """Image features and `text` tokens after them through the decoder."""
+    def run(self, features: Tensor, text: int, cache: DynamicCache | None) -> Float[Tensor, "rows length hidden"]:
+        """Image features, if any are to be run, and `text` tokens after them through the decoder."""
         decoder, rows = self.base.model.language_model, len(features)
-        embedded = torch.cat([features, decoder.embed_tokens(_tokens(rows, text))], dim=1)
-        length = embedded.shape[1]
+        embedded = torch.cat([features, decoder.embed_tokens(tokens_of(rows, text))], dim=1)
+        before = cache.get_seq_length() if cache is not None else 0
+        shape = (rows, 1, embedded.shape[1], before + embedded.shape[1])
         eager = decoder.config._attn_implementation == "eager"
-        mask = torch.empty(rows, 1, length, length, dtype=embedded.dtype if eager else torch.bool, device=META)
         return decoder(
             inputs_embeds=embedded,
-            attention_mask=mask,
-            position_ids=_tokens(rows, length),
+            attention_mask=torch.empty(shape, dtype=embedded.dtype if eager else torch.bool, device=META),
+            position_ids=tokens_of(rows, embedded.shape[1]),
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
 
-    def _prefill(self, features: Tensor, prompt: int) -> Prefix:
-        cache = DynamicCache()
-        last = self._run(features, prompt, cache)[:, -1]
-        return Prefix(tuple((layer.keys, layer.values) for layer in cache.layers), last)
-
-    def _zero_gradients(self) -> None:
+    def zero_gradients(self) -> None:
         for one in self.model.parameters():
             one.grad = torch.zeros_like(one) if one.requires_grad else None
 
-    @property
-    def _hidden(self) -> int:
-        return self.base.config.text_config.hidden_size
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self.base.dtype
-
-
-def _longer(part: Tensor, tokens: int) -> Tensor:
+def longer(part: Tensor, tokens: int) -> Tensor:
     """Keys or values of so many more tokens."""
     return torch.cat([part, part.new_empty(*part.shape[:2], tokens, part.shape[3])], dim=2)
 
 
-def _tokens(*shape: int) -> Tensor:
+def tokens_of(*shape: int) -> Tensor:
+    """Token ids or positions without values."""
     return torch.empty(shape, dtype=torch.long, device=META)
 
 

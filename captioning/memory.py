@@ -7,11 +7,11 @@ arXiv:2305.14314, section 3) takes 4 bits a weight, one byte a block of 64, one 
 step's activations come from captioning/activations.py.
 
 1. The longest caption stands in every row, and every sampled caption runs to the limit: what is met once is met.
-2. The margin is a share of activations, for what an allocator cannot reuse, beside what the libraries hold themselves.
+2. The margin is a share of the step, for what an allocator cannot reuse, beside what the libraries hold themselves.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,60 +23,81 @@ from transformers import PaliGemmaProcessor
 
 from captioning.activations import MetaModel, meta_model
 from captioning.paligemma import load_processor
-from captioning.qlora import freeze_encoder
 from captioning.runlog import UserError
-from captioning.sampling import Sampling
 
 BLOCK, GROUP = 64, 256  # weights a block of NF4, blocks a group of its scales
 TABLES = 4 * (16 + 256 + 1)  # bytes a layer: both quantisations' code books in float32, and an offset
 OPTIMIZER = {"adamw": 8, "paged-adamw-8bit": 2}  # bytes a weight, two moments
 FLOAT32 = 4
-MARGIN = 0.1  # of activations
+MARGIN = {"cpu": 0.35}  # of a step's bytes, what an allocator cannot reuse; glibc's was measured at 3B
+GPU_MARGIN = 0.1
 LIBRARIES = 500_000_000  # bytes: what torch and its kernels take before any tensor of ours
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes by part: `fixed` whatever the batch, and `step(items)`; what the batch is called and may be."""
+    """Bytes by part of `items` at a time: `fixed` whatever their number, and `step(items)`.
+
+    `key`: what sets their number; `of`: what the number must divide (0: any number); `unit`: what is counted.
+    """
 
     key: str
     items: int
+    unit: str
     fixed: dict[str, int]
     step: Callable[[int], int]
-    unit: str = "images"
+    device: str
+    of: int = 0
 
     @cached_property
     def parts(self) -> dict[str, int]:
         """All of it, by part."""
         step = self.step(self.items)
-        return {**self.fixed, f"the step's {self.items} {self.unit}": step, "margin": int(MARGIN * step) + LIBRARIES}
+        return {**self.fixed, f"{self.items} {self.unit}": step, "margin": int(self.share * step) + LIBRARIES}
+
+    @property
+    def share(self) -> float:
+        return MARGIN.get(self.device, GPU_MARGIN)
 
     @property
     def total(self) -> int:
         return sum(self.parts.values())
 
     def largest(self, free: int) -> int:
-        """The largest batch that fits into `free` bytes; a step's bytes grow evenly with it."""
+        """The largest number that fits into `free` bytes, 0 where none does; a step's bytes grow evenly with it."""
         one, two = self.step(1), self.step(2)
-        room = (free - sum(self.fixed.values()) - LIBRARIES) / (1 + MARGIN)
-        return 0 if room < one else 1 + int((room - one) // max(1, two - one))
+        room = (free - sum(self.fixed.values()) - LIBRARIES) / (1 + self.share)
+        most = 0 if room < one else 1 + int((room - one) // (two - one))
+        return max((size for size in range(1, most + 1) if self.of % size == 0), default=0) if self.of else most
 
 
-def require(needs: Sequence[Need], device: str, remedies: Callable[[Need, int], str]) -> None:
-    """Raises `UserError` for the first need that the device's free memory cannot meet."""
-    free = free_bytes(device)
-    for need in needs:
-        if need.total > free:
-            raise UserError(told(need, free, device, remedies(need, need.largest(free))))
+def require(needs: Sequence[Need], machine: dict[str, Any]) -> None:
+    """Raises `UserError` with every need that its device's free memory cannot meet; `machine` is the recipe's."""
+    free = free_bytes(needs[0].device)
+    faults = [f"{told(need, free)}; {remedy(need, free, machine)}" for need in needs if need.total > free]
+    if faults:
+        raise UserError("\n  ".join(faults))
 
 
-def told(need: Need, free: int, device: str, remedy: str) -> str:
-    """One line: what needs how much and why, how much there is, what to set."""
+def told(need: Need, free: int) -> str:
+    """What needs how much, by part, and how much there is."""
     parts = ", ".join(f"{part} {size / 1e9:.1f}" for part, size in need.parts.items())
     return (
-        f"{need.key}: {need.items} {need.unit} need {need.total / 1e9:.1f} GB ({parts}); "
-        f"{free / 1e9:.1f} GB are free on {device}; {remedy}"
+        f"{need.key}: {need.items} {need.unit} at a time need {need.total / 1e9:.1f} GB ({parts}), "
+        f"{free / 1e9:.1f} GB are free on {need.device}"
     )
+
+
+def remedy(need: Need, free: int, machine: dict[str, Any]) -> str:
+    """What to set."""
+    if most := need.largest(free):
+        return f"the most that fit are {most}: set the profile's {need.key}: {most}"
+    ways = ["a larger device"]
+    if machine["optimizer"] == "adamw" and not need.unit.startswith("test"):
+        ways.insert(0, "machine.optimizer: paged-adamw-8bit")
+    if machine["dequantise"]:
+        ways.insert(0, "machine.dequantise: false, which is slower")
+    return f"not even one fits; set the profile's {', or '.join(ways)}" if ways[1:] else "it needs a larger device"
 
 
 def free_bytes(device: str) -> int:
@@ -89,49 +110,29 @@ def finetune_needs(folder: Path, recipe: dict[str, Any], suffix: int, device: st
     settings, machine = recipe["finetune"], recipe["machine"]
     meta = meta_model(folder, settings["compute"], device, recipe["lora"])
     prompt = prompt_length(load_processor(folder), settings["prompt"])
-    fixed = weights(meta, dequantised=False) | adapters(meta.model, machine["optimizer"])
-    return [
-        Need("finetune.batch", settings["batch"], fixed, lambda rows: meta.train(rows, prompt, suffix).peak, "rows"),
-        Need("machine.decoding_batch", machine["decoding_batch"], fixed,
-             lambda rows: meta.validate(rows, prompt, suffix), "validation rows"),
-    ]  # fmt: skip
-
-
-def scst_needs(folder: Path, recipe: dict[str, Any], device: str) -> list[Need]:
-    """SCST by `recipe`: its step, encoding and validation."""
-    settings, machine = recipe["scst"], recipe["machine"]
-    meta = meta_model(folder, settings["compute"], device, recipe["lora"])
-    freeze_encoder(meta.model)
-    prompt, tokens = prompt_length(load_processor(folder), settings["prompt"]), settings["maximum_tokens"]
-    sampling = Sampling((0,), *(settings[name] for name in ("temperature", "top_k", "top_p")))
-    greedy = settings["baseline"] == "greedy"
     fixed = weights(meta, machine["dequantise"]) | adapters(meta.model, machine["optimizer"])
-    if settings["kl"]:
-        fixed["the start's adapter"] = FLOAT32 * trainable(meta.model)
-
-    def step(images: int) -> int:
-        return meta.refine(images, prompt, settings["samples"], greedy, tokens, sampling).peak
-
+    own = settings["batch"] * settings["accumulation"] // recipe["launch"]["processes"]
     return [
-        Need("scst.batch", settings["batch"] // recipe["launch"]["processes"], fixed, step),
-        Need("machine.decoding_batch", machine["decoding_batch"], fixed,
-             lambda images: meta.generate(images, prompt, tokens), "images to encode and validate"),
+        Need("machine.training_rows", min(machine["training_rows"], own), "rows", fixed,
+             lambda rows: meta.train(rows, prompt, suffix).peak, device, of=own),
+        Need("machine.decoding_batch", machine["decoding_batch"], "validation rows", fixed,
+             lambda rows: meta.validate(rows, prompt, suffix), device),
     ]  # fmt: skip
 
 
 def generation_needs(
-    folder: Path, compute: str, prompt: str, maximum_tokens: int, machine: dict[str, Any], device: str,
+    folder: Path, prompt: str, compute: str, maximum_tokens: int, machine: dict[str, Any], device: str,
     lora: dict[str, Any] | None,
 ) -> list[Need]:  # fmt: skip
-    """Greedy captions of test images."""
+    """Greedy captions of test images, by an adapter of the recipe's section `lora` if any."""
     meta = meta_model(folder, compute, device, lora)
     length = prompt_length(load_processor(folder), prompt)
     fixed = weights(meta, machine["dequantise"])
     if lora is not None:
         fixed["adapter"] = FLOAT32 * trainable(meta.model)
     return [
-        Need("machine.decoding_batch", machine["decoding_batch"], fixed,
-             lambda images: meta.generate(images, length, maximum_tokens)),
+        Need("machine.decoding_batch", machine["decoding_batch"], "test images", fixed,
+             lambda images: meta.generate(images, length, maximum_tokens), device),
     ]  # fmt: skip
 
 
