@@ -8,6 +8,7 @@ from pathlib import Path
 from captioning.dataset import read_examples
 from captioning.decoding import greedy_captions
 from captioning.launch import one_gpu, start
+from captioning.memory import generation_needs, require
 from captioning.paligemma import load_for_decoding, load_processor
 from captioning.params import load_params
 from captioning.qlora import load_adapter
@@ -24,12 +25,13 @@ def main() -> None:
     if processes is None:
         return
     seed_everything(0, processes.threads(machine.threads))
-    checkpoint = arguments.checkpoint
+    checkpoint, device, lora = arguments.checkpoint, one_gpu(machine.device), None
     if arguments.recipe:
-        checkpoint = (
-            Path("models/checkpoints") / json.loads(arguments.recipe.read_text(encoding="utf-8"))["checkpoint"]["name"]
-        )
-    model = load_for_decoding(checkpoint, settings.compute, one_gpu(machine.device), machine.dequantise)
+        recipe = json.loads(arguments.recipe.read_text(encoding="utf-8"))
+        checkpoint, lora = Path("models/checkpoints") / recipe["checkpoint"]["name"], recipe["lora"]
+    what = (settings.prompt, settings.compute, maximum_tokens)
+    require(generation_needs(checkpoint, *what, machine.model_dump(), device, lora), machine.model_dump())
+    model = load_for_decoding(checkpoint, settings.compute, device, machine.dequantise)
     if arguments.adapter:
         model = load_adapter(model, arguments.adapter)
     ids = Path("data/splits/test.txt").read_text(encoding="utf-8").split()

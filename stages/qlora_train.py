@@ -8,6 +8,7 @@ from captioning.dataset import read_examples
 from captioning.finetune import COLUMNS, CaptionRows, finetune
 from captioning.hashes import verify
 from captioning.launch import one_gpu, start
+from captioning.memory import finetune_needs, longest_suffix, require
 from captioning.model_card import model_card
 from captioning.paligemma import load_for_decoding, load_processor
 from captioning.params import load_params
@@ -27,18 +28,21 @@ def main(variant: str, seed: int) -> None:
     device, name = one_gpu(machine["device"]), f"{variant}-{seed}"
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
     verify(checkpoint, recipe["checkpoint"]["files"])
-    seed_everything(seed, processes.threads(machine["threads"]))
-    model = attach(
-        load_for_decoding(checkpoint, settings["compute"], device, machine["dequantise"]), lora_config(**recipe["lora"])
-    )
     train, validation = (
         rows(split, settings["prompt"], choice, seed)
         for split, choice in (("train", settings["captions"]), ("validation", "first"))
     )
+    processor = load_processor(checkpoint)
+    longest = longest_suffix(processor, [one for of in (train, validation) for own in of.captions for one in own])
+    require(finetune_needs(checkpoint, recipe, longest, device), machine)
+    seed_everything(seed, processes.threads(machine["threads"]))
+    model = attach(
+        load_for_decoding(checkpoint, settings["compute"], device, machine["dequantise"]), lora_config(**recipe["lora"])
+    )
     with tracked(load_params().tracking, name, processes.first) as reporting:  # changes no output, so no dependency
         done = finetune(
             model,
-            load_processor(checkpoint),
+            processor,
             settings,
             train,
             validation,

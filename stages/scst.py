@@ -10,12 +10,14 @@ from captioning.dataset import draw_ids, read_examples
 from captioning.features import EncodedImages, encode_all
 from captioning.hashes import verify
 from captioning.launch import one_gpu, start
+from captioning.memory import require
 from captioning.model_card import model_card
 from captioning.paligemma import load_for_decoding, load_processor
 from captioning.params import load_params
 from captioning.qlora import count_parameters, freeze_encoder, load_adapter, save
 from captioning.runlog import stage_main, write_records
 from captioning.scst import COLUMNS, refine, scst_arguments, summary
+from captioning.scst_memory import scst_needs
 from captioning.scst_trainer import PARTS
 from captioning.tracking import tracked
 from captioning.training import base_model, seed_everything
@@ -34,6 +36,7 @@ def main(row: str, baseline: str, seed: int) -> None:
     device, scratch = one_gpu(machine["device"]), CACHE / "training" / name
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
     verify(checkpoint, recipe["checkpoint"]["files"])
+    require(scst_needs(checkpoint, recipe, device), machine)
     seed_everything(seed, processes.threads(machine["threads"]))
     base = load_for_decoding(checkpoint, settings["compute"], device, machine["dequantise"])
     model = load_adapter(base, Path(f"models/adapters/{row}-{seed}"), trainable=True)
