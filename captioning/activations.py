@@ -154,9 +154,9 @@ class MetaModel:
         def work() -> None:
             cache, features = DynamicCache(), self.features(images)
             self.run(features, prompt, cache)
-            longer = DynamicCache([(longer(layer.keys, tokens - 1), longer(layer.values, tokens - 1))
-                                   for layer in cache.layers])  # fmt: skip
-            head_logits(self.base, self.run(features[:, :0], 1, longer)[:, -1]).argmax(dim=-1)
+            full = DynamicCache([(longer(layer.keys, tokens - 1), longer(layer.values, tokens - 1))
+                                 for layer in cache.layers])  # fmt: skip
+            head_logits(self.base, self.run(features[:, :0], 1, full)[:, -1]).argmax(dim=-1)
 
         return self._peak(work)
 

@@ -141,11 +141,20 @@ def weights(meta: MetaModel, dequantised: bool) -> dict[str, int]:
     layers = decoder_layers(meta.base)
     values, size = sum(layer.weight.numel() for layer in layers), meta.base.dtype.itemsize
     others = sum(one.numel() for name, one in meta.model.named_parameters() if "lora_" not in name) - values
-    plain = {"embeddings, SigLIP and projector": others * size}
+    parts = {"embeddings, SigLIP and projector": others * size}
     if dequantised:
-        return plain | {"decoder, dequantised": values * size}
-    spelt_out = max(layer.weight.numel() for layer in layers) * size
-    return plain | {"decoder in NF4": sum(nf4_bytes(layer) for layer in layers), "one layer spelt out": spelt_out}
+        parts["decoder, dequantised"] = values * size
+    else:
+        parts["decoder in NF4"] = sum(nf4_bytes(layer) for layer in layers)
+    return parts | {"one layer spelt out": spelt_out(meta, layers, dequantised)}
+
+
+def spelt_out(meta: MetaModel, layers: Sequence[nn.Linear], dequantised: bool) -> int:
+    """A 4-bit layer's values for as long as it runs; on a CPU, bfloat16's products of few rows are made in float32."""
+    largest = max(layer.weight.numel() for layer in layers)
+    if meta.device == "cpu" and meta.base.dtype != torch.float32:
+        return FLOAT32 * max(largest, meta.base.lm_head.weight.numel())
+    return 0 if dequantised else largest * meta.base.dtype.itemsize
 
 
 def decoder_layers(base: Any) -> list[nn.Linear]:

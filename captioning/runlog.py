@@ -6,6 +6,7 @@ Nothing here reaches an output except step records, which hold no times: same pa
 import csv
 import functools
 import os
+import resource
 import sys
 import time
 from collections import defaultdict
@@ -43,11 +44,8 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
             sys.exit(1)
         if not first_process():
             return
-        print(
-            f"{function.__module__ if function.__module__ != '__main__' else Path(sys.argv[0]).stem}: "
-            f"{time.monotonic() - begun:.1f} s",
-            file=sys.stderr,
-        )
+        name = function.__module__ if function.__module__ != "__main__" else Path(sys.argv[0]).stem
+        print(f"{name}: {time.monotonic() - begun:.1f} s, {peak_memory()}", file=sys.stderr)
 
     return main
 
@@ -55,6 +53,15 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
 def first_process() -> bool:
     """Whether this process speaks for all that do a stage together; torchrun numbers them."""
     return os.environ.get("ROLE_RANK", "0") == "0"
+
+
+def peak_memory() -> str:
+    """The most this process has held so far: of memory, and of a GPU's where torch used one."""
+    told = f"{1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9:.2f} GB"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        told += f", {torch.cuda.max_memory_allocated() / 1e9:.2f} GB of the GPU"
+    return told
 
 
 def progress(iterable: Iterable[T], total: int | None, what: str) -> Iterable[T]:
