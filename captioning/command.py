@@ -18,7 +18,7 @@ from captioning.hashes import verify
 from captioning.params import load_params
 from captioning.picture_files import FORMATS, PictureCaption, gather, shown, told_notes
 from captioning.pictures import Unreadable, encode, read
-from captioning.runlog import UserError, progress
+from captioning.runlog import UserError, progress, put
 from captioning.trained_rows import TrainedRow, find
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?|mps")
@@ -143,7 +143,7 @@ def check_out(path: Path | None, pictures: Sequence[Path]) -> None:
 def write(text: str, path: Path | None) -> None:
     """To stdout, or to a file that appears whole or not at all."""
     if path is None:
-        sys.stdout.write(text)
+        put(text)
         return
     part = path.with_name(f".{path.name}.part")
     try:

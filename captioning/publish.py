@@ -18,7 +18,7 @@ from typing import Any
 
 from captioning.hub_card import Findings, hub_card
 from captioning.params import HubCheckpoints, Params, load_params
-from captioning.runlog import UserError
+from captioning.runlog import UserError, put
 from captioning.trained_rows import adapter_folder, names, recipe, row_of
 
 SENT = ("README.md", "adapter_config.json", "adapter_model.safetensors")
@@ -40,11 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     try:
         ready = parcel(chosen.row, chosen.repository, load_params())
-        print(told(ready, chosen))
+        put(f"{told(ready, chosen)}\n")
         if not chosen.upload:
             print("nothing was sent; add --upload to send it", file=sys.stderr)
             return 0
-        print(send(ready, chosen.repository, chosen.public, chosen.revision, chosen.message or f"Adapter {chosen.row}"))
+        message = chosen.message or f"Adapter {chosen.row}"
+        put(f"{send(ready, chosen.repository, chosen.public, chosen.revision, message)}\n")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

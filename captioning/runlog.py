@@ -76,6 +76,15 @@ def bar(total: int | None, what: str, iterable: Iterable[Any] | None = None) -> 
     return tqdm(iterable, total=total, desc=what, disable=not first_process(), **options)
 
 
+def put(text: str) -> None:
+    """`text` to stdout. Where nobody reads on, as behind `| head`, the rest is dropped and the work goes on."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Stopwatch:
     """Seconds by part. `wait` lets queued work finish before the time is read, as a GPU's must."""
 

@@ -1,6 +1,9 @@
 """A user's mistake is one line and exit status 1; a bug keeps its traceback; step records are bytes by hand."""
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +86,16 @@ def test_a_stopwatch_adds_up_parts_and_waits_for_queued_work(monkeypatch: pytest
     assert watch.lap() == {"decode": 1.25, "update": 0.5}
     assert watch.lap() == {}
     assert len(waited) == 3
+
+
+def test_a_reader_that_leaves_stops_no_work() -> None:
+    code = (
+        "from captioning.runlog import put; put('a\\n' * 99999); put('b'); import sys; print('done', file=sys.stderr)"
+    )
+    call = f'"{sys.executable}" -c "$CODE" | head -1'
+    environment = os.environ | {"CODE": code}
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", call], cwd=root, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a\n", "done\n")
