@@ -196,14 +196,17 @@ def measured(work: Work, found: Mapping[str, Any]) -> str:
 NOTES = f"""# What the paper profile takes
 
 Predicted, not measured, unless the last column says otherwise; written by `python -m benchmarks.planning`. A row's
-hours are training, validation and the captions of the test images; memory is that of its largest step.
+hours are training, validation and the captions of the test images; memory is that of its training step (zero-shot
+rows: of captioning). Validation and captioning take `machine.decoding_batch` rows at a time: 64 take up to 16 GB.
 
 Assumed: {IMAGES["train"]:,} training, {IMAGES["validation"]:,} validation and {IMAGES["test"]:,} test images; prompts
 of {PROMPT} and captions of {SUFFIX} tokens after 256 of the image (memory: of {LONGEST} tokens; SCST: of the limit).
 Reached are {ASSUMED.training:.0%} of a chip's peak in training, {ASSUMED.prefill:.0%} where prompts are run, and
 {ASSUMED.decoding:.0%} of its bandwidth in decoding, which reads all weights once a token and batch. Of its memory
-{ASSUMED.free:.0%} is free. Not counted: reading and decoding images, loading weights, checkpoints. A T4 has no
-bfloat16 units: such products run on its float32 ones, at an eighth of what it does in float16."""
+{ASSUMED.free:.0%} is free. Not counted: reading and decoding images, loading weights, checkpoints,
+starting kernels, rewards, and captions longer than assumed, for which a whole batch waits; on a fast chip these may
+double SCST's hours. A T4 has no bfloat16 units: such products run on its float32 ones, at an eighth of what it does in
+float16."""
 CLOSING = f"""\"fits N\" names the largest number of rows or images at a time that fits (`machine.training_rows`,
 `scst.batch`, `machine.decoding_batch`); a smaller `training_rows` changes no gradient. `machine.dequantise: false`
 frees some 3 GB, `machine.optimizer: paged-adamw-8bit` three quarters of the optimizer's. The paper reports

@@ -48,6 +48,7 @@ class Need:
     step: Callable[[int], int]
     device: str
     of: int = 0
+    processes: int = 1  # that share the batch `key` sets, and on a CPU the memory
 
     @cached_property
     def parts(self) -> dict[str, int]:
@@ -74,6 +75,8 @@ class Need:
 def require(needs: Sequence[Need], machine: dict[str, Any]) -> None:
     """Raises `UserError` with every need that its device's free memory cannot meet; `machine` is the recipe's."""
     free = free_bytes(needs[0].device)
+    if needs[0].device == "cpu":
+        free //= needs[0].processes
     faults = [f"{told(need, free)}; {remedy(need, free, machine)}" for need in needs if need.total > free]
     if faults:
         raise UserError("\n  ".join(faults))
@@ -91,13 +94,14 @@ def told(need: Need, free: int) -> str:
 def remedy(need: Need, free: int, machine: dict[str, Any]) -> str:
     """What to set."""
     if most := need.largest(free):
-        return f"the most that fit are {most}: set the profile's {need.key}: {most}"
+        shared = need.processes if need.key == "scst.batch" else 1  # the key counts what all take together
+        return f"the most that fit are {most}: set the profile's {need.key}: {most * shared}"
     ways = ["a larger device"]
     if machine["optimizer"] == "adamw" and not need.unit.startswith("test"):
         ways.insert(0, "machine.optimizer: paged-adamw-8bit")
     if machine["dequantise"]:
         ways.insert(0, "machine.dequantise: false, which is slower")
-    return f"not even one fits; set the profile's {', or '.join(ways)}" if ways[1:] else "it needs a larger device"
+    return f"not even one fits; set the profile's {', or '.join(ways)}" if ways[1:] else f"it needs {ways[0]}"
 
 
 def free_bytes(device: str) -> int:
@@ -111,10 +115,11 @@ def finetune_needs(folder: Path, recipe: dict[str, Any], suffix: int, device: st
     meta = meta_model(folder, settings["compute"], device, recipe["lora"])
     prompt = prompt_length(load_processor(folder), settings["prompt"])
     fixed = weights(meta, machine["dequantise"]) | adapters(meta.model, machine["optimizer"])
-    own = settings["batch"] * settings["accumulation"] // recipe["launch"]["processes"]
+    processes = recipe["launch"]["processes"]
+    own = settings["batch"] * settings["accumulation"] // processes
     return [
         Need("machine.training_rows", min(machine["training_rows"], own), "rows", fixed,
-             lambda rows: meta.train(rows, prompt, suffix).peak, device, of=own),
+             lambda rows: meta.train(rows, prompt, suffix).peak, device, of=own, processes=processes),
         Need("machine.decoding_batch", machine["decoding_batch"], "validation rows", fixed,
              lambda rows: meta.validate(rows, prompt, suffix), device),
     ]  # fmt: skip

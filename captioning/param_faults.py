@@ -12,7 +12,7 @@ def broken_references(raw: Any) -> list[str]:
         return []
     variants, scst, profiles = named
     profile, faults = raw.get("profile"), _unknown_rows(_list(raw.get("rows")), _list(scst.get("starts")), variants)
-    if profile in ("miniature", "paper") and profile not in profiles:
+    if isinstance(profile, str) and profile in ("miniature", "paper") and profile not in profiles:
         faults.append(f"profile: '{profile}' has no block under profiles")
     lists = {"seeds": raw, "rows": raw, "zero_shot": raw, "starts": scst, "baselines": scst}
     for key, section in lists.items():
@@ -25,7 +25,7 @@ def broken_references(raw: Any) -> list[str]:
     faults += [f"variants.{name}: this name is taken by a row of its own; choose another" for name in reserved]
     faults += [f"profiles.{name}.finetune.learning_rates.{variant}: no such variant; mend its name"
                for name, block in profiles.items() for variant in _rates(block) if variant not in variants]  # fmt: skip
-    return faults + _on_this_machine(raw, profiles.get(profile))
+    return faults + _on_this_machine(raw, profiles.get(profile) if isinstance(profile, str) else None)
 
 
 def _list(value: Any) -> list[Any]:
@@ -35,7 +35,7 @@ def _list(value: Any) -> list[Any]:
 def _unknown_rows(rows: list[Any], starts: list[Any], variants: dict[str, Any]) -> list[str]:
     known = ", ".join(map(str, variants))
     unknown = [row for row in rows if isinstance(row, str) and row not in variants]
-    untrained = [start for start in starts if isinstance(start, str) and start not in rows]
+    untrained = [start for start in starts if rows and isinstance(start, str) and start not in rows]
     return [f"rows: '{row}' is no variant; choose from {known}" for row in unknown] + [
         f"scst.starts: '{start}' is not among rows, so it is not trained; add it there, or set scst.starts"
         for start in untrained
@@ -43,7 +43,8 @@ def _unknown_rows(rows: list[Any], starts: list[Any], variants: dict[str, Any]) 
 
 
 def _rates(block: Any) -> dict[str, Any]:
-    rates = block.get("finetune", {}).get("learning_rates") if isinstance(block, dict) else None
+    tune = block.get("finetune") if isinstance(block, dict) else None
+    rates = tune.get("learning_rates") if isinstance(tune, dict) else None
     return rates if isinstance(rates, dict) else {}
 
 
@@ -52,7 +53,7 @@ def _on_this_machine(raw: dict[str, Any], profile: Any) -> list[str]:
     try:
         machine, name, faults = profile["machine"], f"profiles.{raw['profile']}", list[str]()
         processes = raw["launch"]["processes"]
-        if processes > 1 and ":" in machine["device"]:
+        if processes > 1 and machine["device"] not in ("cpu", "cuda"):
             faults.append(f"{name}.machine.device: '{machine['device']}' is one GPU; set cuda for launch.processes")
         rows, passes = raw["finetune"]["batch"] * raw["finetune"]["accumulation"], machine["training_rows"]
         shared = {"finetune.batch x accumulation": rows, f"{name}.scst.batch": profile["scst"]["batch"]}

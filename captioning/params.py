@@ -16,6 +16,7 @@ from captioning.runlog import UserError
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 NonNegative = Annotated[int, Field(ge=0, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # NumPy takes no larger one
 Rate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rank = Annotated[int, Field(ge=1, le=256, strict=True)]
@@ -200,7 +201,7 @@ class Tracking(Section):
 
 class Params(Section):
     profile: Literal["miniature", "paper"]
-    seeds: Annotated[list[NonNegative], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     rows: Annotated[list[str], Field(min_length=1)]
     launch: Launch
     tracking: Tracking

@@ -59,6 +59,8 @@ def parcel(name: str, repository: str, params: Params) -> Parcel:
     """The adapter called `name`, with the card for `repository`. Raises `UserError`."""
     folder = adapter_folder(name, names())
     known = recipe(folder)
+    if row_of(folder.name) != known["variant"]:  # its scores would be another's
+        raise UserError(f"{folder}: its recipe is that of {known['variant']}; name the folder {known['variant']}-SEED")
     base = base_repository(known["checkpoint"], params)
     found = Findings(
         row=row_of(folder.name),

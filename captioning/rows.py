@@ -27,6 +27,7 @@ SPLITS = ("", "train", "val", "test")
 LONGEST_NAME = 255  # bytes, of most file systems
 LARGEST_IMAGE = 64 << 20  # bytes, encoded; RISC's are 9 to 41 KB
 KEPT_FORMATS = ("JPEG", "PNG")
+READ_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")  # the only ones tried: others run programs
 CONVERTED = "image converted to RGB PNG"
 
 
@@ -116,7 +117,7 @@ def check_size(size: int) -> None:
 def _rgb(encoded: bytes, rules: Counter[str]) -> bytes:
     """The bytes where they are an RGB JPEG or PNG, else an RGB PNG of them."""
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=READ_FORMATS) as image:
             image.load()
             if image.mode == "RGB" and image.format in KEPT_FORMATS:
                 return encoded

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 MINUTE = 60.0  # seconds
+GRACE = 5.0  # seconds, of several processes
 
 
 class UserError(Exception):
@@ -34,8 +35,9 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(*arguments, **options)
         except UserError as error:
-            if first_process():
-                print(f"error: {error}", file=sys.stderr)
+            if not first_process():
+                time.sleep(GRACE)  # where the first meets the same mistake, this process ends before it repeats it
+            print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
         except FileNotFoundError as error:
             if error.filename is None:

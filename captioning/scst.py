@@ -70,6 +70,7 @@ def refine(
         processes=processes,
     )
     trainer.train()
+    processes.wait()  # until the slowest has written its last checkpoint: the first removes the folder of all
     shutil.rmtree(arguments.output_dir, ignore_errors=True)
     records = step_records(trainer.state.log_history, COLUMNS)
     validated = [record for record in records if "validation_cider" in record]

@@ -31,12 +31,14 @@ def scst_needs(folder: Path, recipe: dict[str, Any], device: str) -> list[Need]:
     if settings["kl"]:
         fixed["the start's adapter"] = FLOAT32 * trainable(meta.model)
 
+    processes = recipe["launch"]["processes"]
+
     def step(images: int) -> int:
         greedy = settings["baseline"] == "greedy"
         return refining(meta, images, prompt, settings["samples"], greedy, tokens, sampling).peak
 
     return [
-        Need("scst.batch", settings["batch"] // recipe["launch"]["processes"], "images", fixed, step, device),
+        Need("scst.batch", settings["batch"] // processes, "images", fixed, step, device, processes=processes),
         Need("machine.decoding_batch", machine["decoding_batch"], "validation images", fixed,
              lambda images: meta.generate(images, prompt, tokens), device),
     ]  # fmt: skip
