@@ -43,7 +43,7 @@ QUIET = {"DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "MALLOC_MMAP_THRESHOLD_
 def settings(shape: str, checkpoint: Path, device: str) -> dict[str, Any]:
     """What of params.yaml is set, by dotted key: the paper's profile, on fewer images and steps."""
     own: dict[str, Any] = {
-        "data.source": "folder", "data.path": "data/raw", "data.image_size": SIDE[shape],
+        "data.source": "folder", "data.path": "data/raw", "data.declared": None, "data.image_size": SIDE[shape],
         "checkpoints.origin": "folder", "checkpoints.base.repository": str(checkpoint),
         "scst.images": 4, "scst.epochs": 1, "scst.batch": 2, "scst.validate_every": 2,
         "machine.device": device, "machine.threads": os.cpu_count() or 1,
