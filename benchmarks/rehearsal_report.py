@@ -103,12 +103,12 @@ def scst_parts(copy: Path) -> str:
 
 
 def adapter_sizes(copy: Path) -> dict[str, tuple[int, float]]:
-    """Trainable weights and their share, cut to four digits: of what was trained, and of the ranks that were not."""
+    """Trainable weights and their share in percent: of what was trained, and of the ranks that were not."""
     found = {name: _json(copy / f"metrics/training/{name}-1.json") for name in TRAINED}
     for name, rank in RANKS.items():
         lora = _json(copy / f"data/recipes/{TRAINED[0]}.json")["lora"] | {"rank": rank}
         found[name] = count_parameters(meta_model(copy / "models/checkpoints/base", "bfloat16", "cpu", lora).model)
-    return {name: (int(of["trainable_parameters"]), int(of["share"] * 1e4) / 1e4) for name, of in sorted(found.items())}
+    return {name: (int(of["trainable_parameters"]), round(of["share"], 4)) for name, of in sorted(found.items())}
 
 
 def _json(path: Path) -> Any:
