@@ -5,7 +5,7 @@
 CHECKPOINT: a folder of PaliGemma's true shape; `make rehearsal` calls this with its own on a GPU. Batches double from 1
 until captioning/memory.py says that the next would not fit. The last line is what docs/measured.json holds of a chip.
 Steps are those of training: pictures decoded ahead, NF4's weights as `machine.dequantise` says, fused AdamW. Random
-weights never end a caption, so that each is as long as a typical one is (`TOKENS`); SCST's are sampled to that, too.
+weights never end a caption, so that each is as long as a typical one is (`SUFFIX`); SCST's are sampled to that, too.
 """
 
 import json
@@ -22,6 +22,7 @@ import torch
 
 import stages  # noqa: F401  # how long threads spin
 from benchmarks import scst as scst_benchmark
+from benchmarks.planning import IMAGES, SUFFIX
 from captioning.decoding import greedy_captions
 from captioning.memory import Need, finetune_needs, free_bytes, generation_needs
 from captioning.paligemma import load_for_decoding, load_processor, prompt_inputs, supervised_loss
@@ -32,8 +33,6 @@ from captioning.scst_memory import scst_needs
 from captioning.training import attention_kernel, base_model, seed_everything
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-TOKENS = 16  # of a caption, <eos> counted
-IMAGES = {"train": 26_712, "validation": 8_904, "test": 8_905}  # 60/20/20 of 44,521 (III)
 STEPS = 3  # measured, after one that is not
 Step = Callable[[], Any]
 
@@ -65,7 +64,7 @@ class Bench:
         params, profile = self.params, self.params.profiles["paper"]
         settings = params.finetune
         of_scst = params.scst.model_dump() | profile.scst.model_dump() | {
-            "baseline": "greedy", "prompt": settings.prompt, "compute": settings.compute, "maximum_tokens": TOKENS,
+            "baseline": "greedy", "prompt": settings.prompt, "compute": settings.compute, "maximum_tokens": SUFFIX,
         }  # fmt: skip
         return {"lora": params.lora.model_dump(), "finetune": settings.model_dump(), "scst": of_scst,
                 "machine": self.machine, "launch": {"processes": 1}}  # fmt: skip
@@ -98,7 +97,7 @@ class Bench:
     def captioning(self, model: Any, images: int) -> Step:
         processor, seen = load_processor(self.folder), scst_benchmark.world(images, self.side)
         prompt = self.params.finetune.prompt
-        return lambda: list(greedy_captions(model.eval(), processor, seen.images, prompt, TOKENS, images))
+        return lambda: list(greedy_captions(model.eval(), processor, seen.images, prompt, SUFFIX, images))
 
     def refining(self, model: Any, images: int) -> Step:
         """SCST's step, encoding included, which a run does once an image."""
@@ -108,15 +107,15 @@ class Bench:
                   prompt_inputs(processor, seen.images, self.params.finetune.prompt).items()}  # fmt: skip
         with tempfile.TemporaryDirectory() as scratch:
             one = scst_benchmark.trainer(model, processor, seen, self.device, 1.0, Path(scratch))
-        one.recipe |= {"samples": self.params.scst.samples, "maximum_tokens": TOKENS}
+        one.recipe |= {"samples": self.params.scst.samples, "maximum_tokens": SUFFIX}
         return scst_benchmark.our_step(one, prompt, seen.ids)
 
     def sweeps(self, sizes: Sequence[int]) -> dict[str, list[Speed]]:
         """Speeds by batch of each kind of work."""
         recipe, free, lora = self.recipe(), free_bytes(self.device), self.params.lora.model_dump()
-        what = (self.params.finetune.prompt, self.params.finetune.compute, TOKENS, self.machine)
+        what = (self.params.finetune.prompt, self.params.finetune.compute, SUFFIX, self.machine)
         needs = {
-            "training": finetune_needs(self.folder, recipe, TOKENS, self.device)[0],
+            "training": finetune_needs(self.folder, recipe, SUFFIX, self.device)[0],
             "captioning": generation_needs(self.folder, *what, self.device, lora)[0],
             "SCST": scst_needs(self.folder, recipe, self.device)[0],
         }
@@ -196,9 +195,9 @@ def page(params: Params, found: dict[str, list[Speed]], chip: str) -> str:
     return "\n".join([*lines, "", f"{chip}: all rows of Table II in {total:.1f} h", json.dumps({chip: rows})])
 
 
-def main(folder: Path, device: str, sizes: Sequence[int] = SIZES) -> str:
+def main(folder: Path, device: str, sizes: Sequence[int] = SIZES, threads: int = 2) -> str:
     params = load_params()
-    seed_everything(1, params.profiles["paper"].machine.threads if device != "cpu" else 2)
+    seed_everything(1, threads)
     side = load_processor(folder).image_processor.size["height"]
     chip = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
     return page(params, Bench(params, folder, device, side).sweeps(sizes), chip)
