@@ -21,7 +21,7 @@ check: .venv/installed            ## format, lint, types, import direction
 bench: .venv/installed            ## each benchmark against a peer, in one run
 	python -m benchmarks
 
-rehearsal: .venv/installed        ## the paper profile's stages at PaliGemma-3B's true shape, random weights; 20 GB of disk
+rehearsal: .venv/installed        ## the paper profile's stages at PaliGemma-3B's true shape, random weights; 15 GB of disk
 	python -m benchmarks.rehearsal
 
 verify: .venv/installed           ## what came out against what is committed
