@@ -34,7 +34,7 @@ from captioning.overhead_language import captions
 
 DISK = {"3b": 15e9, "miniature": 0.5e9}  # bytes: the checkpoint, and a copy of it as a stage's output
 SIDE = {"3b": 224, "miniature": 48}  # pixels
-SPLITS = {"train": 12, "val": 6, "test": 6}  # images
+SPLITS = {"train": 8, "val": 4, "test": 4}  # images
 SOURCES = ("NWPU", "RSICD", "UCM")
 HEAP = str(2**22)  # bytes: what is larger goes back to the system when freed, so that memory is what tensors take
 QUIET = {"DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "MALLOC_MMAP_THRESHOLD_": HEAP, "PYTHONUNBUFFERED": "1"}
@@ -47,7 +47,7 @@ def settings(shape: str, checkpoint: Path, device: str) -> dict[str, Any]:
         "checkpoints.origin": "folder", "checkpoints.base.repository": str(checkpoint),
         "scst.images": 4, "scst.epochs": 1, "scst.batch": 2, "scst.validate_every": 2,
         "machine.device": device, "machine.threads": os.cpu_count() or 1,
-        "machine.training_rows": 1, "machine.decoding_batch": 6,
+        "machine.training_rows": 1, "machine.decoding_batch": 4,
     }  # fmt: skip
     return {
         "profile": "paper", "seeds": [1], "rows": list(TRAINED), "zero_shot": ["base"], "split.method": "own",

@@ -70,7 +70,7 @@ def _read_memory(root: int, parts: list[Part], ended: threading.Event) -> None:
 
 def _memory(root: int) -> list[Any]:
     """Of each process that `root` is the ancestor of, and of itself."""
-    found = []
+    found: list[Any] = []
     try:
         processes = [psutil.Process(root), *psutil.Process(root).children(recursive=True)]
     except psutil.NoSuchProcess:
