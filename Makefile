@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test check bench verify clean
+.PHONY: repro test check bench rehearsal verify clean
 
 repro: .venv/installed            ## Table II, figures and the page, from params.yaml
 	python -m stages.check
@@ -20,6 +20,9 @@ check: .venv/installed            ## format, lint, types, import direction
 
 bench: .venv/installed            ## each benchmark against a peer, in one run
 	python -m benchmarks
+
+rehearsal: .venv/installed        ## the paper profile's stages at PaliGemma-3B's true shape, random weights; 15 GB of disk
+	python -m benchmarks.rehearsal
 
 verify: .venv/installed           ## what came out against what is committed
 	python -m tests.verify

@@ -1,10 +1,11 @@
 """A PaliGemma-3B of true shape: random weights, and a tokenizer of true size whose every piece is a word of letters.
 
 Random weights say random words, so captions never end before the limit; as their words are plain, their tokens need no
-JVM, as those of real captions do not.
+JVM, as those of real captions do not. `python -m benchmarks.true_shape FOLDER DEVICE` writes one.
 """
 
 import string
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -50,5 +51,9 @@ def write(folder: Path, device: str) -> None:
             model = PaliGemmaForConditionalGeneration(shape)
     finally:
         torch.set_default_dtype(torch.float32)
-    model.save_pretrained(folder, safe_serialization=True)
+    model.save_pretrained(folder, safe_serialization=True, max_shard_size="2GB")
     processor.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), sys.argv[2])

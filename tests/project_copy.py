@@ -8,7 +8,6 @@ DVC cache.
 import csv
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +19,8 @@ from typing import Any
 from PIL import Image
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.copies import AUTHOR, ROOT, copy_files, edit_yaml, set_values
+
 SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path stays
     "finetune.epochs": 1,
     "decoding.maximum_tokens": 12,
@@ -45,11 +45,6 @@ SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path st
     "profiles.miniature.scst.validate_every": 1,
 }  # fmt: skip
 REFINED = {"scst-mix-greedy", "scst-mix-leave-one-out"}
-GIT = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "Copy"), ("EMAIL", "copy@example.org"))
-}
 KEPT_BY_GIT = {"data/.gitignore", "models/.gitignore", "data/raw/.gitignore", "data/raw/README.md"}
 MOMENT = re.compile(rb"(?<!\d)20[2-9]\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d")  # a date with its time
 
@@ -83,7 +78,7 @@ class Project:
         """Run `command` here; where `ok`, its failure fails the test with all it said."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         quiet = {"DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PATH": path}
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=os.environ | GIT | quiet)
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=os.environ | AUTHOR | quiet)
         finished = Finished(done.returncode, done.stdout, done.stderr)
         assert done.returncode == 0 or not ok, f"{' '.join(command)} in {self.folder}:\n{finished.all}"
         return finished
@@ -138,19 +133,10 @@ class Project:
 
     def edit_params(self, edit: Callable[[Any], None]) -> None:
         """Let `edit` change params.yaml; comments stay."""
-        yaml, path = YAML(), self.folder / "params.yaml"
-        yaml.width = 200
-        params = yaml.load(path)
-        edit(params)
-        with path.open("w", encoding="utf-8") as file:
-            yaml.dump(params, file)
+        edit_yaml(self.folder / "params.yaml", edit)
 
     def set_params(self, values: dict[str, Any]) -> None:
-        def edit(params: Any) -> None:
-            for key, value in values.items():
-                _set(params, key.split("."), value)
-
-        self.edit_params(edit)
+        set_values(self.folder / "params.yaml", values)
 
     def train_only(self, rows: Collection[str]) -> None:
         """Train no other rows than these."""
@@ -170,22 +156,9 @@ class Project:
 Experiment = tuple[Project, Finished]
 
 
-def _set(params: Any, keys: Sequence[str], value: Any) -> None:
-    for key in keys[:-1]:
-        params = params[key]
-    assert keys[-1] in params, f"params.yaml has no {'.'.join(keys)} any more; mend tests/project_copy.py"
-    params[keys[-1]] = value
-
-
 def copy_project(folder: Path, variants: Sequence[str], zero_shot: Sequence[str]) -> Project:
     """The project as it stands, cut down to `SMALL` and these rows, never run, committed in a repository of its own."""
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    for name in names:
-        source = ROOT / name
-        if source.is_file() and not _written_by_stages(name):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, folder / name)
+    copy_files(folder, lambda name: not _written_by_stages(name))
     project = Project(folder)
     project.train_only(variants)
     project.set_params(SMALL | {"zero_shot": list(zero_shot)})

@@ -1,0 +1,18 @@
+"""A miniature of random weights, as true_shape writes its own: `python -m benchmarks.miniature_shape FOLDER`."""
+
+import sys
+from pathlib import Path
+
+from captioning import miniature
+
+SIDE = 48  # pixels
+
+
+def write(folder: Path) -> None:
+    """Write the checkpoint. Weights come from torch's global seed."""
+    for part in miniature.new_checkpoint([], SIDE):
+        part.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
