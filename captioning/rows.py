@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from captioning import pictures
 from captioning.dataset import CaptionedImage, clean_caption, is_nearly_empty
 
 T = TypeVar("T")
@@ -27,7 +28,6 @@ SPLITS = ("", "train", "val", "test")
 LONGEST_NAME = 255  # bytes, of most file systems
 LARGEST_IMAGE = 64 << 20  # bytes, encoded; RISC's are 9 to 41 KB
 KEPT_FORMATS = ("JPEG", "PNG")
-READ_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")  # the only ones tried: others run programs
 CONVERTED = "image converted to RGB PNG"
 
 
@@ -115,16 +115,17 @@ def check_size(size: int) -> None:
 
 
 def _rgb(encoded: bytes, rules: Counter[str]) -> bytes:
-    """The bytes where they are an RGB JPEG or PNG, else an RGB PNG of them."""
+    """The bytes where they are an upright RGB JPEG or PNG, else an RGB PNG of what captioning/pictures.py reads."""
     try:
-        with Image.open(io.BytesIO(encoded), formats=READ_FORMATS) as image:
-            image.load()
-            if image.mode == "RGB" and image.format in KEPT_FORMATS:
-                return encoded
-            rules[CONVERTED] += 1
-            return png(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Unusable(f"unreadable image: {type(error).__name__}") from None
+        picture = pictures.read(encoded).image
+    except pictures.Unreadable as reason:
+        raise Unusable(f"unreadable image: {reason}") from None
+    with Image.open(io.BytesIO(encoded), formats=pictures.FORMATS) as image:
+        upright = image.getexif().get(pictures.ORIENTATION, 1) == 1
+        if image.mode == "RGB" and image.format in KEPT_FORMATS and upright and "transparency" not in image.info:
+            return encoded
+    rules[CONVERTED] += 1
+    return png(picture)
 
 
 def png(image: Image.Image) -> bytes:

@@ -142,7 +142,7 @@ def test_dirt_is_set_aside_with_its_row_number(tmp_path: Path) -> None:
     assert source.rules == {"image converted to RGB PNG": 1}
     assert [one for one in source.set_aside if "nearly" not in one.reason] == [
         SetAside(2, "b.jpg", "holds no image bytes"),
-        SetAside(3, "c.jpg", "unreadable image: OSError"),
+        SetAside(3, "c.jpg", "unreadable image: broken or truncated: Truncated File Read"),
         SetAside(5, "e.jpg", "no usable caption; every image needs one"),
     ]
 

@@ -72,7 +72,7 @@ def test_dirt_is_set_aside_with_its_reason(tmp_path: Path) -> None:
     assert only.captions == tuple(GOOD[2:])
     assert source.set_aside == [
         SetAside(2, "missing.jpg", "no such file"),
-        SetAside(3, "broken.jpg", "unreadable image: OSError"),
+        SetAside(3, "broken.jpg", "unreadable image: broken or truncated: Truncated File Read"),
         SetAside(4, "../outside.jpg", "its name is no plain file name"),
         SetAside(5, "..", "its name is no plain file name"),
         SetAside(6, "a.jpg", "caption_1 is nearly empty: '.'"),
@@ -164,3 +164,29 @@ def test_a_seeded_draw_of_a_folder(tmp_path: Path) -> None:
     assert ids == [one.id for one in again] == sorted(ids)
     assert (len(ids), drawn.total, whole.total) == (4, 4, 9)
     assert (drawn.rows, whole.rows, overhead(40, 32, 1).rows) == (9, 9, 40)
+
+
+def test_no_reader_that_runs_a_program_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostScript under a picture's name would be given to Ghostscript."""
+    ran, program = tmp_path / "ran", tmp_path / "bin/gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    _table(tmp_path, [["UCM", "train", "a.jpg", *GOOD]])
+    source = folder(tmp_path)
+    assert list(source) == [] and not ran.exists()
+    assert source.set_aside[0].reason.startswith("unreadable image: no JPEG, PNG")
+
+
+def test_a_photograph_on_its_side_is_turned_upright(tmp_path: Path) -> None:
+    """As `python -m captioning` would show it to the model."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "a.jpg", exif=exif)
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "b.jpg")
+    _table(tmp_path, [["UCM", "train", name, *GOOD] for name in ("a.jpg", "b.jpg")])
+    turned, upright = folder(tmp_path)
+    assert Image.open(io.BytesIO(turned.image)).size == (20, 30)
+    assert upright.image == (tmp_path / "b.jpg").read_bytes()
