@@ -10,7 +10,6 @@ import argparse
 import csv
 import io
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -87,13 +86,19 @@ def opened(kind: str, folder: Path) -> Source:
     return loose(folder) if kind == "folder" else shards(find_shards(folder), "risc")
 
 
+def peak_kib() -> int:
+    """Most resident memory of this program: `getrusage` would count that of the process that started it, too."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+
+
 def measure(kind: str, folder: Path) -> dict[str, float]:
     """Read and write in this process: images, seconds, peak resident memory in MiB."""
     from captioning.dataset import write_parquet
 
     begun = time.monotonic()
     written = write_parquet(opened(kind, folder), folder / "out" / "images.parquet")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_kib() / 1024
     return {"images": written, "seconds": round(time.monotonic() - begun, 1), "peak_mib": round(peak)}
 
 

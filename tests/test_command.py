@@ -56,6 +56,7 @@ def project(
         "variant": "mix",
         "checkpoint": {"name": "mix", "origin": "miniature", "files": file_hashes(start)},
         "finetune": {"prompt": "caption en", "compute": "float32"},
+        "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.0, "rslora": False, "targets": "table2"},
         "machine": {"device": "cpu", "threads": 1, "decoding_batch": 3, "dequantise": True},
     }
     (tmp_path / "data/recipes").mkdir(parents=True)
