@@ -40,7 +40,7 @@ def supervised(folder: Path, processes: Processes) -> tuple[Any, list[dict[str, 
     model, processor = adapter(folder), load_processor(folder / "checkpoint")
     images, captions = [*PICTURES, *PICTURES[:3]], [*CAPTIONS, *(own[::-1] for own in CAPTIONS[:3])]
     train, held = (CaptionRows(images[:rows], captions[:rows], PROMPT, "first", 1) for rows in (7, 5))
-    recipe = TUNING | {"batch": 1, "accumulation": 4, "epochs": 3, "lora_plus": 2.0, "learning_rate": 1e-3}
+    recipe = TUNING | {"batch": 1, "accumulation": 4, "epochs": 3, "lora_plus": 2.0, "learning_rate": 1e-4}
     scratch = folder / f"scratch-{processes.count}"
     done = finetune(model, processor, recipe, train, held, 1, "cpu", scratch, processes, eval_batch=2)
     return model, done.records
