@@ -147,19 +147,10 @@ def weights(meta: MetaModel, dequantised: bool) -> dict[str, int]:
     values, size = sum(layer.weight.numel() for layer in layers), meta.base.dtype.itemsize
     others = sum(one.numel() for name, one in meta.model.named_parameters() if "lora_" not in name) - values
     parts = {"embeddings, SigLIP and projector": others * size}
-    if dequantised:
-        parts["decoder, dequantised"] = values * size
-    else:
-        parts["decoder in NF4"] = sum(nf4_bytes(layer) for layer in layers)
-    return parts | {"one layer spelt out": spelt_out(meta, layers, dequantised)}
-
-
-def spelt_out(meta: MetaModel, layers: Sequence[nn.Linear], dequantised: bool) -> int:
-    """A 4-bit layer's values for as long as it runs; on a CPU, bfloat16's products of few rows are made in float32."""
-    largest = max(layer.weight.numel() for layer in layers)
-    if meta.device == "cpu" and meta.base.dtype != torch.float32:
-        return FLOAT32 * max(largest, meta.base.lm_head.weight.numel())
-    return 0 if dequantised else largest * meta.base.dtype.itemsize
+    parts["decoder in NF4"] = sum(nf4_bytes(layer) for layer in layers)
+    if dequantised:  # beside it: what replaces the 4-bit weights does not free them at once
+        return parts | {"decoder, dequantised": values * size}
+    return parts | {"one layer spelt out": max(layer.weight.numel() for layer in layers) * size}
 
 
 def decoder_layers(base: Any) -> list[nn.Linear]:

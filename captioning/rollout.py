@@ -34,7 +34,8 @@ def _decode(
     model: Any, prefix: Prefix, sampling: Sampling, captions: int, greedy: bool, maximum_tokens: int, eos: int,
     pad: int, points: Tensor | None,
 ) -> Int[Tensor, "images captions tokens"]:  # fmt: skip
-    cache, hidden = prefix.cache(), prefix.last[:, None].expand(-1, captions, -1)
+    cache = prefix.cache()
+    hidden = prefix.last[:, None].repeat(1, captions, 1)  # rows of their own: a CPU copies the head for a view's
     ended = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
     tokens: list[Tensor] = []
     while True:

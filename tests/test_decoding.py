@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from captioning.decoding import Caption, barred_tokens, generate, greedy_captions, read
-from captioning.paligemma import prompt_inputs
+from captioning.packing import prefill
+from captioning.paligemma import image_features, pixels, prompt_inputs, prompt_tokens
+from captioning.rollout import rollout
+from captioning.sampling import Sampling
 from tests.decoders import BOTH
 
 PROMPT = "caption en"
@@ -109,3 +112,21 @@ def test_barred_tokens_never_come_whatever_their_logits(
     assert not set(before_the_end.tolist()) & set(barred)
     ended = (suffixes == processor.tokenizer.eos_token_id).cumsum(dim=1) > 0
     assert (suffixes[~ended] != processor.tokenizer.pad_token_id).all()  # padding stands after an end only
+
+
+@BOTH
+def test_the_head_is_given_rows_of_their_own(
+    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a slice or a view torch makes a batch, and a CPU a copy of the head for each image of it; no hook is left."""
+    model = adapted().eval()
+    base, seen = model.get_base_model(), list[bool]()
+    forward = base.lm_head.forward
+    monkeypatch.setattr(base.lm_head, "forward", lambda rows: seen.append(rows.is_contiguous()) or forward(rows))
+    list(greedy_captions(model, processor, pictures, PROMPT, 3, len(pictures)))
+    assert seen and not base.lm_head._forward_pre_hooks
+    with torch.no_grad():
+        features = image_features(base, pixels(processor, pictures)).pooler_output
+        prefix = prefill(base, prompt_tokens(processor, PROMPT), features)
+    rollout(base, prefix, Sampling(tuple(barred_tokens(processor))), 2, True, 3, eos=-1, pad=0)
+    assert all(seen)

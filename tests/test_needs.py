@@ -44,7 +44,7 @@ def held(model: Any) -> int:
 def test_weights_are_those_of_the_loaded_model(checkpoint: Path, compute: str, dequantise: bool) -> None:
     model = load_for_decoding(checkpoint, compute, "cpu", dequantise)
     parts = memory.weights(meta_model(checkpoint, compute, "cpu"), dequantise)
-    del parts["one layer spelt out"]
+    del parts["decoder in NF4" if dequantise else "one layer spelt out"]  # beside the others for a while
     assert sum(parts.values()) == pytest.approx(held(model), rel=1e-3)
 
 
@@ -192,12 +192,16 @@ def test_a_stage_that_cannot_fit_ends_before_a_weight_is_loaded(
 
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 510_000_000)
+    params = load_params()
+    settings, machine = params.finetune, params.active.machine
+    what = (settings.prompt, settings.compute, params.decoding.maximum_tokens, machine.model_dump(), "cpu", None)
+    needed = memory.generation_needs(checkpoint, *what)[0].total
+    monkeypatch.setattr(memory, "free_bytes", lambda device: needed - 1)
     monkeypatch.setattr(generate, "load_for_decoding", load)
     monkeypatch.setattr("sys.argv", ["generate", "--checkpoint", str(checkpoint), "--out", "captions.jsonl"])
     with pytest.raises(SystemExit):
         generate.main()
-    batch = load_params().active.machine.decoding_batch
+    batch = machine.decoding_batch
     line = capsys.readouterr().err
     assert line.startswith(f"error: machine.decoding_batch: {batch} test images at a time need 0.")
     assert "0.5 GB are free on cpu; the most that fit are " in line and line.count("\n") == 1
