@@ -88,6 +88,23 @@ def counted(work: Callable[[], Any]) -> float:
     return float(counter.get_total_flops())
 
 
+def visits(params: Params, row: str) -> int:
+    """Training rows a variant sees, all epochs."""
+    variant = params.variants[row]
+    captions = 5 if (variant.captions or params.finetune.captions) == "all" else 1
+    return IMAGES["train"] * captions * epochs(params, row)
+
+
+def epochs(params: Params, row: str) -> int:
+    return params.variants[row].epochs or params.finetune.epochs
+
+
+def refined_visits(params: Params) -> int:
+    """Images SCST sees, all epochs."""
+    scst = params.profiles["paper"].scst
+    return (scst.images or IMAGES["train"]) * scst.epochs
+
+
 class Planner:
     """The paper profile's rows on PaliGemma-3B's shape, whose configuration lies in `folder`."""
 
@@ -146,36 +163,33 @@ class Planner:
         params, variant = self.params, self.params.variants[name]
         adapter = (variant.rank or params.lora.rank, variant.targets or params.lora.targets)
         meta, (trained, held_out, one, two) = self.meta(*adapter), self.supervised(*adapter)
-        epochs, rows = variant.epochs or params.finetune.epochs, params.finetune.batch * params.finetune.accumulation
-        captions = 5 if (variant.captions or params.finetune.captions) == "all" else 1
-        training = trained * IMAGES["train"] * captions * epochs
-        held = held_out * IMAGES["validation"] * epochs
+        rows = params.finetune.batch * params.finetune.accumulation
+        training = trained * visits(params, name)
+        held = held_out * IMAGES["validation"] * epochs(params, name)
         prompts, read = self.captioning(meta, IMAGES["test"])
         at_once = min(self.profile.machine.training_rows, rows)
         need = self.need(meta, "training_rows", at_once, rows, "rows", one, two)
         return Work(f"{name} ({trainable(meta.model):,} weights)", name, training, held + prompts, read, need)
 
-    def scst(self, start: str, baseline: str) -> Work:
+    def scst(self, row: str, start: str, baseline: str) -> Work:
         params, profile, variant = self.params, self.profile.scst, self.params.variants[start]
         adapter = (variant.rank or params.lora.rank, variant.targets or params.lora.targets)
         meta, image, one, two = self.refined(*adapter, baseline == "greedy")
-        visits = (profile.images or IMAGES["train"]) * profile.epochs
+        seen = refined_visits(params)
         encoded = counted(lambda: meta.encode(1)) * IMAGES["train"]
-        steps, size = -(-visits // profile.batch), sum(weights(meta, True).values()) * SUFFIX
+        steps, size = -(-seen // profile.batch), sum(weights(meta, True).values()) * SUFFIX
         held, _ = self.captioning(meta, params.scst.validation_images * (1 + steps // profile.validate_every))
         tested, read = self.captioning(meta, IMAGES["test"])
         need = self.need(meta, "scst.batch", profile.batch, 0, "images", one, two)
         label = f"SCST of {start}, {baseline}"
-        return Work(
-            label, f"scst-{start}-{baseline}", image * visits, encoded + held + tested, read + size * steps, need
-        )
+        return Work(label, row, image * seen, encoded + held + tested, read + size * steps, need)
 
     def works(self) -> list[Work]:
         params = self.params
         return [
             *(self.zero_shot(name) for name in params.zero_shot[:1]),
             *(self.variant(name) for name in params.rows),
-            *(self.scst(start, baseline) for start in params.scst.starts for baseline in params.scst.baselines),
+            *(self.scst(row, *pair) for row, pair in params.refined.items()),
         ]
 
 
@@ -209,7 +223,7 @@ double SCST's hours. A T4 has no bfloat16 units: such products run on its float3
 float16."""
 CLOSING = f"""\"fits N\" names the largest number of rows or images at a time that fits (`machine.training_rows`,
 `scst.batch`, `machine.decoding_batch`); a smaller `training_rows` changes no gradient. `machine.dequantise: false`
-frees some 3 GB, `machine.optimizer: paged-adamw-8bit` three quarters of the optimizer's. The paper reports
+frees some 4 GB, `machine.optimizer: paged-adamw-8bit` three quarters of the optimizer's. The paper reports
 {PAPER_HOURS:.0f} hours for its two epochs of SCST on an A100, with one sampled caption."""
 
 

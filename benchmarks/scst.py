@@ -9,7 +9,6 @@ image once. Five samples and the greedy baseline, 24 tokens at most; the miniatu
 params.yaml. Random weights never end a caption: at the true shape every one is 24 tokens long, against about 15.
 """
 
-import argparse
 import random
 import statistics
 import tempfile
@@ -25,19 +24,14 @@ from PIL import Image
 import stages  # noqa: F401  # how long threads spin
 from benchmarks import true_shape
 from benchmarks.papers_scst import Rewards, papers_step, rewards_from_text, rewards_from_tokens
-from benchmarks.side_by_side import HEADER, side_by_side
+from benchmarks.side_by_side import HEADER, ask, parser, side_by_side
+from benchmarks.tutorial import Collator
 from captioning import miniature
 from captioning.cider import CiderD, DocumentFrequencies
+from captioning.command import positive
 from captioning.overhead import draw, sample_scene
 from captioning.overhead_language import captions
-from captioning.paligemma import (
-    Collator,
-    image_features,
-    load_for_decoding,
-    load_processor,
-    load_quantised,
-    prompt_inputs,
-)
+from captioning.paligemma import image_features, load_frozen, load_processor, load_quantised, prompt_inputs
 from captioning.params import load_params
 from captioning.ptb import tokenize
 from captioning.qlora import attach, freeze_encoder, lora_config
@@ -136,7 +130,7 @@ def compare(shape: str, device: str, batch: int, pairs: int) -> list[str]:
         taught_miniature(folder, seen) if shape == "miniature" else true_shape.write(folder, device)
         processor = load_processor(folder)
         theirs = adapted(load_quantised(folder, "bfloat16", device))
-        ours = adapted(load_for_decoding(folder, "bfloat16", device, dequantise=True))
+        ours = adapted(load_frozen(folder, "bfloat16", device, dequantise=True))
     prompt = {key: value.to(device) for key, value in prompt_inputs(processor, seen.images, PROMPT).items()}
     prompt["pixel_values"] = prompt["pixel_values"].to(torch.bfloat16)
     temperature = PARAMS.scst.temperature if shape == "miniature" else 1.0
@@ -202,21 +196,9 @@ def run() -> str:
     return "\n".join(compare("miniature", "cpu", PARAMS.scst.batch, pairs=5)[:3])
 
 
-def positive(text: str) -> int:
-    """A whole number from 1, as an argument."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
-    return int(text)
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=["miniature", "3b"], default="miniature")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--batch", type=positive, help="images a step; at the true shape 32")
-    parser.add_argument("--pairs", type=positive, default=5, help="measurements of each, in turn")
-    asked = parser.parse_args()
-    if asked.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch finds no GPU; leave it out to run on the CPU")
+    arguments = parser(__doc__, pairs=5)
+    arguments.add_argument("--batch", type=positive, help="images a step; at the true shape 32")
+    asked = ask(arguments)
     batch = asked.batch or (32 if asked.shape == "3b" else PARAMS.scst.batch)
     print("\n".join([HEADER, *compare(asked.shape, asked.device, batch, asked.pairs)]))

@@ -10,29 +10,24 @@ on a CPU attention in plain products. In the miniature, loss and gradients of bo
 time is taken; then both compute in bfloat16.
 """
 
-import argparse
-import random
 import tempfile
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 import stages  # noqa: F401  # how long threads spin
 from benchmarks import true_shape
-from benchmarks.side_by_side import HEADER, side_by_side
+from benchmarks.scst import PROMPT, SIDE, world
+from benchmarks.side_by_side import HEADER, ask, parser, side_by_side
+from benchmarks.tutorial import Collator
 from captioning import miniature
-from captioning.overhead import draw, sample_scene
-from captioning.overhead_language import captions
-from captioning.paligemma import Collator, load_for_decoding, load_processor, load_quantised, supervised_loss
+from captioning.paligemma import IGNORED, load_frozen, load_processor, load_quantised, supervised_loss
 from captioning.pixels import DecodedCollator, decode_all
 from captioning.qlora import attach, lora_config
 from captioning.training import attention_kernel, base_model, seed_everything
 
-SIZE = 48  # pixels
 BATCH, ACCUMULATION = 4, 4  # V.B
 Example = dict[str, Any]
 Gradients = dict[str, torch.Tensor]
@@ -40,24 +35,20 @@ Gradients = dict[str, torch.Tensor]
 
 def examples(number: int, side: int) -> list[Example]:
     """Drawn pictures as PNG, with a caption each."""
-    rng, found = random.Random(1), []
-    for _ in range(number):
-        scene, png = sample_scene(rng), BytesIO()
-        draw(scene, SIZE, rng).resize((side, side), Image.Resampling.BICUBIC).save(png, "PNG")
-        caption = captions(scene, "NWPU", rng)[0]
-        found.append({"image": png.getvalue(), "prompt": "caption en", "caption": caption})
-    return found
+    seen = world(number, side)
+    return [{"image": image, "prompt": PROMPT, "caption": texts[0]}
+            for image, texts in zip(seen.images, seen.texts, strict=True)]  # fmt: skip
 
 
 def tutorials_step(model: Any, collate: Collator, rows: Sequence[Example], device: str) -> float:
     """Forward and backward of a step, four rows at a time; the sum of the losses over the step's tokens."""
     batches = [collate(rows[begin : begin + BATCH]) for begin in range(0, len(rows), BATCH)]
-    tokens = sum(int((batch["labels"][:, 1:] != -100).sum()) for batch in batches)
+    tokens = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
     total = 0.0
     for batch in batches:
         pixels = batch["pixel_values"].to(base_model(model).dtype)
         inputs = {key: value.to(device) for key, value in (batch | {"pixel_values": pixels}).items()}
-        loss = model(**inputs).loss * (int((batch["labels"][:, 1:] != -100).sum()) / tokens)
+        loss = model(**inputs).loss * (int((batch["labels"][:, 1:] != IGNORED).sum()) / tokens)
         loss.backward()
         total += loss.item()
     return total
@@ -103,11 +94,11 @@ def furthest(ours: tuple[float, Gradients], theirs: tuple[float, Gradients]) -> 
 def compare(shape: str, device: str, pairs: int) -> list[str]:
     """Rows of the table; raises `AssertionError` where the two are not the same step."""
     seed_everything(1, threads=2 if device == "cpu" else 8)
-    rows = examples(BATCH * ACCUMULATION, SIZE if shape == "miniature" else true_shape.SIDE)
+    rows = examples(BATCH * ACCUMULATION, SIDE if shape == "miniature" else true_shape.SIDE)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if shape == "miniature":
-            for part in miniature.new_checkpoint([], SIZE):
+            for part in miniature.new_checkpoint([], SIDE):
                 part.save_pretrained(folder)
         else:
             true_shape.write(folder, device)
@@ -128,14 +119,14 @@ def compare(shape: str, device: str, pairs: int) -> list[str]:
 
         said = []
         if shape == "miniature":
-            bases = (load_for_decoding(folder, "float32", device, True), load_quantised(folder, "float32", device))
+            bases = (load_frozen(folder, "float32", device, True), load_quantised(folder, "float32", device))
             ours, theirs = (
                 gradients(adapted(base), step) for base, step in zip(bases, (ours_step, theirs_step), strict=True)
             )
             apart = furthest(ours, theirs)
             assert apart < 1e-4, f"loss or a gradient differs by {apart:.1e} of its size"
             said = [f"float32: loss {ours[0]:.6f} and {theirs[0]:.6f}; loss and gradients within {apart:.1e}"]
-        ours_model = adapted(load_for_decoding(folder, "bfloat16", device, True))
+        ours_model = adapted(load_frozen(folder, "bfloat16", device, True))
         theirs_model = adapted(load_quantised(folder, "bfloat16", device))
     work = [_with_optimizer(ours_model, ours_step, fused=True), _with_optimizer(theirs_model, theirs_step, fused=False)]
     what = f"supervised step, {shape}, {BATCH} x {ACCUMULATION} rows from images to AdamW"
@@ -163,11 +154,5 @@ def run() -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=["miniature", "3b"], default="miniature")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--pairs", type=int, default=9, help="measurements of each, in turn")
-    asked = parser.parse_args()
-    if asked.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch finds no GPU; leave it out to run on the CPU")
+    asked = ask(parser(__doc__, pairs=9))
     print("\n".join([HEADER, *compare(asked.shape, asked.device, asked.pairs)]))

@@ -22,15 +22,16 @@ import torch
 
 import stages  # noqa: F401  # how long threads spin
 from benchmarks import scst as scst_benchmark
-from benchmarks.planning import IMAGES, SUFFIX
+from benchmarks.planning import IMAGES, SUFFIX, epochs, refined_visits, visits
+from benchmarks.supervised_step import our_step
 from captioning.decoding import greedy_captions
 from captioning.memory import Need, finetune_needs, free_bytes, generation_needs
-from captioning.paligemma import load_for_decoding, load_processor, prompt_inputs, supervised_loss
+from captioning.paligemma import load_frozen, load_processor, prompt_inputs
 from captioning.params import Params, load_params
 from captioning.pixels import DecodedCollator, decode_all
 from captioning.qlora import attach, freeze_encoder, lora_config
 from captioning.scst_memory import scst_needs
-from captioning.training import attention_kernel, base_model, seed_everything
+from captioning.training import seed_everything
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 3  # measured, after one that is not
@@ -70,7 +71,7 @@ class Bench:
                 "machine": self.machine, "launch": {"processes": 1}}  # fmt: skip
 
     def adapted(self) -> Any:
-        base = load_for_decoding(
+        base = load_frozen(
             self.folder, self.params.finetune.compute, self.device, self.params.profiles["paper"].machine.dequantise
         )
         return attach(base, lora_config(**self.recipe()["lora"]))
@@ -86,9 +87,7 @@ class Bench:
         optimizer = torch.optim.AdamW(trained, lr=0.0, fused=True)
 
         def step() -> None:
-            batch = {key: value.to(self.device) for key, value in collate(examples).items()}
-            with attention_kernel(torch.device(self.device)):
-                supervised_loss(base_model(model), batch).backward()
+            our_step(model, collate, examples, self.device)
             optimizer.step()
             optimizer.zero_grad()
 
@@ -160,16 +159,10 @@ def hours(params: Params, speeds: dict[str, Speed]) -> dict[str, dict[str, float
     peak = {name: speed.peak / 1e9 for name, speed in speeds.items()}
     found = {f"zero-shot-{name}": (test, peak["captioning"]) for name in params.zero_shot}
     for row in params.rows:
-        variant = params.variants[row]
-        epochs = variant.epochs or params.finetune.epochs
-        visits = IMAGES["train"] * epochs * (5 if (variant.captions or params.finetune.captions) == "all" else 1)
-        held = IMAGES["validation"] * epochs / 3  # a pass without its backward one
-        found[row] = ((visits + held) / speeds["training"].per_second + test, peak["training"])
-    profile = params.profiles["paper"].scst
-    visits = (profile.images or IMAGES["train"]) * profile.epochs
-    for start in params.scst.starts:
-        for baseline in params.scst.baselines:
-            found[f"scst-{start}-{baseline}"] = (visits / speeds["SCST"].per_second + test, peak["SCST"])
+        held = IMAGES["validation"] * epochs(params, row) / 3  # a pass without its backward one
+        found[row] = ((visits(params, row) + held) / speeds["training"].per_second + test, peak["training"])
+    for row in params.refined:
+        found[row] = (refined_visits(params) / speeds["SCST"].per_second + test, peak["SCST"])
     return {
         row: {"hours": round(seconds / 3600, 3), "gigabytes": round(size, 2)} for row, (seconds, size) in found.items()
     }

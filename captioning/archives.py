@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from captioning.caption_table import TABLE, Lines, count_captions, read_table
+from captioning.caption_table import TABLE, Lines, count_captions, read_table, row_of
 from captioning.hashes import sha256
-from captioning.rows import CAPTIONS, Row, Source, Unusable, captioned, check_size, drawn
+from captioning.rows import Row, Source, Unusable, captioned, check_size, drawn
 from captioning.runlog import UserError
 
 LARGEST_TABLE = 256 << 20  # bytes; RISC's has 20 MB
@@ -132,9 +132,7 @@ def _read(opened: zipfile.ZipFile, member: zipfile.ZipInfo, bound: int) -> bytes
 def _rows(opened: zipfile.ZipFile, members: Members, top: PurePosixPath, rows: Lines) -> Iterator[Row]:
     with opened:
         for line, row in rows:
-            captions = [row[column] for column in CAPTIONS]
-            read = partial(_image, opened, members, top, row["image"])
-            yield Row(line, "", row["image"], row["source"].strip(), row["split"].strip(), captions, read)
+            yield row_of(line, row, partial(_image, opened, members, top, row["image"]))
 
 
 def _image(opened: zipfile.ZipFile, members: Members, top: PurePosixPath, name: str) -> bytes:

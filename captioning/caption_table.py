@@ -1,14 +1,15 @@
 """RISC's table: `captions.csv`, one row an image with its source, its split and five captions."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from captioning.rows import CAPTIONS, SPLITS
+from captioning.rows import CAPTIONS, SPLITS, Row
 from captioning.runlog import UserError
 
 TABLE = "captions.csv"
 COLUMNS = ("source", "split", "image", *CAPTIONS)
 MOST_FAULTS = 20  # told at once
+REMEDY = f"put RISC's {TABLE} there, as UTF-8, or mend data.path in params.yaml"
 
 Lines = list[tuple[int, dict[str, str]]]
 
@@ -23,8 +24,7 @@ def read_table(name: str, text: Iterable[str]) -> Lines:
             raise UserError(f"{name}:1: no column {', '.join(missing)}; the header must hold all of {COLUMNS}, {found}")
         rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        remedy = f"put RISC's {TABLE} there, as UTF-8, or mend data.path in params.yaml"
-        raise UserError(f"{name}: {error}; {remedy}") from None
+        raise UserError(f"{name}: {error}; {REMEDY}") from None
     faults = [f"{name}:{line}: {fault}" for line, row in rows if (fault := _fault(row))]
     if not rows:
         faults = [f"{name}:2: no rows; every image needs one"]
@@ -43,6 +43,12 @@ def _fault(row: dict[str, str]) -> str | None:
     if not row["source"].strip():
         return f"{row['image']!r} has no source; name the data set it is from"
     return None
+
+
+def row_of(line: int, row: dict[str, str], read: Callable[[], bytes]) -> Row:
+    """A row of the table with the way to its image's bytes."""
+    captions = [row[column] for column in CAPTIONS]
+    return Row(line, "", row["image"], row["source"].strip(), row["split"].strip(), captions, read)
 
 
 def count_captions(rows: Lines) -> int:

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from captioning.hashes import verify
-from captioning.params import load_params
+from captioning.params import DEVICE, load_params
 from captioning.picture_files import FORMATS, PictureCaption, gather, shown, told_notes
 from captioning.pictures import Unreadable, encode, read
 from captioning.runlog import UserError, progress, put
 from captioning.trained_rows import TrainedRow, find
 
-DEVICE = re.compile(r"cpu|cuda(:\d+)?|mps")
 EPILOG = """examples:
   python -m captioning harbour.jpg --model mix
   python -m captioning flight-7/ --model mix-1 --format csv --out captions.csv
@@ -75,7 +74,7 @@ def load(row: TrainedRow, device: str) -> tuple[Any, Any]:
     import torch  # seconds; what is wrong above is told at once
     from transformers.utils.logging import disable_progress_bar
 
-    from captioning.paligemma import load_for_decoding, load_processor
+    from captioning.paligemma import load_frozen, load_processor
     from captioning.qlora import load_adapter
     from captioning.training import seed_everything
 
@@ -85,7 +84,7 @@ def load(row: TrainedRow, device: str) -> tuple[Any, Any]:
     if not sys.stderr.isatty():
         disable_progress_bar()  # of the weights
     seed_everything(0, row.machine["threads"])
-    model = load_for_decoding(row.checkpoint, row.compute, device, row.machine["dequantise"])
+    model = load_frozen(row.checkpoint, row.compute, device, row.machine["dequantise"])
     processor = load_processor(row.checkpoint)
     return (load_adapter(model, row.adapter) if row.adapter else model), processor
 
@@ -183,6 +182,6 @@ def positive(text: str) -> int:
 
 
 def device(text: str) -> str:
-    if not DEVICE.fullmatch(text):
+    if not re.fullmatch(DEVICE, text):
         raise argparse.ArgumentTypeError(f"{text!r}: choose cpu, cuda, cuda:N or mps")
     return text

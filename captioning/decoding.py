@@ -1,7 +1,7 @@
 """Captions from a model: greedy or sampled, in batches, with what became of each.
 
 A sampled caption comes from the full softmax at a temperature; tokens that no caption may hold (image, padding,
-beginning) are barred when sampling, and scst.py bars them in the log-probability too.
+beginning) are barred here and in captioning/sampling.py, where they are drawn and scored.
 """
 
 from collections.abc import Iterator, Sequence

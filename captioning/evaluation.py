@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from captioning import vocabulary
-from captioning.predictions import sum_up
+from captioning.predictions import ALONE, sum_up
 from captioning.scores import (
     METRICS,
     Scorer,
@@ -32,7 +32,6 @@ from captioning.scores import (
 from captioning.significance import LEVEL, RESAMPLES, compare, interval, resampled_means
 
 BY_IMAGE = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L")  # also those against `caption_1` alone
-ALONE = " caption_1"  # behind the name of such a score
 HUMAN = "human-caption"
 DIGITS = 4  # of what is resampled: the last ones of a sum differ from machine to machine
 References = Mapping[str, Sequence[str]]

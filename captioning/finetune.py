@@ -77,7 +77,7 @@ def finetune(
     """
     own = scratch / str(processes.rank)
     for name, of in ("train", train), ("validation", validation):
-        of.images = list(decode_all(processor, of.images, own / f"{name}.pixels"))
+        of.images = list(decode_all(processor, of.images, scratch / f"{name}.pixels", processes=processes))
     trainer = LossTrainer(
         model=model,
         args=_arguments(

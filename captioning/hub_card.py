@@ -12,12 +12,12 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from captioning.model_card import recipe_of
+from captioning.predictions import ALONE
 from captioning.runlog import UserError
+from captioning.scores import METRICS
+from captioning.table import YARDSTICKS
 
 TASK = "image-text-to-text"  # the Hub's pipeline of PaliGemma
-METRICS = ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L")
-ALONE = " caption_1"  # behind the name of a score against each image's first reference
-YARDSTICKS = ("constant-caption", "human-caption", "nearest-image")
 DRAWN, REAL = ("drawn-overhead-scenes", "Drawn overhead scenes"), ("risc", "RISC")  # a data set's id and name
 RECIPE = "## Recipe\n"
 GEMMA = """The weights this adapter was trained on are PaliGemma's. Gemma is provided under and subject to the Gemma

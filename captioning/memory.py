@@ -22,7 +22,7 @@ from torch import nn
 from transformers import PaliGemmaProcessor
 
 from captioning.activations import MetaModel, meta_model
-from captioning.paligemma import load_processor
+from captioning.paligemma import load_processor, prompt_tokens
 from captioning.runlog import UserError
 
 BLOCK, GROUP = 64, 256  # weights a block of NF4, blocks a group of its scales
@@ -181,8 +181,7 @@ def trainable(model: Any) -> int:
 
 def prompt_length(processor: PaliGemmaProcessor, prompt: str) -> int:
     """Tokens between an image's and the caption's: `<bos>`, the prompt, a newline."""
-    text = f"{processor.tokenizer.bos_token}{prompt}\n"
-    return len(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+    return len(prompt_tokens(processor, prompt)) - processor.image_seq_length
 
 
 def longest_suffix(processor: PaliGemmaProcessor, captions: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""PaliGemma 1 and 2: loading in NF4, the prompt, the collator that guards its mask, and the supervised loss.
+"""PaliGemma 1 and 2: loading in NF4, the prompt, the guard of its mask, and the supervised loss.
 
 Sources: Beyer et al. 2024 (arXiv:2407.07726); Steiner et al. 2024 (PaliGemma 2, arXiv:2412.03555); Dettmers et al.
 2023 (QLoRA, arXiv:2305.14314): NF4 with double quantisation.
@@ -14,7 +14,6 @@ Deliberate differences from the plain library path, each held equal to it in tes
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -75,10 +74,10 @@ def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForCondi
     return model.requires_grad_(False).eval()
 
 
-def load_for_decoding(folder: Path, compute: str, device: str, dequantise: bool) -> PaliGemmaForConditionalGeneration:
+def load_frozen(folder: Path, compute: str, device: str, dequantise: bool) -> PaliGemmaForConditionalGeneration:
     """`load_quantised`; with `dequantise`, NF4's weights spelt out in the compute dtype, 4 GB more at 3B.
 
-    No step of decoding dequantises them again. The logits of the bare model are the same to the last bit; an adapter's
+    No step dequantises them again. The logits of the bare model are the same to the last bit; an adapter's
     share is rounded once in bfloat16 instead of twice. Adapters are attached afterwards.
 
     Raises:
@@ -118,26 +117,8 @@ def decode_image(data: bytes) -> Image.Image:
     return Image.open(BytesIO(data)).convert("RGB")
 
 
-@dataclass(frozen=True)
-class Collator:
-    """Examples `{image: bytes, prompt: str, caption: str}` to a batch; raises ValueError where the mask would leak."""
-
-    processor: PaliGemmaProcessor
-
-    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        batch = self.processor(
-            images=[decode_image(example["image"]) for example in examples],
-            text=["<image>" + example["prompt"] for example in examples],
-            suffix=[example["caption"] for example in examples],
-            return_tensors="pt",
-            padding="longest",
-        )
-        check_mask(batch)
-        return dict(batch)
-
-
 def tokenise(processor: PaliGemmaProcessor, prompts: Sequence[str], suffixes: Sequence[str]) -> dict[str, Tensor]:
-    """The text half of what `Collator` returns, for images whose features are at hand; equal to it, token by token."""
+    """The text half of what the processor returns, for images that are at hand; equal to it, token by token."""
     tokenizer = processor.tokenizer
     batch = tokenizer(
         [_prefix_text(processor, prompt) for prompt in prompts],

@@ -4,6 +4,7 @@ All faults are reported at once, each with its key, its value and what is allowe
 there are no defaults here but those of a variant's delta, which mean "as in `lora`".
 """
 
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -25,6 +26,7 @@ Targets = Literal["table2", "decoder", "decoder-attention", "all-linear"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Captions = Literal["first", "random", "all"]
 Checkpoint = Literal["base", "mix", "cococap", "rsvqa-lr", "paligemma2"]
+DEVICE = r"cpu|cuda(:\d+)?|mps"
 CHECKPOINTS: tuple[str, ...] = get_args(Checkpoint)
 
 
@@ -178,7 +180,7 @@ class ProfileScst(Section):
 
 
 class Machine(Section):
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")]
+    device: Annotated[str, Field(pattern=f"^({DEVICE})$")]
     threads: Annotated[int, Field(ge=1, le=256, strict=True)]
     training_rows: Positive
     decoding_batch: Positive
@@ -222,6 +224,12 @@ class Params(Section):
     @property
     def data(self) -> Data:
         return self.active.data
+
+    @property
+    def refined(self) -> dict[str, tuple[str, str]]:
+        """SCST's rows: what each starts from, against which baseline."""
+        pairs = product(self.scst.starts, self.scst.baselines)
+        return {f"scst-{start}-{baseline}": (start, baseline) for start, baseline in pairs}
 
     @property
     def checkpoints(self) -> set[str]:

@@ -1,8 +1,7 @@
 """Pictures decoded ahead of training, each once: a step takes them as bytes and normalises them, no more.
 
 At 224 pixels those of RISC's training split are 4 GB, which stand in memory or in a mapped file (captioning/mapped.py).
-The collator's rows equal `paligemma.Collator`'s, which runs the library's processor on every row of every step
-(tests/test_pixels.py).
+The collator's rows equal those of the library's processor, run on every row of every step (tests/test_pixels.py).
 """
 
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from transformers import PaliGemmaProcessor
 
+from captioning.launch import ALONE, Processes
 from captioning.mapped import IN_MEMORY, room
 from captioning.paligemma import check_mask, decode_image, tokenise
 from captioning.runlog import progress
@@ -24,16 +24,20 @@ Pixels = UInt8[Tensor, "images 3 height width"]
 
 
 def decode_all(
-    processor: PaliGemmaProcessor, images: Sequence[bytes], file: Path, in_memory: int = IN_MEMORY
-) -> Pixels:
-    """Encoded `images` as RGB of the size that SigLIP takes, 0 to 255."""
+    processor: PaliGemmaProcessor, images: Sequence[bytes], file: Path, in_memory: int = IN_MEMORY,
+    processes: Processes = ALONE,
+) -> Pixels:  # fmt: skip
+    """Encoded `images` as RGB of the size that SigLIP takes, 0 to 255; several processes share `file` and the work."""
     size = processor.image_processor.size
-    found = room((len(images), 3, size["height"], size["width"]), torch.uint8, file, "decoded pictures", in_memory)
-    for place, image in enumerate(progress(images, len(images), "decoding images")):
+    shape = (len(images), 3, size["height"], size["width"])
+    found = room(shape, torch.uint8, file, "decoded pictures", in_memory if processes.count == 1 else 0)
+    mine = processes.share(range(len(images)))
+    for place in progress(mine, len(mine), "decoding images"):
         resized = processor.image_processor(
-            [decode_image(image)], do_rescale=False, do_normalize=False, return_tensors="np"
+            [decode_image(images[place])], do_rescale=False, do_normalize=False, return_tensors="np"
         )["pixel_values"]
         found[place] = torch.from_numpy(np.asarray(resized[0], dtype=np.uint8))
+    processes.wait()
     return found
 
 

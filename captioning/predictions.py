@@ -9,12 +9,12 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from captioning.runlog import UserError
 
+ALONE = " caption_1"  # behind the name of a score against each image's first reference alone
 NO_SEED = 0  # of a row that nothing was trained for
 AGAIN = "run its generate stage again"
 SHOWN = 3  # ids too few or too many that are named
@@ -36,12 +36,11 @@ class Run:
 
 
 def expected_runs(
-    zero_shot: Sequence[str], checkpoints: Mapping[str, str], starts: Sequence[str], baselines: Sequence[str],
-    seeds: Sequence[int],
+    zero_shot: Sequence[str], checkpoints: Mapping[str, str], refined: Mapping[str, str], seeds: Sequence[int]
 ) -> list[Run]:  # fmt: skip
     """Every run in the order of the table.
 
-    `checkpoints`: trained variant to its checkpoint's name; `starts`: those SCST refines, against each of `baselines`.
+    `checkpoints`: trained variant to its checkpoint's name; `refined`: SCST's row to the variant it starts from.
     """
 
     def unadapted(checkpoint: str) -> str | None:
@@ -50,10 +49,7 @@ def expected_runs(
     return [
         *(Run(f"zero-shot-{name}", "zero-shot", NO_SEED, None) for name in zero_shot),
         *(Run(variant, "adapted", seed, unadapted(name)) for variant, name in checkpoints.items() for seed in seeds),
-        *(
-            Run(f"scst-{start}-{baseline}", "scst", seed, unadapted(checkpoints[start]))
-            for start, baseline, seed in product(starts, baselines, seeds)
-        ),
+        *(Run(row, "scst", seed, unadapted(checkpoints[start])) for row, start in refined.items() for seed in seeds),
     ]
 
 

@@ -6,7 +6,7 @@ iteration is.
 1. A file that is not what it should be is the user's to mend: `UserError`, every fault at once. A row that cannot be
    used, and a caption that says nothing, are set aside with their reason, and the run goes on.
 2. An image keeps the captions that are left, one to five; none is invented or repeated.
-3. Images are not re-encoded: the published bytes stay, unless they are no RGB JPEG or PNG.
+3. Images are not re-encoded: the published bytes stay, unless they are no upright RGB JPEG or PNG.
 """
 
 import io
@@ -125,13 +125,7 @@ def _rgb(encoded: bytes, rules: Counter[str]) -> bytes:
         if image.mode == "RGB" and image.format in KEPT_FORMATS and upright and "transparency" not in image.info:
             return encoded
     rules[CONVERTED] += 1
-    return png(picture)
-
-
-def png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+    return pictures.encode(picture)
 
 
 def _captions(row: Row, source: Source) -> tuple[str, ...]:

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from captioning.caption_table import TABLE, Lines, count_captions, read_table
+from captioning.caption_table import REMEDY, TABLE, Lines, count_captions, read_table, row_of
 from captioning.dataset import CaptionedImage, apportion, clean_caption
 from captioning.overhead import draw, facts, sample_scene
 from captioning.overhead_language import captions as drawn_captions
-from captioning.rows import CAPTIONS, Row, Source, Unusable, captioned, check_size, drawn, png
+from captioning.pictures import encode
+from captioning.rows import CAPTIONS, Row, Source, Unusable, captioned, check_size, drawn
 from captioning.runlog import UserError
 
 SHARES = {"NWPU": 31_500 / 44_521, "RSICD": 10_921 / 44_521, "UCM": 2_100 / 44_521}  # of RISC's images
@@ -31,8 +32,7 @@ def folder(path: Path, images: int | None = None, seed: int = 0) -> Source:
         with table.open(encoding="utf-8-sig", newline="") as file:
             held = read_table(str(table), file)
     except OSError as error:
-        remedy = f"put RISC's {TABLE} there, as UTF-8, or mend data.path in params.yaml"
-        raise UserError(f"{table}: {error}; {remedy}") from None
+        raise UserError(f"{table}: {error}; {REMEDY}") from None
     rows = drawn(held, images, seed)
     source = Source(iter(()), len(rows), len(held), count_captions(held))
     source.images = captioned(_rows(path, list(rows)), source)
@@ -42,9 +42,7 @@ def folder(path: Path, images: int | None = None, seed: int = 0) -> Source:
 def _rows(path: Path, rows: Lines) -> Iterator[Row]:
     places = [place for place in (path / "resized", path) if place.is_dir()]
     for line, row in rows:
-        captions = [row[column] for column in CAPTIONS]
-        read = partial(_read, row["image"], places)
-        yield Row(line, "", row["image"], row["source"].strip(), row["split"].strip(), captions, read)
+        yield row_of(line, row, partial(_read, row["image"], places))
 
 
 def _read(name: str, places: list[Path]) -> bytes:
@@ -72,7 +70,7 @@ def _drawn(images: int, size: int, seed: int) -> Iterator[CaptionedImage]:
             id_ = f"{source}_{index}"
             rng = random.Random(f"{id_} {seed}")
             scene = sample_scene(rng)
-            image = png(draw(scene, size, rng))
+            image = encode(draw(scene, size, rng))
             texts = tuple(clean_caption(text)[0] for text in drawn_captions(scene, source, rng))
             shown = json.dumps(facts(scene), sort_keys=True)
             yield CaptionedImage(id_, source, split, image, f"{id_}.png", texts, shown)

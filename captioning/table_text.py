@@ -9,10 +9,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from captioning.predictions import ALONE
 from captioning.table import Row, Table
 
 SCORES = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "length")
-ALONE = " caption_1"  # behind the name of a score against each image's first reference alone
 SHARES = {"ended": "ended %", "scene": "scene %", "colour": "colour %"}  # 0 to 1 in the scores, percent in the table
 NONE = "–"
 Cells = tuple[list[str], list[list[str]]]  # header and rows; a row of one text is a group's title

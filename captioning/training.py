@@ -20,6 +20,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from captioning.batches import EpochLoader, StepBatches
 from captioning.launch import ALONE, Processes
+from captioning.paligemma import IGNORED
 from captioning.runlog import bar
 
 Loss = Callable[[Any, dict[str, Any], Any], torch.Tensor]  # model, batch, what the sum is divided by
@@ -32,9 +33,7 @@ class SharedTrainer(Trainer):
     `lora_plus`: learning rate of the adapters' B over that of A (Hayou et al. 2024, arXiv:2402.12354).
     """
 
-    def __init__(
-        self, *arguments: Any, processes: Processes = ALONE, lora_plus: float = 1.0, **options: Any
-    ) -> None:  # fmt: skip
+    def __init__(self, *arguments: Any, processes: Processes = ALONE, lora_plus: float = 1.0, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.remove_callback(PrinterCallback)
         self.add_callback(Progress())
@@ -45,7 +44,7 @@ class SharedTrainer(Trainer):
     def items(self, batch: dict[str, Any]) -> int:
         """What the loss of `batch` is a sum over: labelled tokens, or rows where there are no labels."""
         if "labels" in batch:
-            return int((batch["labels"][:, 1:] != -100).sum())
+            return int((batch["labels"][:, 1:] != IGNORED).sum())
         return len(next(iter(batch.values())))
 
     def get_train_dataloader(self) -> EpochLoader:

@@ -28,7 +28,8 @@ def main() -> None:
     references = {id_: tokens[id_] for id_ in test}
     facts = dict(zip(test, read_table(IMAGES, test, ["facts"])["facts"].to_pylist(), strict=True))
     checkpoints = {row: params.variants[row].checkpoint for row in params.rows}
-    runs = expected_runs(params.zero_shot, checkpoints, params.scst.starts, params.scst.baselines, params.seeds)
+    refined = {row: start for row, (start, _) in params.refined.items()}
+    runs = expected_runs(params.zero_shot, checkpoints, refined, params.seeds)
     predicted = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test) for run in runs]
     said = iter(tokenize([one["caption"] for predictions in predicted for one in predictions]))
     results = []

@@ -9,7 +9,7 @@ from captioning.dataset import read_examples
 from captioning.decoding import greedy_captions
 from captioning.launch import one_gpu, start
 from captioning.memory import generation_needs, require
-from captioning.paligemma import load_for_decoding, load_processor
+from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
 from captioning.qlora import load_adapter
 from captioning.runlog import progress, stage_main
@@ -29,9 +29,9 @@ def main() -> None:
     if arguments.recipe:
         recipe = json.loads(arguments.recipe.read_text(encoding="utf-8"))
         checkpoint, lora = Path("models/checkpoints") / recipe["checkpoint"]["name"], recipe["lora"]
-    what = (settings.prompt, settings.compute, maximum_tokens)
-    require(generation_needs(checkpoint, *what, machine.model_dump(), device, lora), machine.model_dump())
-    model = load_for_decoding(checkpoint, settings.compute, device, machine.dequantise)
+    what, own = (settings.prompt, settings.compute, maximum_tokens), machine.model_dump()
+    require(generation_needs(checkpoint, *what, own, device, lora), own)
+    model = load_frozen(checkpoint, settings.compute, device, machine.dequantise)
     if arguments.adapter:
         model = load_adapter(model, arguments.adapter)
     ids = Path("data/splits/test.txt").read_text(encoding="utf-8").split()

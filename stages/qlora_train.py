@@ -10,7 +10,7 @@ from captioning.hashes import verify
 from captioning.launch import one_gpu, start
 from captioning.memory import finetune_needs, longest_suffix, require
 from captioning.model_card import model_card
-from captioning.paligemma import load_for_decoding, load_processor
+from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
 from captioning.qlora import attach, count_parameters, lora_config, save
 from captioning.runlog import stage_main, write_records
@@ -37,7 +37,7 @@ def main(variant: str, seed: int) -> None:
     require(finetune_needs(checkpoint, recipe, longest, device), machine)
     seed_everything(seed, processes.threads(machine["threads"]))
     model = attach(
-        load_for_decoding(checkpoint, settings["compute"], device, machine["dequantise"]), lora_config(**recipe["lora"])
+        load_frozen(checkpoint, settings["compute"], device, machine["dequantise"]), lora_config(**recipe["lora"])
     )
     with tracked(load_params().tracking, name, processes.first) as reporting:  # changes no output, so no dependency
         done = finetune(

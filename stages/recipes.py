@@ -2,7 +2,6 @@
 hashed."""
 
 import json
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,11 @@ def variant_recipe(params: Params, name: str) -> dict[str, Any]:
     }
 
 
-def scst_recipe(params: Params, name: str, baseline: str) -> dict[str, Any]:
-    """The `scst` sections merged, with the checkpoint, adapter and prompt of the row `name` that is refined."""
+def scst_recipe(params: Params, row: str, name: str, baseline: str) -> dict[str, Any]:
+    """The `scst` sections merged, with the checkpoint, adapter and prompt of the variant `name` that is refined."""
     start = variant_recipe(params, name)
     return {
-        "variant": f"scst-{name}-{baseline}",
+        "variant": row,
         "checkpoint": start["checkpoint"],
         "lora": start["lora"],
         "scst": params.scst.model_dump(exclude={"starts", "baselines"})
@@ -62,8 +61,7 @@ def machine(params: Params) -> dict[str, Any]:
 def main() -> None:
     params = load_params()
     recipes = {name: variant_recipe(params, name) for name in params.rows}
-    refined = [scst_recipe(params, *row) for row in product(params.scst.starts, params.scst.baselines)]
-    recipes |= {recipe["variant"]: recipe for recipe in refined}
+    recipes |= {row: scst_recipe(params, row, *pair) for row, pair in params.refined.items()}
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, recipe in recipes.items():
         (FOLDER / f"{name}.json").write_text(json.dumps(recipe, indent=1, sort_keys=True) + "\n", encoding="utf-8")

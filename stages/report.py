@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ PLOTS, IMAGES = Path("plots"), Path("data/captions/images.parquet")
 @stage_main
 def main() -> None:
     params = load_params()
-    refined = [f"scst-{start}-{baseline}" for start, baseline in product(params.scst.starts, params.scst.baselines)]
-    rows = [*params.rows, *refined]
+    rows = [*params.rows, *params.refined]
     run = Run(
         scores=load("data/scores/scores.json"),
         significance=load("data/scores/significance.json"),

@@ -12,7 +12,7 @@ from captioning.hashes import verify
 from captioning.launch import one_gpu, start
 from captioning.memory import require
 from captioning.model_card import model_card
-from captioning.paligemma import load_for_decoding, load_processor
+from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
 from captioning.qlora import count_parameters, freeze_encoder, load_adapter, save
 from captioning.runlog import stage_main, write_records
@@ -38,7 +38,7 @@ def main(row: str, baseline: str, seed: int) -> None:
     verify(checkpoint, recipe["checkpoint"]["files"])
     require(scst_needs(checkpoint, recipe, device), machine)
     seed_everything(seed, processes.threads(machine["threads"]))
-    base = load_for_decoding(checkpoint, settings["compute"], device, machine["dequantise"])
+    base = load_frozen(checkpoint, settings["compute"], device, machine["dequantise"])
     model = load_adapter(base, Path(f"models/adapters/{row}-{seed}"), trainable=True)
     freeze_encoder(model)
     processor, batch = load_processor(checkpoint), machine["decoding_batch"]

@@ -85,8 +85,8 @@ def teach(decoder: str, pictures: list[bytes], folder: Path) -> Path:
     """Train a fresh miniature until it knows the captions, and save it in `folder`."""
     import torch
 
+    from benchmarks.tutorial import Collator
     from captioning.miniature import new_checkpoint
-    from captioning.paligemma import Collator
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -151,7 +151,7 @@ def adapted(checkpoint: Path) -> Callable[..., Any]:
 @pytest.fixture
 def batch(processor: Any, pictures: list[bytes], captions: list[list[str]]) -> dict[str, Any]:
     """Four pictures with captions of unequal length: three rows are padded on the right."""
-    from captioning.paligemma import Collator
+    from benchmarks.tutorial import Collator
 
     return Collator(processor)(
         [{"image": image, "prompt": PROMPT, "caption": own[0]} for image, own in zip(pictures, captions, strict=True)]

@@ -5,7 +5,17 @@ from contextlib import contextmanager
 
 import pytest
 
+from captioning import hub
 from tests.hub_server import HubServer
+
+
+@contextmanager
+def quick_server(monkeypatch: pytest.MonkeyPatch, home: str) -> Iterator[HubServer]:
+    """A stand-in that the client asks, and no waiting between attempts."""
+    monkeypatch.setattr(hub, "ATTEMPTS", 2)
+    monkeypatch.setattr(hub, "PAUSE", 0.0)
+    with HubServer() as server, online(server, monkeypatch, home):
+        yield server
 
 
 @contextmanager

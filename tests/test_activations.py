@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
+from benchmarks.tutorial import Collator
 from captioning.activations import AttentionOf, Meter, meta_model
 from captioning.decoding import barred_tokens, greedy_captions
 from captioning.features import encode_all
 from captioning.memory import longest_suffix, prompt_length
 from captioning.packing import prefill
-from captioning.paligemma import Collator, load_for_decoding, prompt_tokens, supervised_loss
+from captioning.paligemma import load_frozen, prompt_tokens, supervised_loss
 from captioning.policy_gradient import caption_log_probabilities
 from captioning.qlora import attach, freeze_encoder, lora_config
 from captioning.rollout import rollout
@@ -28,7 +29,7 @@ LORA: dict[str, Any] = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "rslora": False
 def loaded(checkpoint: Path, compute: str, dequantise: bool) -> Any:
     """The real thing, gradients there as in accumulation."""
     torch.set_num_threads(1)
-    return attach(load_for_decoding(checkpoint, compute, "cpu", dequantise), lora_config(**LORA))
+    return attach(load_frozen(checkpoint, compute, "cpu", dequantise), lora_config(**LORA))
 
 
 def zero_gradients(model: Any) -> None:

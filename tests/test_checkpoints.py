@@ -18,7 +18,7 @@ from captioning.checkpoints import available, fetch
 from captioning.hashes import file_hashes, verify
 from captioning.runlog import UserError
 from tests.hub_server import Answer, HubServer, Request
-from tests.online import online
+from tests.online import quick_server
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"[]"}
 
@@ -104,9 +104,7 @@ OTHERS = STALE | {
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    monkeypatch.setattr(hub, "ATTEMPTS", 2)
-    monkeypatch.setattr(hub, "PAUSE", 0.0)
-    with HubServer() as server, online(server, monkeypatch, str(tmp_path)):
+    with quick_server(monkeypatch, str(tmp_path)) as server:
         yield server
 
 

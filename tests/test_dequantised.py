@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from captioning import paligemma
-from captioning.paligemma import is_4bit, load_for_decoding, load_quantised, supervised_loss
+from captioning.paligemma import is_4bit, load_frozen, load_quantised, supervised_loss
 from captioning.qlora import attach, count_parameters, load_adapter, lora_config, save
 from captioning.runlog import UserError
 from tests.decoders import BOTH
@@ -17,7 +17,7 @@ from tests.decoders import BOTH
 Loader = Callable[[Path], Any]
 LOADERS: dict[str, Loader] = {
     "nf4": lambda folder: load_quantised(folder, "float32", "cpu"),
-    "spelt out": lambda folder: load_for_decoding(folder, "float32", "cpu", dequantise=True),
+    "spelt out": lambda folder: load_frozen(folder, "float32", "cpu", dequantise=True),
 }
 
 
@@ -28,7 +28,7 @@ def test_the_same_logits(checkpoint: Path, batch: dict[str, Any], compute: str) 
     inputs["pixel_values"] = inputs["pixel_values"].to(getattr(torch, compute))
     with torch.no_grad():
         nf4 = load_quantised(checkpoint, compute, "cpu")(**inputs).logits
-        spelt_out = load_for_decoding(checkpoint, compute, "cpu", dequantise=True)(**inputs).logits
+        spelt_out = load_frozen(checkpoint, compute, "cpu", dequantise=True)(**inputs).logits
     assert torch.equal(nf4, spelt_out)
 
 
@@ -60,11 +60,11 @@ def test_where_there_is_no_room_it_says_so(checkpoint: Path, monkeypatch: pytest
     full = psutil.virtual_memory()._replace(available=1_000_000)
     monkeypatch.setattr(paligemma, "virtual_memory", lambda: full)
     with pytest.raises(UserError, match=r"take .* GB, 0\.0 GB are free on cpu; set .*machine\.dequantise: false"):
-        load_for_decoding(checkpoint, "float32", "cpu", dequantise=True)
+        load_frozen(checkpoint, "float32", "cpu", dequantise=True)
 
 
 def test_it_is_quantised_where_that_is_wanted(checkpoint: Path) -> None:
-    assert any(map(is_4bit, load_for_decoding(checkpoint, "float32", "cpu", dequantise=False).modules()))
-    spelt_out = load_for_decoding(checkpoint, "float32", "cpu", dequantise=True)
+    assert any(map(is_4bit, load_frozen(checkpoint, "float32", "cpu", dequantise=False).modules()))
+    spelt_out = load_frozen(checkpoint, "float32", "cpu", dequantise=True)
     assert not any(map(is_4bit, spelt_out.modules()))
     assert not any(value.requires_grad for value in spelt_out.parameters())

@@ -12,7 +12,7 @@ import pytest
 from captioning import hub
 from captioning.runlog import UserError
 from tests.hub_server import HubServer
-from tests.online import online
+from tests.online import quick_server
 
 WEIGHTS = os.urandom(1 << 20)
 FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS}
@@ -21,9 +21,7 @@ SECRET = "hf_" + "planted" * 5
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    monkeypatch.setattr(hub, "ATTEMPTS", 2)
-    monkeypatch.setattr(hub, "PAUSE", 0.0)
-    with HubServer() as server, online(server, monkeypatch, str(tmp_path)):
+    with quick_server(monkeypatch, str(tmp_path)) as server:
         yield server
 
 

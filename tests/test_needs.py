@@ -13,7 +13,7 @@ from benchmarks import true_shape
 from captioning import memory
 from captioning.activations import MetaModel, meta_model
 from captioning.memory import Need, finetune_needs, remedy, require, told
-from captioning.paligemma import load_for_decoding, load_quantised, tokenise
+from captioning.paligemma import load_frozen, load_quantised, tokenise
 from captioning.params import load_params
 from captioning.qlora import attach, count_parameters, freeze_encoder, lora_config
 from captioning.runlog import UserError
@@ -42,7 +42,7 @@ def held(model: Any) -> int:
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
 @pytest.mark.parametrize("dequantise", [True, False])
 def test_weights_are_those_of_the_loaded_model(checkpoint: Path, compute: str, dequantise: bool) -> None:
-    model = load_for_decoding(checkpoint, compute, "cpu", dequantise)
+    model = load_frozen(checkpoint, compute, "cpu", dequantise)
     parts = memory.weights(meta_model(checkpoint, compute, "cpu"), dequantise)
     del parts["decoder in NF4" if dequantise else "one layer spelt out"]  # beside the others for a while
     assert sum(parts.values()) == pytest.approx(held(model), rel=1e-3)
@@ -197,7 +197,7 @@ def test_a_stage_that_cannot_fit_ends_before_a_weight_is_loaded(
     what = (settings.prompt, settings.compute, params.decoding.maximum_tokens, machine.model_dump(), "cpu", None)
     needed = memory.generation_needs(checkpoint, *what)[0].total
     monkeypatch.setattr(memory, "free_bytes", lambda device: needed - 1)
-    monkeypatch.setattr(generate, "load_for_decoding", load)
+    monkeypatch.setattr(generate, "load_frozen", load)
     monkeypatch.setattr("sys.argv", ["generate", "--checkpoint", str(checkpoint), "--out", "captions.jsonl"])
     with pytest.raises(SystemExit):
         generate.main()

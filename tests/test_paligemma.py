@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration
 
+from benchmarks.tutorial import Collator
 from captioning.decoding import greedy_captions
 from captioning.paligemma import (
     IGNORED,
-    Collator,
     hidden_states,
     image_features,
     load_quantised,

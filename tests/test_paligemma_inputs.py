@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 
+from benchmarks.tutorial import Collator
 from captioning.paligemma import (
     IGNORED,
-    Collator,
     check_mask,
     decode_image,
     hidden_states,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captioning.paligemma import Collator
+from benchmarks.tutorial import Collator
 from captioning.pixels import DecodedCollator, decode_all, normalise
 
 PROMPT = "caption en"

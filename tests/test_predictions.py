@@ -14,7 +14,9 @@ def _line(id_: str, caption: str = "A port .") -> str:
 
 
 def test_runs_follow_from_the_parameters() -> None:
-    runs = expected_runs(["base"], {"r4": "base", "mixed": "mix"}, ["r4", "mixed"], ["greedy"], [1, 2])
+    runs = expected_runs(
+        ["base"], {"r4": "base", "mixed": "mix"}, {"scst-r4-greedy": "r4", "scst-mixed-greedy": "mixed"}, [1, 2]
+    )
     assert [run.name for run in runs] == [
         "zero-shot-base", "r4-1", "r4-2", "mixed-1", "mixed-2", "scst-r4-greedy-1", "scst-r4-greedy-2",
         "scst-mixed-greedy-1", "scst-mixed-greedy-2",

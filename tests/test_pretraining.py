@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.tutorial import Collator
 from captioning.miniature import load_checkpoint
-from captioning.paligemma import IGNORED, Collator
+from captioning.paligemma import IGNORED
 from captioning.pretraining import (
     FactHeads,
     _collate,

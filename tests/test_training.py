@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.tutorial import Collator
 from captioning.finetune import CaptionRows
-from captioning.paligemma import Collator, supervised_loss
+from captioning.paligemma import supervised_loss
 from captioning.training import (
     OPTIMIZERS,
     LossTrainer,
