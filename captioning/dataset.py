@@ -20,6 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from captioning.outputs import whole
 from captioning.runlog import UserError
 
 ROW_GROUP = 500  # images; bounds the memory of writing and reading
@@ -98,10 +99,9 @@ def is_nearly_empty(caption: str) -> bool:
 def write_parquet(images: Iterable[CaptionedImage], path: Path) -> int:
     """Write `images` in their order, `ROW_GROUP` at a time, and return how many; same images, same bytes."""
     schema = SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": _FEATURES}})})
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows, written = iter(images), 0
     options = {"compression": "zstd", "use_dictionary": ["source", "split"], "write_statistics": ["id"]}
-    with pq.ParquetWriter(path, schema, **options) as writer:
+    with whole(path) as partial, pq.ParquetWriter(partial, schema, **options) as writer:
         while group := list(islice(rows, ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist([_row(one) for one in group], schema=schema))
             written += len(group)

@@ -201,12 +201,17 @@ class Tracking(Section):
     mode: Literal["offline", "online"]
 
 
+class Resume(Section):
+    every: Annotated[float, Field(ge=0)]
+
+
 class Params(Section):
     profile: Literal["miniature", "paper"]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     rows: Annotated[list[str], Field(min_length=1)]
     launch: Launch
     tracking: Tracking
+    resume: Resume
     split: Split
     lora: Lora
     finetune: Finetune

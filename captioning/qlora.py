@@ -18,6 +18,7 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
+from captioning.outputs import whole_folder, write_json, write_text
 from captioning.runlog import UserError
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -64,11 +65,6 @@ def freeze_encoder(model: PeftModel) -> None:
         parameter.requires_grad_("lora_" in name and "language_model" in name)
 
 
-def trainable_weights(model: PeftModel) -> dict[str, Tensor]:
-    """A copy of what is trained, by name."""
-    return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
-
-
 @contextmanager
 def weights_of(model: PeftModel, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """`model` with other `weights` for a while; graphs made before keep theirs, as nothing is written in place."""
@@ -94,10 +90,11 @@ def count_parameters(model: Any) -> dict[str, float]:
 
 def save(model: PeftModel, folder: Path, card: str) -> None:
     """Adapter weights and configuration as `PeftModel.from_pretrained` reads them, and the model card."""
-    model.save_pretrained(str(folder), safe_serialization=True)
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(config["target_modules"], list):  # peft keeps a set, whose order is another in each process
-        config["target_modules"].sort()
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    with whole_folder(folder) as partial:
+        model.save_pretrained(str(partial), safe_serialization=True)
+        path = partial / "adapter_config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(config["target_modules"], list):  # peft keeps a set, whose order is another in each process
+            config["target_modules"].sort()
+        write_json(path, config, indent=2, sort_keys=True)
+        write_text(partial / "README.md", card)
