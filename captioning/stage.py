@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import os
 import signal
 import sys
 import time
@@ -33,6 +34,7 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
             inputs.unmoved()
         except UserError as error:
             if not first_process():
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 time.sleep(GRACE)  # where the first meets the same mistake, this process ends before it repeats it
             _end(f"error: {error}", 1)
         except KeyboardInterrupt as signalled:
@@ -44,7 +46,7 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
             signal.signal(signal.SIGTERM, before)
         if not first_process():
             return
-        if inputs.started:
+        if inputs.started or inputs.FINGERPRINT not in os.environ:
             resume.finished()
         name = function.__module__ if function.__module__ != "__main__" else Path(sys.argv[0]).stem
         print(f"{name}: {time.monotonic() - begun:.1f} s, {peak_memory()}", file=sys.stderr)
@@ -66,5 +68,6 @@ def _told(error: OSError) -> str:
 
 
 def _end(line: str, status: int) -> NoReturn:
-    print(line, file=sys.stderr)
+    if first_process() or status == 1:
+        print(line, file=sys.stderr)
     sys.exit(status)
