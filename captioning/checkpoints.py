@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from captioning import hub
+from captioning.checkpoint_files import check_checkpoint
 from captioning.hashes import SOURCE
 from captioning.runlog import UserError
 
@@ -94,6 +95,7 @@ def local_folder(repository: str) -> Path:
         raise UserError(
             f"{folder}: no checkpoint folder (config.json and *.safetensors); mend checkpoints.*.repository"
         )
+    check_checkpoint(folder)
     return folder
 
 
