@@ -19,7 +19,8 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 AGAIN = "`dvc repro` makes it anew, `dvc pull` fetches it"
 FREE: dict[str, type | tuple[type, ...]] = {  # settings that differ from adapter to adapter
     "r": int, "lora_alpha": (int, float), "lora_dropout": (int, float), "use_rslora": bool,
-    "target_modules": (list, str), "inference_mode": bool, "base_model_name_or_path": (str, type(None)), "peft_version": str,
+    "target_modules": (list, str), "inference_mode": bool, "peft_version": str,
+    "base_model_name_or_path": (str, type(None)),
     "revision": (str, type(None)),
 }  # fmt: skip
 FIXED = {

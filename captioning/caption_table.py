@@ -67,7 +67,7 @@ def _rows(name: str, reader: "csv.Reader") -> Iterator[tuple[int, dict[str, str]
     """Line number and fields by column of each row that is not empty; of one with other fields, None among them."""
     begun = 1
     try:
-        header = next(reader, [])
+        header: list[str] = next(reader, [])
         if fault := _header_fault(header):
             raise UserError(f"{name}:1: {fault}")
         begun = reader.line_num + 1
