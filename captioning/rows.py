@@ -6,7 +6,7 @@ iteration is.
 1. A file that is not what it should be is the user's to mend: `UserError`, every fault at once. A row that cannot be
    used, and a caption that says nothing, are set aside with their reason, and the run goes on.
 2. An image keeps the captions that are left, one to five; none is invented or repeated.
-3. Images are not re-encoded: the published bytes stay, unless they are no upright RGB JPEG or PNG.
+3. Images are not re-encoded: the published bytes stay, unless they are no upright RGB JPEG or PNG of 8 bits.
 """
 
 import io
@@ -123,15 +123,15 @@ def check_size(size: int) -> None:
 
 
 def _rgb(encoded: bytes, rules: Counter[str]) -> bytes:
-    """The bytes where they are an upright RGB JPEG or PNG, else an RGB PNG of what captioning/pictures.py reads."""
+    """The bytes where they are an upright RGB JPEG or PNG of 8 bits, else an RGB PNG of what captioning/pictures.py reads."""
     try:
         picture = pictures.read(encoded)
     except pictures.Unreadable as reason:
         raise Unusable(f"unreadable image: {reason}") from None
     with Image.open(io.BytesIO(encoded), formats=pictures.FORMATS) as image:
-        upright = image.getexif().get(pictures.ORIENTATION, 1) == 1
-        if image.mode == "RGB" and image.format in KEPT_FORMATS and upright and "transparency" not in image.info:
-            return encoded
+        plain = image.mode == "RGB" and image.format in KEPT_FORMATS and "transparency" not in image.info
+    if plain and not picture.notes:
+        return encoded
     rules.update([CONVERTED, *(f"{CONVERTED}: {NUMBER.sub('…', note)}" for note in picture.notes)])
     return pictures.encode(picture.image)
 
