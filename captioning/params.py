@@ -11,8 +11,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from captioning.param_faults import broken_references, told
-from captioning.plain_yaml import REMEDY, read_yaml
-from captioning.quoting import all_told, short
+from captioning.plain_yaml import read_yaml
+from captioning.quoting import all_told
 from captioning.runlog import UserError
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
@@ -243,8 +243,6 @@ class Params(Section):
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check `path`. Raises `UserError` with every fault at once."""
     raw = read_yaml(path)
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}:1: no parameters, but {short(raw)}; {REMEDY}")
     faults = broken_references(raw)
     try:
         params = Params.model_validate(raw)

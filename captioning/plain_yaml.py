@@ -35,15 +35,15 @@ class _Constructor(SafeConstructor):
             raise MarkedYAMLError(problem=f"no value: {error}", problem_mark=node.start_mark) from None
 
 
-def read_yaml(path: Path) -> Any:
-    """What `path` holds. Raises `UserError` where that is no plain YAML in UTF-8."""
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """The map that `path` holds. Raises `UserError` where it holds no plain YAML in UTF-8, or no map."""
     text = _text(path)
     reader = YAML(typ="safe", pure=True)
     reader.Constructor = _Constructor
     try:
         for line, fault in _faults(YAML(typ="safe", pure=True).parse(text)):
             raise UserError(f"{path}:{line}: not readable as YAML: {fault}; {REMEDY}")
-        return reader.load(text)
+        found = reader.load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: not readable as YAML: {_told(error.problem)}; {REMEDY}") from None
@@ -52,6 +52,9 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}:{line}: not readable as YAML: {fault}; {REMEDY}") from None
     except (YAMLError, ValueError) as error:
         raise UserError(f"{path}: not readable as YAML: {_told(error)}; {REMEDY}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}:1: no parameters, but {short(found)}; {REMEDY}")
+    return found
 
 
 def _text(path: Path) -> str:

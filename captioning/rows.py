@@ -123,7 +123,7 @@ def check_size(size: int) -> None:
 
 
 def _rgb(encoded: bytes, rules: Counter[str]) -> bytes:
-    """The bytes where they are an upright RGB JPEG or PNG of 8 bits, else an RGB PNG of what captioning/pictures.py reads."""
+    """The bytes of an upright RGB JPEG or PNG of 8 bits, else an RGB PNG of what captioning/pictures.py reads."""
     try:
         picture = pictures.read(encoded)
     except pictures.Unreadable as reason:

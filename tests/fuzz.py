@@ -29,7 +29,8 @@ from tests.dirty import captioned, parameters, tables
 SLICE = 200  # examples a seed and reader
 LONGEST = 10_000  # characters of an error
 ODD = [
-    b"", b"\0", b"\r", b"\n", b"\r\n", b'"', b'""', b"'", b",", b";", b"\t", b" ", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe",
+    b"", b"\0", b"\r", b"\n", b"\r\n", b'"', b'""', b"'", b",", b";", b"\t", b" ", b"\xff", b"\xff\xfe",
+    b"\xef\xbb\xbf",
     b"\x1b[2J", "\u202e".encode(), "\u2028".encode(), "\u200b".encode(), "\U0001f6a2".encode(), "\u0301".encode(),
     b"..", b"/", b"../a.jpg", b"a.jpg", b"=1+1", b"<image>", b"A port .", b"port " * 300, b"x" * 3000, b"9" * 5000,
     b"[", b"]", b"{", b"}", b"[" * 50, b"{a: " * 30, b":", b": ", b"- ", b"? ", b"|\n", b">\n", b"&a ", b"*a", b"<<: ",
