@@ -57,7 +57,7 @@ def edited(good: bytes, edits: Edits) -> bytes:
 def edits() -> st.SearchStrategy[Any]:
     places = st.floats(0, 1, exclude_max=True)
     new = st.one_of(st.sampled_from(ODD), st.binary(max_size=8), st.text(max_size=8).map(_encoded))
-    return st.lists(st.tuples(places, st.integers(-1, 30), new), min_size=1, max_size=6)
+    return st.lists(st.tuples(places, st.integers(-1, 30), new), min_size=1, max_size=3)
 
 
 def _encoded(text: str) -> bytes:
@@ -84,7 +84,10 @@ def _params_of(pairs: list[tuple[int, bytes]]) -> bytes:
 
 
 FIELD = st.one_of(st.text(max_size=30), st.sampled_from(ODD).map(lambda word: word.decode("utf-8", "replace")))
-ROW = st.tuples(st.sampled_from(["UCM", " ", "x\x00"]), st.sampled_from(["train", "", "dev"]), FIELD, *[FIELD] * 5)
+ROW = st.tuples(
+    st.sampled_from(["UCM"] * 9 + [" ", "x\x00"]), st.sampled_from(["train", "", "val"] * 3 + ["dev"]),
+    st.one_of(st.sampled_from(["a.jpg", "b.jpg"]), FIELD), *[st.one_of(st.just("A port ."), FIELD)] * 5,
+)  # fmt: skip
 VALUE = st.one_of(st.sampled_from(ODD), st.text(max_size=12).map(_encoded), st.integers().map(lambda n: b"%d" % n))
 RECORD = st.fixed_dictionaries(
     {}, optional={key: st.one_of(st.text(max_size=9), st.integers(), st.booleans(), st.none(), st.lists(st.none()))
