@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from captioning.quoting import plain, short
 
-LONGEST_LIST = 500  # characters of names to choose from
+LONGEST_TEXT = 500  # characters of a message, and of names to choose from
 
 
 def broken_references(raw: Any) -> list[str]:
@@ -41,7 +41,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _unknown_rows(rows: list[Any], starts: list[Any], variants: dict[str, Any]) -> list[str]:
-    known = plain(", ".join(map(str, variants)))[:LONGEST_LIST]
+    known = plain(", ".join(map(str, variants)))[:LONGEST_TEXT]
     unknown = [row for row in rows if isinstance(row, str) and row not in variants]
     untrained = [start for start in starts if rows and isinstance(start, str) and start not in rows]
     return [f"rows: {short(row)} is no variant; choose from {known}" for row in unknown] + [
@@ -82,7 +82,7 @@ def told(error: ValidationError) -> list[str]:
 def _fault(fault: Any) -> str:
     location = fault["loc"]  # profiles, a profile, checkpoints, the origin (which is no key), ...
     key = _key(*(location[:3] + location[4:] if "checkpoints" in location else location))
-    message = fault["msg"].removeprefix("Value error, ")
+    message = plain(fault["msg"].removeprefix("Value error, "))[:LONGEST_TEXT]
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown key; remove it or mend its spelling"
     if fault["type"] == "missing":

@@ -68,6 +68,8 @@ WRONG: list[tuple[str, Edit, str]] = [
      "finetune.prompt: 'caption \\x1b[2J en': String should match pattern"),
     ("a prompt that reads backwards", put(b"caption en", "caption \u202e en".encode()),
      "finetune.prompt: 'caption \\u202e en': String should match pattern"),
+    ("an origin with a command for the terminal", put(b"origin: miniature", b'origin: "\\e[2J"'),
+     "profiles.miniature.checkpoints: {'origin': '\\x1b[2J'"),
     ("half a character", put(b"caption en", b'"\\ud800 en"'), "finetune.prompt: '\\ud800 en': Input should be a valid"),
     ("a prompt with a mark of the model", put(b"caption en", b"<image> en"), "finetune.prompt: '<image> en': String"),
     ("a path with NUL", put(b"path: data/raw", b'path: "data\\0raw"'), "profiles.miniature.data.path: 'data\\x00raw'"),
