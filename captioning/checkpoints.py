@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from captioning import hub
+from captioning.checkpoint_files import check_checkpoint
 from captioning.hashes import SOURCE
 from captioning.outputs import write_json
 from captioning.runlog import UserError
@@ -104,6 +105,7 @@ def local_folder(repository: str) -> Path:
         raise UserError(
             f"{folder}: no checkpoint folder (config.json and *.safetensors); mend checkpoints.*.repository"
         )
+    check_checkpoint(folder)
     return folder
 
 

@@ -26,6 +26,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from captioning.hashes import sha256
+from captioning.plain_yaml import read_yaml
 from captioning.runlog import UserError
 
 PIPELINE, PARAMS, REQUIREMENTS = Path("dvc.yaml"), Path("params.yaml"), Path("requirements.txt")
@@ -69,7 +70,7 @@ class Inputs:
         now = _stats(self.paths)
         changed = sorted(name for name in now.keys() | self.stats.keys() if now.get(name) != self.stats.get(name))
         files = [name for name in changed if name not in now or sha256(Path(name)) != self.hashes.get(name)]
-        values = _values(_yaml(PARAMS), self.declared.params) if self.values else {}
+        values = _values(read_yaml(PARAMS), self.declared.params) if self.values else {}
         return files + [f"{PARAMS} ({key})" for key, value in self.values.items() if values.get(key) != value]
 
 
@@ -84,7 +85,7 @@ def begin(command: Sequence[str]) -> None:
     paths = [Path(dep) for dep in stage.deps]
     stats = _stats(paths)
     hashes = {name: sha256(Path(name)) for name in stats}
-    found = Inputs(stage, paths, stats, hashes, _values(_yaml(PARAMS), stage.params) if stage.params else {})
+    found = Inputs(stage, paths, stats, hashes, _values(read_yaml(PARAMS), stage.params) if stage.params else {})
     started.append(found)
     key = token_hex(8) if stage.name == BY_HAND else found.fingerprint[:16]
     os.environ[FINGERPRINT] = f"{stage.name}/{key}"
@@ -120,11 +121,11 @@ def _version(name: str) -> str:
 def declared(command: Sequence[str]) -> Declared | None:
     """The stage of dvc.yaml with this command, program left out; None where there is none, or a file is malformed."""
     try:
-        stages, params = _yaml(PIPELINE)["stages"], _yaml(PARAMS)
+        stages, params = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"], read_yaml(PARAMS)
         for name, body, context in _spelt_out(stages, params):
             if shlex.split(_fill(body["cmd"], context))[1:] == list(command):
                 return _declared(name, body, context)
-    except (OSError, YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (UserError, OSError, YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         return None  # told by DVC, or by the stage `check`
     return None
 
@@ -178,10 +179,6 @@ def _values(params: Any, keys: Sequence[str]) -> dict[str, Any]:
         except (KeyError, TypeError):
             continue
     return found
-
-
-def _yaml(path: Path) -> Any:
-    return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
 
 
 def _stats(paths: Sequence[Path]) -> dict[str, Stat]:

@@ -14,6 +14,7 @@ from captioning.hashes import sha256
 from captioning.origins import find_archive, find_shards, look_for_shards
 from captioning.outputs import whole_folder, write_json
 from captioning.params import Data, Declared, load_params
+from captioning.quoting import cell
 from captioning.rows import Source
 from captioning.runlog import UserError, progress
 from captioning.shards import shards
@@ -49,7 +50,7 @@ def main() -> None:
         with (out / "set_aside.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["image", "line", "reason"])
-            writer.writerows((one.image, one.line, one.reason) for one in sorted(source.set_aside))
+            writer.writerows((cell(one.image), one.line, cell(one.reason)) for one in sorted(source.set_aside))
 
 
 def open_source(data: Data) -> Source:

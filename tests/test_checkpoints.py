@@ -20,7 +20,11 @@ from captioning.runlog import UserError
 from tests.hub_server import Answer, HubServer, Request
 from tests.online import quick_server
 
-FILES = {"config.json": b"{}", "model.safetensors": b"weights", "tokenizer.json": b"[]"}
+FILES = {
+    "config.json": b'{"model_type": "paligemma"}',
+    "model.safetensors": (2).to_bytes(8, "little") + b"{}",
+    "tokenizer.json": b"{}",
+}
 
 
 def folder_of(path: Path, files: dict[str, bytes]) -> Path:
