@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from captioning.param_faults import broken_references, told
+from captioning.param_faults import broken_references, secret_values, told
 from captioning.runlog import UserError
+from captioning.secrets import redacted
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 NonNegative = Annotated[int, Field(ge=0, strict=True)]
@@ -242,12 +243,12 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     try:
         raw = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    faults = broken_references(raw)
+        raise UserError(redacted(f"{path}: not readable as YAML: {' '.join(str(error).split())}")) from None
+    faults = broken_references(raw) + secret_values(raw)
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
         faults = told(error) + faults
     if faults:
-        raise UserError("\n  ".join([f"{path}: {len(faults)} fault(s)", *faults]))
+        raise UserError(redacted("\n  ".join([f"{path}: {len(faults)} fault(s)", *faults])))
     return params

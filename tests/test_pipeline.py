@@ -14,6 +14,7 @@ NOT_IN_OUTPUTS = {
     "captioning/params.py",
     "captioning/param_faults.py",
     "captioning/runlog.py",
+    "captioning/secrets.py",
     "captioning/tracking.py",
     "captioning/memory.py",
     "captioning/scst_memory.py",
