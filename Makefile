@@ -12,11 +12,12 @@ repro: .venv/installed            ## Table II, figures and the page, from params
 test: .venv/tracking              ## one file a module, dvc.yaml against the code, end to end
 	python -m pytest tests -q
 
-check: .venv/installed            ## format, lint, types, import direction
+check: .venv/audit                ## format, lint, types, import direction, known vulnerabilities
 	ruff format --check .
 	ruff check .
 	mypy captioning stages
 	lint-imports
+	python -m tests.audit
 
 bench: .venv/installed            ## each benchmark against a peer, in one run
 	python -m benchmarks
@@ -35,6 +36,9 @@ verify: .venv/installed           ## what came out against what is committed
 .venv/tracking: .venv/installed requirements-tracking.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-tracking.txt
 	touch $@
+
+.venv/audit: .venv/installed requirements-audit.txt   # where the registry is silent, the check says so and goes on
+	-.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-audit.txt && touch $@
 
 clean:                            ## caches of tools, interrupted trainings, downloads; no results
 	rm -rf .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
