@@ -68,14 +68,19 @@ def audit(service: str, pins: Sequence[str]) -> Audit | str:
 
 def read(answer: dict[str, Any]) -> Audit:
     """pip-audit's JSON."""
-    asked, unknown = [], []
+    asked: list[dict[str, Any]] = []
+    unknown: list[dict[str, Any]] = []
     for one in answer["dependencies"]:
         (unknown if "skip_reason" in one else asked).append(one)
     found = [
-        Vulnerability(one["name"], one["version"], tuple(sorted({bug["id"], *bug.get("aliases", ())})), tuple(bug["fix_versions"]))
+        Vulnerability(one["name"], one["version"], names(bug), tuple(bug["fix_versions"]))
         for one in asked for bug in one["vulns"]
     ]  # fmt: skip
     return Audit(len(asked), tuple(one["name"] for one in unknown), tuple(found))
+
+
+def names(bug: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(sorted({bug["id"], *bug.get("aliases", ())}))
 
 
 def ignored(path: Path) -> dict[str, str]:
