@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from captioning import disk
 from captioning.checkpoints import fetch
 from captioning.hashes import file_hashes
 from captioning.params import Params, load_params
@@ -25,6 +26,7 @@ def main(name: str) -> None:
     if Path(f"data/wanted/{name}.txt").read_text(encoding="utf-8") == "no\n":
         print(f"{name}: no row starts from it", file=sys.stderr)
     elif checkpoints.origin == "miniature":
+        disk.require(f"checkpoint {name}", disk.checkpoint(folder))
         pretrain(params, name, folder)
     else:
         wanted = getattr(checkpoints, name.replace("-", "_"))

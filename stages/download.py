@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from captioning import hub
+from captioning import disk, hub
 from captioning.archives import archive
 from captioning.dataset import CaptionedImage, write_parquet
 from captioning.hashes import sha256
@@ -17,9 +17,11 @@ from captioning.params import Data, Declared, load_params
 from captioning.rows import Source
 from captioning.runlog import UserError, progress, stage_main
 from captioning.shards import shards
+from captioning.sizes import length
 from captioning.sources import folder, overhead
 
 OUT = Path("data/captions")
+PARQUET = OUT / "images.parquet"
 DOWNLOADS = Path(".cache/downloads")  # outside DVC's outputs, which it deletes before a run
 
 
@@ -28,6 +30,7 @@ def main() -> None:
     data = load_params().data
     source = open_source(data)
     check_declared(data.declared, source, data.source)
+    disk.require("download", images_size(data, source))
     if source.total < source.rows:
         print(f"{source.total} of {source.rows} rows drawn (data.images)", file=sys.stderr)
     counts: dict[str, Counter[str]] = {"images": Counter(), "images_by_captions_kept": Counter()}
@@ -38,11 +41,10 @@ def main() -> None:
             counts["images_by_captions_kept"][str(len(image.captions))] += 1
             yield image
 
-    path = OUT / "images.parquet"
-    if not write_parquet(counted(), path):
+    if not write_parquet(counted(), PARQUET):
         reason = source.set_aside[0].reason
         raise UserError(f"{data.path}: no usable image in {source.total} rows ({reason}); put the images there")
-    manifest = describe(data, source, counts) | {"sha256": {path.name: sha256(path)}}
+    manifest = describe(data, source, counts) | {"sha256": {PARQUET.name: sha256(PARQUET)}}
     (OUT / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     with (OUT / "set_aside.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -61,10 +63,22 @@ def open_source(data: Data) -> Source:
         found = find_shards(path)
         return shards(found, path.name, *draw) if found else folder(path, *draw)
     snapshot, wanted = look_for_shards(data.repository, data.revision)
-    there = hub.fetch(snapshot, wanted, DOWNLOADS / "datasets" / data.repository.replace("/", "--"))
+    downloads = DOWNLOADS / "datasets" / data.repository.replace("/", "--")
+    disk.require("download", disk.fetched_images(PARQUET, downloads, sum(file.size for file in wanted)))
+    there = hub.fetch(snapshot, wanted, downloads)
     source = shards(there, data.repository.rpartition("/")[2], *draw)
     source.origin |= {"repository": data.repository, "revision": data.revision, "commit": snapshot.commit}
     return source
+
+
+def images_size(data: Data, source: Source) -> list[disk.Written]:
+    """What the Parquet file of `source` will take; of the Hub's shards it was told before they were fetched."""
+    if data.source == "overhead":
+        return disk.drawn_images(PARQUET, source.total, data.image_size)
+    if data.source == "hub":
+        return []
+    path = find_archive(Path(data.path)) if data.source == "archive" else Path(data.path)
+    return disk.copied_images(PARQUET, length(path), source.total / max(source.rows, 1))
 
 
 def check_declared(declared: Declared | None, source: Source, kind: str) -> None:

@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from captioning import disk
 from captioning.cider import CiderD, DocumentFrequencies
 from captioning.dataset import draw_ids, read_examples
 from captioning.features import EncodedImages, encode_all
@@ -21,6 +22,7 @@ from captioning.scst_memory import scst_needs
 from captioning.scst_trainer import PARTS
 from captioning.tracking import tracked
 from captioning.training import base_model, seed_everything
+from captioning.training_disk import scst_files
 
 REFERENCES, CACHE = Path("data/references"), Path(".cache")
 
@@ -37,15 +39,16 @@ def main(row: str, baseline: str, seed: int) -> None:
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
     verify(checkpoint, recipe["checkpoint"]["files"])
     require(scst_needs(checkpoint, recipe, device), machine)
+    adapter, held = Path(f"models/adapters/{row}-{seed}"), {of: len(ids_of(of)) for of in ("train", "validation")}
+    disk.require(f"scst {name}", scst_files(name, checkpoint, recipe, adapter, held, processes.count))
     seed_everything(seed, processes.threads(machine["threads"]))
     base = load_frozen(checkpoint, settings["compute"], device, machine["dequantise"])
-    model = load_adapter(base, Path(f"models/adapters/{row}-{seed}"), trainable=True)
+    model = load_adapter(base, adapter, trainable=True)
     freeze_encoder(model)
     processor, batch = load_processor(checkpoint), machine["decoding_batch"]
 
     def encoded(split: str, number: int) -> EncodedImages:
-        all_ids = Path(f"data/splits/{split}.txt").read_text(encoding="utf-8").split()
-        ids = draw_ids(all_ids, number, f"scst {split} {seed}")
+        ids = draw_ids(ids_of(split), number, f"scst {split} {seed}")
         images = [one.image for one in read_examples(Path("data/captions/images.parquet"), ids)]
         file = scratch / f"{split}.features"
         return EncodedImages(ids, encode_all(base_model(model), processor, images, batch, file, processes=processes))
@@ -70,6 +73,10 @@ def main(row: str, baseline: str, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     gain = summary(done, len(validation), settings["maximum_tokens"])
     path.write_text(json.dumps(counts | gain, indent=1) + "\n", encoding="utf-8")
+
+
+def ids_of(split: str) -> list[str]:
+    return Path(f"data/splits/{split}.txt").read_text(encoding="utf-8").split()
 
 
 def scorers(ids: list[str]) -> list[CiderD]:

@@ -19,8 +19,11 @@ NOT_IN_OUTPUTS = {
     "captioning/memory.py",
     "captioning/scst_memory.py",
     "captioning/activations.py",
+    "captioning/disk.py",
+    "captioning/sizes.py",
+    "captioning/training_disk.py",
     "captioning/__init__.py",
-}  # values: `params:`; progress, tracking, and a refusal for want of memory change no output
+}  # values: `params:`; progress, tracking, and a refusal for want of memory or disk change no output
 COMMANDS = {"captioning/__main__.py", "captioning/publish.py"}  # what people run beside the stages
 TEMPLATES = {"captioning/report.py": {"captioning/report.html.j2"}}
 
