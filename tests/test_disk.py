@@ -170,9 +170,10 @@ shutil.disk_usage = lambda _: SimpleNamespace(free=1000)
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 STAGES: dict[str, list[str]] = {
-    "download": [], "split": [], "caption_stats": [], "evaluate": [], "report": [], "checkpoint": ["mix"],
+    "download": [], "split": [], "caption_stats": [], "evaluate": [], "report": [],
     "qlora_train": ["mix", "1"], "scst": ["mix", "greedy", "1"],
     "generate": ["--checkpoint", "models/checkpoints/base", "--out", "data/predictions/x.jsonl"],
+    "checkpoint": ["mix"],  # the last, as it empties its folder first
 }  # fmt: skip
 
 
