@@ -22,6 +22,7 @@ CACHE = Path(".dvc/cache")
 LINKS = ("hardlink", "symlink")
 PIXEL = 0.8  # of three bytes, as a drawn scene's PNG keeps it; 0.6 was met
 ROW = 700  # bytes of an image's captions and facts
+TABLE = 20_000  # bytes beside the images
 CONVERTED = 1.1  # what pictures that are kept in another form add
 MINIATURE = 12_000_000  # bytes of a checkpoint made here; 7.1 million were met
 CARD = 20_000  # bytes beside an adapter's weights: configuration and card
@@ -91,17 +92,19 @@ def cache_folder() -> Path | None:
 
 def drawn_images(out: Path, images: int, side: int) -> list[Written]:
     """The Parquet file of `images` drawn scenes of `side` pixels."""
-    return [Written(out.name, out, int(images * (3 * side**2 * PIXEL + ROW)))]
+    return [Written(out.name, out, int(images * (3 * side**2 * PIXEL + ROW) + TABLE))]
 
 
 def copied_images(out: Path, held: int, share: float) -> list[Written]:
     """The Parquet file of a `share` of pictures that take `held` bytes where they are."""
-    return [Written(out.name, out, int(CONVERTED * share * held))]
+    return [Written(out.name, out, int(CONVERTED * share * held + TABLE))]
 
 
-def fetched_images(out: Path, downloads: Path, size: int) -> list[Written]:
-    """Shards of `size` bytes from the Hub, which stay in `downloads`, and the Parquet file that is made of them."""
-    return [Written("shards", downloads, size, output=False), *copied_images(out, size, 1.0)]
+def fetched_images(out: Path, downloads: Path, size: int, images: int, rows: int | None) -> list[Written]:
+    """Shards of `size` bytes from the Hub, which stay in `downloads`, and the Parquet file of `images` of their `rows`;
+    where their number is not known before they are there, without that file."""
+    shards = Written("shards", downloads, size, output=False)
+    return [shards, *(copied_images(out, size, min(images / rows, 1.0)) if rows else [])]
 
 
 def checkpoint(folder: Path, size: int = MINIATURE) -> list[Written]:

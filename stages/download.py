@@ -30,7 +30,8 @@ def main() -> None:
     data = load_params().data
     source = open_source(data)
     check_declared(data.declared, source, data.source)
-    disk.require("download", images_size(data, source))
+    if data.source != "hub":  # of whose shards it was told before they were fetched
+        disk.require("download", images_size(data, source))
     if source.total < source.rows:
         print(f"{source.total} of {source.rows} rows drawn (data.images)", file=sys.stderr)
     counts: dict[str, Counter[str]] = {"images": Counter(), "images_by_captions_kept": Counter()}
@@ -64,21 +65,27 @@ def open_source(data: Data) -> Source:
         return shards(found, path.name, *draw) if found else folder(path, *draw)
     snapshot, wanted = look_for_shards(data.repository, data.revision)
     downloads = DOWNLOADS / "datasets" / data.repository.replace("/", "--")
-    disk.require("download", disk.fetched_images(PARQUET, downloads, sum(file.size for file in wanted)))
+    size, rows = sum(file.size for file in wanted), data.declared.images if data.declared else None
+    disk.require("download", disk.fetched_images(PARQUET, downloads, size, data.images, rows))
     there = hub.fetch(snapshot, wanted, downloads)
     source = shards(there, data.repository.rpartition("/")[2], *draw)
+    disk.require("download", disk.copied_images(PARQUET, size, source.total / max(source.rows, 1)))
     source.origin |= {"repository": data.repository, "revision": data.revision, "commit": snapshot.commit}
     return source
 
 
 def images_size(data: Data, source: Source) -> list[disk.Written]:
-    """What the Parquet file of `source` will take; of the Hub's shards it was told before they were fetched."""
+    """What the Parquet file of `source` will take, by the drawn pictures or by those that are there."""
     if data.source == "overhead":
         return disk.drawn_images(PARQUET, source.total, data.image_size)
-    if data.source == "hub":
-        return []
-    path = find_archive(Path(data.path)) if data.source == "archive" else Path(data.path)
-    return disk.copied_images(PARQUET, length(path), source.total / max(source.rows, 1))
+    path = Path(data.path)
+    if data.source == "archive":
+        held = length(find_archive(path))
+    elif found := find_shards(path):
+        held = sum(map(length, found.values()))
+    else:
+        held = length(path / "resized" if (path / "resized").is_dir() else path)
+    return disk.copied_images(PARQUET, held, source.total / max(source.rows, 1))
 
 
 def check_declared(declared: Declared | None, source: Source, kind: str) -> None:
