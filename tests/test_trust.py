@@ -62,7 +62,7 @@ def test_nor_do_several_processes(world: Any, tmp_path: Path) -> None:
     project.run("python", "-m", "stages.generate", *options)
     found = records(project.audit)
     assert [record for record in found if refused(record)] == []
-    assert {record["event"] for record in found} == {"subprocess.Popen", "pickle.find_class"}
+    assert "subprocess.Popen" in {record["event"] for record in found}
 
 
 EVIL = {
