@@ -164,15 +164,16 @@ def unused_objects() -> list[Path]:
 
 
 def dvc(*command: str) -> str:
-    """What DVC says. Raises `Refusal` with its last line where it fails."""
+    """What DVC says. Raises `Refusal` with its error's first line where it fails."""
     try:
         done = subprocess.run([sys.executable, "-m", *command], capture_output=True, encoding="utf-8")
     except OSError as error:
         raise Refusal(f"{command[0]}: {error.strerror}") from None
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]
-        raise Refusal(f"{' '.join(command)}: {said[-1].removeprefix('ERROR: ')}")
-    return done.stdout + done.stderr
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]
+        said = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
+        raise Refusal(f"{' '.join(command)}: {said.removeprefix('ERROR: ')}")
+    return done.stdout
 
 
 def named(objects: Sequence[Path]) -> list[Item]:

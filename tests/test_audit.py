@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -157,3 +159,18 @@ def test_pins_install_beside_the_others() -> None:
                 pins.setdefault(re.sub(r"[-_.]+", "-", package).lower(), set()).add(version)
     assert all(len(versions) == 1 for versions in pins.values())
     assert "-c requirements.txt" in (ROOT / "requirements-audit.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_where_it_cannot_be_installed_the_check_goes_on(tmp_path: Path, status: int) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("requirements.txt", "requirements-audit.txt", ".venv/installed"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\nexit {status}\n", encoding="utf-8")
+    python.chmod(stat.S_IRWXU)
+    done = subprocess.run(["make", ".venv/audit"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / ".venv/audit").exists() is (status == 0), "another time it is tried again"

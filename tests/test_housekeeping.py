@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,11 +37,14 @@ class Standin:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def begin(self) -> "Standin":
         for name, text in {"dvc.yaml": DVC_YAML, "train.py": TRAIN, "params.yaml": "length: 1000\n"}.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        (folder / ".gitignore").write_text("/model\n/.cache\n", encoding="utf-8")
+            (self.folder / name).write_text(text, encoding="utf-8")
+        (self.folder / ".gitignore").write_text("/model\n/.cache\n", encoding="utf-8")
         self.run("git", "init", "--quiet")
         self.run("dvc", "init", "--quiet")
+        return self
 
     def run(self, *command: str) -> str:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -60,7 +64,8 @@ class Standin:
         return self.objects() - before
 
     def objects(self) -> set[str]:
-        return {path.as_posix() for path in (self.folder / ".dvc/cache/files").rglob("*") if path.is_file()}
+        files = (path for path in (self.folder / ".dvc/cache/files").rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix() for path in files}
 
     def keep_house(self, *arguments: str) -> Said:
         call = [sys.executable, "-m", "captioning.housekeeping", *arguments]
@@ -80,13 +85,14 @@ class Standin:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Standin:
-    return Standin(tmp_path)
+    return Standin(tmp_path).begin()
 
 
-@pytest.fixture
-def used(project: Standin) -> tuple[Standin, set[str]]:
-    """A project with results that a commit, a tag, another branch, an experiment and the working tree need, and the
-    hashes of one that nothing does."""
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Standin, set[str]]:
+    """Results that a commit, a tag, another branch, an experiment and the working tree need, and the objects of one
+    that nothing does."""
+    project = Standin(tmp_path_factory.mktemp("template")).begin()
     project.train(1000, "first")
     project.train(1100, "second")
     project.run("git", "tag", "a-tag")
@@ -99,6 +105,13 @@ def used(project: Standin) -> tuple[Standin, set[str]]:
     unused = project.train(20_000)
     project.train(1400)
     return project, unused
+
+
+@pytest.fixture
+def used(template: tuple[Standin, set[str]], tmp_path: Path) -> tuple[Standin, set[str]]:
+    """A copy of the template to keep house in."""
+    project, unused = template
+    return Standin(shutil.copytree(project.folder, tmp_path / "project", symlinks=True)), unused
 
 
 def du(*paths: str, folder: Path) -> int:
@@ -249,3 +262,13 @@ def test_make_asks_for_it_and_clean_needs_no_packages(project: Standin) -> None:
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     done = subprocess.run(call, cwd=project.folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "together" in done.stdout, done.stderr
+
+
+def test_dvc_at_work_is_not_disturbed(used: tuple[Standin, set[str]]) -> None:
+    project, _ = used
+    before = project.objects()
+    with (project.folder / ".dvc/tmp/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = project.keep_house("gc", "--yes")
+    assert said.returncode == 1 and said.stderr.startswith("error: dvc gc") and said.stderr.count("\n") == 1
+    assert "lock" in said.stderr and project.objects() == before
