@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test check bench rehearsal verify clean
+.PHONY: repro test check bench rehearsal verify clean gc
 
 repro: .venv/installed            ## Table II, figures and the page, from params.yaml
 	python -m stages.check
@@ -12,11 +12,12 @@ repro: .venv/installed            ## Table II, figures and the page, from params
 test: .venv/tracking              ## one file a module, dvc.yaml against the code, end to end
 	python -m pytest tests -q
 
-check: .venv/installed            ## format, lint, types, import direction
+check: .venv/audit                ## format, lint, types, import direction, known vulnerabilities
 	ruff format --check .
 	ruff check .
 	mypy captioning stages
 	lint-imports
+	python -m tests.audit
 
 bench: .venv/installed            ## each benchmark against a peer, in one run
 	python -m benchmarks
@@ -36,5 +37,11 @@ verify: .venv/installed           ## what came out against what is committed
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-tracking.txt
 	touch $@
 
-clean:                            ## caches of tools, interrupted trainings, downloads; no results
-	rm -rf .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+.venv/audit: .venv/installed requirements-audit.txt   # where the registry is silent, the check says so and goes on
+	-.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-audit.txt && touch $@
+
+clean:                            ## caches of tools, interrupted trainings, downloads; no results; needs no installation
+	$(PYTHON) -m captioning.housekeeping clean
+
+gc: .venv/installed               ## what nothing needs in DVC's cache, checkpoints of interrupted runs: told; freed with YES=1
+	python -m captioning.housekeeping gc $(if $(filter 1,$(YES)),--yes)

@@ -12,7 +12,7 @@ import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
-from captioning import hub
+from captioning import disk, hub
 from captioning.checkpoint_files import check_checkpoint
 from captioning.hashes import SOURCE
 from captioning.outputs import write_json
@@ -40,11 +40,14 @@ def fetch(origin: str, repository: str, revision: str, folder: Path, downloads: 
     folder.mkdir(parents=True, exist_ok=True)
     if origin == "folder":
         source = local_folder(repository)
-        for pattern in WEIGHTS:
-            for path in sorted(source.glob(pattern)):
-                shutil.copyfile(path, folder / path.name)
+        files = [path for pattern in WEIGHTS for path in sorted(source.glob(pattern))]
+        disk.require(f"checkpoint {folder.name}", disk.checkpoint(folder, sum(path.stat().st_size for path in files)))
+        for path in files:
+            shutil.copyfile(path, folder / path.name)
         return
     snapshot = hub.look(_model(repository, revision))
+    size = sum(file.size for file in _files(snapshot))
+    disk.require(f"checkpoint {folder.name}", disk.checkpoint(downloads, size))
     for name, path in _fetch_whole(snapshot, downloads).items():
         _link(path, folder / name)
     told = {"repository": repository, "revision": revision, "commit": snapshot.commit}

@@ -19,6 +19,7 @@ from captioning.params import DEVICE, load_params
 from captioning.picture_files import FORMATS, PictureCaption, gather, shown, told_notes
 from captioning.pictures import Unreadable, encode, read
 from captioning.runlog import UserError, progress, put
+from captioning.secrets import install, redacted
 from captioning.trained_rows import TrainedRow, find
 
 EPILOG = """examples:
@@ -33,10 +34,11 @@ reported at the end, and the exit status is 1."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Caption what the command line names; the exit status."""
+    install()
     try:
         return run(parser().parse_args(arguments))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(redacted(f"error: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)

@@ -7,11 +7,13 @@ The results are those of one process, to rounding: what is summed over a step is
 2. The Trainer is told of one process. Told of more, it repeats rows where batches do not come out even, and takes means
    of means.
 3. Each process sees one GPU. A Trainer that sees two copies the model onto both.
-4. What processes tell one another are sums and JSON, no pickles.
+4. What processes tell one another are sums and JSON, no pickles; nor does torchrun where its rendezvous is static (the
+   default one unpickles what it finds in a store that listens to the network).
 """
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -103,7 +105,8 @@ def start(processes: int, device: str) -> Processes | None:
     if "LOCAL_RANK" in os.environ:
         return _join(device)
     config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="static",
+        rdzv_endpoint=f"127.0.0.1:{free_port()}", rdzv_configs={"rank": 0, "timeout": 900},
         run_id="stage", max_restarts=0, monitor_interval=0.2,
     )  # fmt: skip
     module = sys.modules["__main__"].__spec__
@@ -112,6 +115,13 @@ def start(processes: int, device: str) -> Processes | None:
     except ChildFailedError:
         sys.exit(1)  # it has said why
     return None
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def _join(device: str) -> Processes:

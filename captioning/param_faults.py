@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from captioning.quoting import plain, short
+from captioning.secrets import redacted
 
 LONGEST_TEXT = 500  # characters of a message, and of names to choose from
 
@@ -72,6 +73,17 @@ def _on_this_machine(raw: dict[str, Any], profile: Any) -> list[str]:
         return faults + uneven
     except (KeyError, TypeError, AttributeError, ZeroDivisionError):  # told by the types
         return []
+
+
+def secret_values(raw: Any, key: str = "") -> list[str]:
+    """Where a token or a password stands: DVC would copy it into dvc.lock, and recipes into their files."""
+    if isinstance(raw, dict):
+        return [line for name, of in raw.items() for line in secret_values(of, f"{key}.{name}".lstrip("."))]
+    if isinstance(raw, list):
+        return [line for place, of in enumerate(raw) for line in secret_values(of, f"{key}.{place}")]
+    if isinstance(raw, str) and redacted(raw) != raw:
+        return [f"{key}: a token or a password stands there; make a new one, and give it in the environment (HF_TOKEN)"]
+    return []
 
 
 def told(error: ValidationError) -> list[str]:

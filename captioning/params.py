@@ -10,10 +10,11 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from captioning.param_faults import broken_references, told
+from captioning.param_faults import broken_references, secret_values, told
 from captioning.plain_yaml import read_yaml
 from captioning.quoting import all_told
 from captioning.runlog import UserError
+from captioning.secrets import redacted
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 NonNegative = Annotated[int, Field(ge=0, strict=True)]
@@ -248,11 +249,11 @@ class Params(Section):
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check `path`. Raises `UserError` with every fault at once."""
     raw = read_yaml(path)
-    faults = broken_references(raw)
+    faults = broken_references(raw) + secret_values(raw)
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
         faults = told(error) + faults
     if faults:
-        raise UserError(f"{path}: {len(faults)} fault(s)\n  {all_told(faults)}")
+        raise UserError(redacted(f"{path}: {len(faults)} fault(s)\n  {all_told(faults)}"))
     return params

@@ -4,7 +4,8 @@
 2. Only `SENT` goes out: safetensors, JSON and the card. The configuration names the base by its repository instead of a
    folder of this machine; the weights go as they are.
 3. A new repository is private unless `--public` is given; one that is public already is left alone without it.
-4. The token is the Hub client's own (HF_TOKEN, or `hf auth login`). It is never printed or written.
+4. The token is the Hub client's own (HF_TOKEN, or `hf auth login`). It is never printed or written, and a parcel that
+   holds a token stays here.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any
 from captioning.hub_card import Findings, hub_card
 from captioning.params import HubCheckpoints, Params, load_params
 from captioning.runlog import UserError, put
+from captioning.secrets import install, redacted
 from captioning.trained_rows import adapter_folder, names, recipe, row_of
 
 SENT = ("README.md", "adapter_config.json", "adapter_model.safetensors")
@@ -37,9 +39,11 @@ class Parcel:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show or send what the command line names; the exit status."""
+    install()
     chosen = parser().parse_args(arguments)
     try:
         ready = parcel(chosen.row, chosen.repository, load_params())
+        check_secrets(ready, chosen.message or "")
         put(f"{told(ready, chosen)}\n")
         if not chosen.upload:
             print("nothing was sent; add --upload to send it", file=sys.stderr)
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = chosen.message or f"Adapter {chosen.row}"
         put(f"{send(ready, chosen.repository, chosen.public, chosen.revision, message)}\n")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(redacted(f"error: {error}"), file=sys.stderr)
         return 1
     except FileNotFoundError as error:
         print(f"error: {error.filename} is not there; `dvc repro` makes it, `dvc pull` fetches it", file=sys.stderr)
@@ -109,6 +113,22 @@ def check_safetensors(path: Path) -> None:
             file.keys()
     except SafetensorError as error:
         raise UserError(f"{path}: no safetensors ({error}); run its stage again") from None
+
+
+def check_secrets(ready: Parcel, message: str) -> None:
+    """Raises `UserError` where a file to be sent, or the commit's message, holds a token or a password."""
+    texts = {name: _text(held) for name, held in ready.files.items()} | {"--message": message}
+    faults = [name for name, text in texts.items() if redacted(text) != text]
+    if faults:
+        raise UserError(f"{', '.join(faults)}: a token or a password stands in it; take it out, and make a new one")
+
+
+def _text(held: bytes | Path) -> str:
+    """All that could be read as text: of weights, the header, which holds names, shapes and notes."""
+    if isinstance(held, bytes):
+        return held.decode()
+    with held.open("rb") as file:
+        return file.read(int.from_bytes(file.read(8), "little")).decode()
 
 
 def told(ready: Parcel, chosen: argparse.Namespace) -> str:
@@ -202,7 +222,7 @@ def parser() -> argparse.ArgumentParser:
 
 def repository(text: str) -> str:
     if not REPOSITORY.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: USER/NAME is wanted, letters, digits, dots, - and _")
+        raise argparse.ArgumentTypeError(f"{redacted(text)!r}: USER/NAME is wanted, letters, digits, dots, - and _")
     return text
 
 

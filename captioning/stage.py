@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
-from captioning import inputs, resume
+from captioning import inputs, resume, secrets
 from captioning.runlog import UserError, first_process, peak_memory
 
 GRACE = 5.0  # seconds, of several processes
@@ -54,6 +55,20 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
     return main
 
 
+def install() -> None:
+    """From now on, an interruption is one line wherever it strikes, and what is uncaught tells no secret."""
+    secrets.install()
+    tell = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print(f"interrupted; {AGAIN}", file=sys.stderr)
+        else:
+            tell(kind, error, trace)
+
+    sys.excepthook = hook
+
+
 def _terminate(*_: Any) -> NoReturn:
     raise Terminated
 
@@ -69,5 +84,5 @@ def _told(error: OSError) -> str:
 
 def _end(line: str, status: int) -> NoReturn:
     if first_process() or status == 1:
-        print(line, file=sys.stderr)
+        print(secrets.redacted(line), file=sys.stderr)
     sys.exit(status)

@@ -19,6 +19,7 @@ from typing import Any
 
 from captioning.params import Tracking
 from captioning.runlog import UserError
+from captioning.secrets import redacted
 
 FOLDER = Path(".cache/tracking")
 NOWHERE = "none"
@@ -84,7 +85,7 @@ def _refusal_told() -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.split(".")[0] != "wandb":
             raise
-        reason = " ".join(str(error).split())
+        reason = redacted(" ".join(str(error).split()))
         remedy = "run `wandb login`, or set tracking.mode: offline"
         raise UserError(f"tracking: Weights & Biases refused ({type(error).__name__}: {reason}); {remedy}") from None
     finally:

@@ -11,9 +11,10 @@ import logging
 import os
 import sys
 
-from captioning import inputs
+from captioning import inputs, stage
 
 if sys.argv[0] == "-m":  # `python -m stages.x`, whose code is not read yet
+    stage.install()
     inputs.begin(sys.orig_argv[sys.orig_argv.index("-m") :])
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it recommends a kernel that would be fetched at run time

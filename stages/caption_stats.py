@@ -4,7 +4,7 @@ from pathlib import Path
 
 from wordcloud import STOPWORDS
 
-from captioning import caption_stats, figures
+from captioning import caption_stats, disk, figures
 from captioning.cider import DocumentFrequencies
 from captioning.dataset import read_table
 from captioning.outputs import whole_folder, write_json, write_text
@@ -19,6 +19,7 @@ CLOUD_SEED = 1  # where the words of Figure 2 lie
 @stage_main
 def main() -> None:
     table = read_table(Path("data/captions/images.parquet"), columns=["id", "source", "captions"]).to_pydict()
+    disk.require("caption-stats", disk.results("caption-stats", Path("data"), len(table["id"])))
     captions = dict(zip(table["id"], table["captions"], strict=True))
     flat = iter(tokenize([caption for of_image in captions.values() for caption in of_image]))
     tokens = {id_: [next(flat) for _ in of_image] for id_, of_image in captions.items()}

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from captioning import disk
 from captioning.checkpoints import DOWNLOADS, fetch
 from captioning.hashes import file_hashes
 from captioning.outputs import whole_folder, write_json
@@ -24,6 +25,7 @@ def main(name: str) -> None:
         if Path(f"data/wanted/{name}.txt").read_text(encoding="utf-8") == "no\n":
             print(f"{name}: no row starts from it", file=sys.stderr)
         elif checkpoints.origin == "miniature":
+            disk.require(f"checkpoint {name}", disk.checkpoint(folder))
             with workplace() as scratch:
                 pretrain(params, name, folder, scratch)
         else:

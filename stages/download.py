@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from captioning import hub
+from captioning import disk, hub
 from captioning.archives import archive
 from captioning.dataset import CaptionedImage, write_parquet
 from captioning.hashes import sha256
@@ -18,10 +18,12 @@ from captioning.quoting import cell
 from captioning.rows import Source
 from captioning.runlog import UserError, progress
 from captioning.shards import shards
+from captioning.sizes import length
 from captioning.sources import folder, overhead
 from captioning.stage import stage_main
 
 OUT = Path("data/captions")
+PARQUET = OUT / "images.parquet"
 DOWNLOADS = Path(".cache/downloads")  # outside DVC's outputs, which it deletes before a run
 
 
@@ -30,6 +32,8 @@ def main() -> None:
     data = load_params().data
     source = open_source(data)
     check_declared(data.declared, source, data.source)
+    if data.source != "hub":  # of whose shards it was told before they were fetched
+        disk.require("download", images_size(data, source))
     if source.total < source.rows:
         print(f"{source.total} of {source.rows} rows drawn (data.images)", file=sys.stderr)
     counts: dict[str, Counter[str]] = {"images": Counter(), "images_by_captions_kept": Counter()}
@@ -64,10 +68,28 @@ def open_source(data: Data) -> Source:
         found = find_shards(path)
         return shards(found, path.name, *draw) if found else folder(path, *draw)
     snapshot, wanted = look_for_shards(data.repository, data.revision)
-    there = hub.fetch(snapshot, wanted, DOWNLOADS / "datasets" / data.repository.replace("/", "--"))
+    downloads = DOWNLOADS / "datasets" / data.repository.replace("/", "--")
+    size, rows = sum(file.size for file in wanted), data.declared.images if data.declared else None
+    disk.require("download", disk.fetched_images(PARQUET, downloads, size, data.images, rows))
+    there = hub.fetch(snapshot, wanted, downloads)
     source = shards(there, data.repository.rpartition("/")[2], *draw)
+    disk.require("download", disk.copied_images(PARQUET, size, source.total / max(source.rows, 1)))
     source.origin |= {"repository": data.repository, "revision": data.revision, "commit": snapshot.commit}
     return source
+
+
+def images_size(data: Data, source: Source) -> list[disk.Written]:
+    """What the Parquet file of `source` will take, by the drawn pictures or by those that are there."""
+    if data.source == "overhead":
+        return disk.drawn_images(PARQUET, source.total, data.image_size)
+    path = Path(data.path)
+    if data.source == "archive":
+        held = length(find_archive(path))
+    elif found := find_shards(path):
+        held = sum(map(length, found.values()))
+    else:
+        held = length(path / "resized" if (path / "resized").is_dir() else path)
+    return disk.copied_images(PARQUET, held, source.total / max(source.rows, 1))
 
 
 def check_declared(declared: Declared | None, source: Source, kind: str) -> None:

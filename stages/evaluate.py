@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from captioning import disk
 from captioning.dataset import read_table, stream_examples
 from captioning.evaluation import by_row, differences, evaluate, image_scores, metrics, yardsticks
 from captioning.outputs import whole_folder, write_json
@@ -31,6 +32,7 @@ def main() -> None:
     checkpoints = {row: params.variants[row].checkpoint for row in params.rows}
     refined = {row: start for row, (start, _) in params.refined.items()}
     runs = expected_runs(params.zero_shot, checkpoints, refined, params.seeds)
+    disk.require("evaluate", disk.results("evaluate", Path("data"), len(test) * len(runs)))
     predicted = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test) for run in runs]
     said = iter(tokenize([one["caption"] for predictions in predicted for one in predictions]))
     results = []

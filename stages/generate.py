@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from captioning import disk
 from captioning.dataset import read_examples
 from captioning.decoding import greedy_captions
 from captioning.launch import one_gpu, start
@@ -34,10 +35,11 @@ def main() -> None:
         checkpoint, lora = Path("models/checkpoints") / recipe["checkpoint"]["name"], recipe["lora"]
     what, own = (settings.prompt, settings.compute, maximum_tokens), machine.model_dump()
     require(generation_needs(checkpoint, *what, own, device, lora), own)
+    ids = Path("data/splits/test.txt").read_text(encoding="utf-8").split()
+    disk.require("generate", disk.captions(arguments.out, len(ids), maximum_tokens))
     model = load_frozen(checkpoint, settings.compute, device, machine.dequantise)
     if arguments.adapter:
         model = load_adapter(model, arguments.adapter)
-    ids = Path("data/splits/test.txt").read_text(encoding="utf-8").split()
     images = [one.image for one in read_examples(Path("data/captions/images.parquet"), ids)]
     batches = [
         images[begin : begin + machine.decoding_batch] for begin in range(0, len(images), machine.decoding_batch)

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from captioning import inputs
+from captioning import disk, inputs
 from captioning.dataset import read_examples
 from captioning.finetune import COLUMNS, CaptionRows, finetune
 from captioning.hashes import verify
@@ -20,6 +20,7 @@ from captioning.runlog import write_records
 from captioning.stage import stage_main
 from captioning.tracking import tracked
 from captioning.training import seed_everything
+from captioning.training_disk import finetune_files
 
 
 @stage_main
@@ -40,6 +41,8 @@ def main(variant: str, seed: int) -> None:
     processor = load_processor(checkpoint)
     longest = longest_suffix(processor, [one for of in (train, validation) for own in of.captions for one in own])
     require(finetune_needs(checkpoint, recipe, longest, device), machine)
+    images = {"training": len(train.images), "validation": len(validation.images)}
+    disk.require(f"qlora-train {name}", finetune_files(name, checkpoint, recipe, processor, images, processes.count))
     seed_everything(seed, processes.threads(machine["threads"]))
     model = attach(
         load_frozen(checkpoint, settings["compute"], device, machine["dequantise"]), lora_config(**recipe["lora"])

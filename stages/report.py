@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas
 
-from captioning import resume
+from captioning import disk, resume
 from captioning.dataset import read_table
 from captioning.examples import Example, draw_examples, examples, groups
 from captioning.figures import captioning_example, save
@@ -26,6 +26,7 @@ PLOTS, IMAGES = Path("plots"), Path("data/captions/images.parquet")
 @stage_main
 def main() -> None:
     params = load_params()
+    disk.require("report", disk.results("report", PLOTS))
     rows = [*params.rows, *params.refined]
     run = Run(
         scores=load("data/scores/scores.json"),

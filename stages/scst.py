@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from captioning import inputs
+from captioning import disk, inputs
 from captioning.cider import CiderD, DocumentFrequencies
 from captioning.dataset import draw_ids, read_examples
 from captioning.features import EncodedImages, encode_all
@@ -24,6 +24,7 @@ from captioning.scst_trainer import PARTS
 from captioning.stage import stage_main
 from captioning.tracking import tracked
 from captioning.training import base_model, seed_everything
+from captioning.training_disk import scst_files
 
 REFERENCES, CACHE = Path("data/references"), Path(".cache")
 
@@ -41,15 +42,16 @@ def main(row: str, baseline: str, seed: int) -> None:
     verify(checkpoint, recipe["checkpoint"]["files"])
     inputs.also(checkpoint)
     require(scst_needs(checkpoint, recipe, device), machine)
+    adapter, held = Path(f"models/adapters/{row}-{seed}"), {of: len(ids_of(of)) for of in ("train", "validation")}
+    disk.require(f"scst {name}", scst_files(name, checkpoint, recipe, adapter, held, processes.count))
     seed_everything(seed, processes.threads(machine["threads"]))
     base = load_frozen(checkpoint, settings["compute"], device, machine["dequantise"])
-    model = load_adapter(base, Path(f"models/adapters/{row}-{seed}"), trainable=True)
+    model = load_adapter(base, adapter, trainable=True)
     freeze_encoder(model)
     processor, batch = load_processor(checkpoint), machine["decoding_batch"]
 
     def encoded(split: str, number: int, scratch: Path) -> EncodedImages:
-        all_ids = Path(f"data/splits/{split}.txt").read_text(encoding="utf-8").split()
-        ids = draw_ids(all_ids, number, f"scst {split} {seed}")
+        ids = draw_ids(ids_of(split), number, f"scst {split} {seed}")
         images = [one.image for one in read_examples(Path("data/captions/images.parquet"), ids)]
         file = scratch / f"{split}.features"
         return EncodedImages(ids, encode_all(base_model(model), processor, images, batch, file, processes=processes))
@@ -71,6 +73,10 @@ def main(row: str, baseline: str, seed: int) -> None:
     write_records(CACHE / "timings" / f"{name}.csv", done.seconds, PARTS)
     gain = summary(done, len(validation), settings["maximum_tokens"])
     write_json(Path(f"metrics/training/{name}.json"), counts | gain)
+
+
+def ids_of(split: str) -> list[str]:
+    return Path(f"data/splits/{split}.txt").read_text(encoding="utf-8").split()
 
 
 def scorers(ids: list[str]) -> list[CiderD]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from captioning import disk
 from captioning.dataset import read_captions, read_table, stream_examples
 from captioning.outputs import whole_folder, write_json, write_text
 from captioning.params import load_params
@@ -17,6 +18,7 @@ def main() -> None:
     settings = load_params().split
     table = read_table(IMAGES, columns=["id", "source", "split"]).to_pydict()
     ids = table["id"]
+    disk.require("split", disk.results("split", Path("data"), len(ids)))
     hashes = [perceptual_hash(one.image) for one in progress(stream_examples(IMAGES), len(ids), "hashes")]
     images = SplitImages(
         ids,

@@ -156,3 +156,12 @@ def batch(processor: Any, pictures: list[bytes], captions: list[list[str]]) -> d
     return Collator(processor)(
         [{"image": image, "prompt": PROMPT, "caption": own[0]} for image, own in zip(pictures, captions, strict=True)]
     )
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A copy of the project (tests/project_copy.py) after one full run with planted secrets and an audit hook; tests
+    read it, or work on clones."""
+    from tests.project_copy import make_world
+
+    return make_world(tmp_path_factory.mktemp("project"))

@@ -20,6 +20,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from benchmarks.copies import AUTHOR, ROOT, copy_files, edit_yaml, set_values
+from tests import planted
 
 SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path stays
     "finetune.epochs": 1,
@@ -44,8 +45,10 @@ SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path st
     "profiles.miniature.scst.batch": 8,
     "profiles.miniature.scst.validate_every": 1,
 }  # fmt: skip
+VARIANTS = ("base-r4", "mix", "rsvqa-lr", "paligemma2")  # each costs two starts of torch, four where it is trained anew
 REFINED = {"scst-mix-greedy", "scst-mix-leave-one-out"}
 KEPT_BY_GIT = {"data/.gitignore", "models/.gitignore", "data/raw/.gitignore", "data/raw/README.md"}
+HOOK = ROOT / "tests/audit_hook"
 MOMENT = re.compile(rb"(?<!\d)20[2-9]\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d")  # a date with its time
 
 
@@ -69,23 +72,27 @@ class Finished:
 
 
 class Project:
-    """A copy of the project, and commands in it."""
+    """A copy of the project, and commands in it: with secrets in their environment, which must not come out again, and
+    an audit hook in every stage, which writes into `audit`, beside the copy."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def environment(self) -> dict[str, str]:
-        """What commands here run with."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        quiet = {"DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PATH": path}
-        return os.environ | AUTHOR | quiet
+        self.folder, self.audit = folder, folder.with_name(f"{folder.name}-audit")
 
     def run(self, *command: str, ok: bool = True) -> Finished:
         """Run `command` here; where `ok`, its failure fails the test with all it said."""
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=self.environment())
         finished = Finished(done.returncode, done.stdout, done.stderr)
         assert done.returncode == 0 or not ok, f"{' '.join(command)} in {self.folder}:\n{finished.all}"
+        assert not (names := planted.told(finished.all.encode())), f"{' '.join(command)} tells {names}"
         return finished
+
+    def environment(self) -> dict[str, str]:
+        """That of every command here."""
+        self.audit.mkdir(exist_ok=True)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        quiet = {"DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PATH": path}
+        watched = {"PYTHONPATH": str(HOOK), "AUDIT_LOG": str(self.audit)}
+        return os.environ | AUTHOR | quiet | watched | planted.plant(self.folder.with_name(f"{self.folder.name}-home"))
 
     def dvc(self, *arguments: str, ok: bool = True) -> Finished:
         return self.run("dvc", *arguments, ok=ok)
@@ -158,6 +165,15 @@ class Project:
 
 
 Experiment = tuple[Project, Finished]
+
+
+def make_world(folder: Path) -> Project:
+    """The copy after its one full run, committed."""
+    project = copy_project(folder, VARIANTS, zero_shot=("base",))
+    done = project.dvc("repro")
+    assert {name.split("@")[0] for name in done.ran} == set(project.stages), "some stage did not run"
+    project.commit("Run")
+    return project
 
 
 def copy_project(folder: Path, variants: Sequence[str], zero_shot: Sequence[str]) -> Project:

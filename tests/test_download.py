@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from captioning import hub
+from captioning import disk, hub
 from captioning.dataset import stream_examples
 from captioning.hashes import sha256
 from captioning.origins import missing
 from captioning.params import Data
+from captioning.sizes import length
 from stages import download
 from tests.hub_server import HubServer
 from tests.online import online
@@ -122,6 +123,48 @@ def test_the_hub_gives_what_the_folder_gives_and_its_commit_is_recorded(
         "kind": "hub", "sha256": {f"data/{name}": digest for name, digest in shards.items()},
         "repository": "us/risc", "revision": "main", "commit": commit,
     }  # fmt: skip
+
+
+def test_what_it_will_write_is_what_it_writes(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[int, int]] = []  # of shards, of the Parquet file
+    of_parts = lambda parts, name: sum(part.size for part in parts if part.what == name)  # noqa: E731
+    monkeypatch.setattr(
+        disk, "require", lambda _, parts: said.append((of_parts(parts, "shards"), of_parts(parts, "images.parquet")))
+    )
+
+    def near(**changed: Any) -> None:
+        said.clear()
+        stage(**changed)
+        written = length(Path("data/captions"))
+        assert written <= said[-1][1] <= 2.5 * written
+
+    near(source="overhead", images=100)
+    near()
+    near(images=40)
+    near(source="archive", path=str(packed()))
+    files = pushed("shards")
+    near(path="shards")
+    with HubServer() as server, online(server, monkeypatch, str(tmp_path)):
+        server.add("dataset", "us/risc", files)
+        near(source="hub", images=40)
+        shards = sum(map(len, files.values()))
+        assert said[0] == (shards, 0) and shards == length(Path(".cache/downloads/datasets/us--risc"))
+        near(source="hub", declared={"images": 49, "captions": 245, "sha256": ""})
+        assert said[0] == (shards, said[1][1])
+
+
+def test_a_disk_too_small_for_shards_is_told_before_any_is_fetched(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = pushed("shards")
+    with HubServer() as server, online(server, monkeypatch, str(tmp_path)):
+        server.add("dataset", "us/risc", files)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        with pytest.raises(SystemExit):
+            stage(source="hub")
+        assert server.sent(".parquet") == 0
+    assert "error: download will write about" in (said := capsys.readouterr().err) and "(shards" in said
+    assert not Path("data").exists() and not Path(".cache").exists()
 
 
 def test_what_a_source_must_hold_is_asked_before_any_work(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:

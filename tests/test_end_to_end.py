@@ -16,22 +16,11 @@ import pytest
 from PIL import Image
 
 from captioning.params import CHECKPOINTS
-from tests.project_copy import REFINED, ROOT, Experiment, Project, copy_project, draw_folder, refining
+from tests.project_copy import REFINED, ROOT, VARIANTS, Experiment, Project, draw_folder, refining
 
 CHECKED = ("data/checked.txt", *(f"data/wanted/{name}.txt" for name in CHECKPOINTS))  # gone where `check` refuses
-VARIANTS = ("base-r4", "mix", "rsvqa-lr", "paligemma2")  # each costs two starts of torch, four where it is trained anew
 UNPINNED = {"mix", "cococap", "rsvqa-lr", "strong", "mix-random", "mix-all", "paligemma2"}  # their rank is lora.rank
 PREFLIGHT = "profiles.paper.machine.threads"  # a value that only the check and the report read, in the miniature
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The copy after its one full run, committed."""
-    project = copy_project(tmp_path_factory.mktemp("project"), VARIANTS, zero_shot=("base",))
-    done = project.dvc("repro")
-    assert {name.split("@")[0] for name in done.ran} == set(project.stages), "some stage did not run"
-    project.commit("Run")
-    return project
 
 
 @pytest.fixture(scope="module")

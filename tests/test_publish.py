@@ -232,6 +232,7 @@ def test_a_private_repository_stays_so(project: Path, hub: Hub) -> None:
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, {}, f"{HERE}: the Hub cannot be reached (Connect"),
         ({}, {"role": "read"}, "the token of somebody can only read"),
         ({}, {"allowed": False}, f"{HERE}: no write access (403)"),
+        ({}, {"fault": f"no {TOKEN} here"}, f"{HERE}: Invalid metadata in README.md. - no *** here"),
         ({}, {"fault": "license must be one of"}, f"{HERE}: Invalid metadata in README.md. - license must be one of"),
     ],
 )

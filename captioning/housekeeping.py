@@ -1,0 +1,226 @@
+"""`make clean` and `make gc`: what takes room and can be made again, told item by item before it goes.
+
+`clean`: caches of tools, interrupted trainings, downloads; no results. It tells and removes.
+`gc`: what is left of other results. It tells, and removes only with `--yes` or an answer on a terminal:
+
+1. In DVC's cache, what neither the working tree nor any commit or experiment names: `dvc gc` says what that is, and its
+   run cache what it was. Parameters that no commit holds are trained anew when they come back.
+2. Checkpoints of interrupted runs, `.cache/resume/<stage>/<run>/`. A run under way holds a lock there: both commands
+   leave what is its.
+3. A cache outside this project is left alone: others may use it.
+"""
+
+import argparse
+import fcntl
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from captioning.sizes import occupied, told
+
+CACHE, RESUME, LOCK = Path(".cache"), Path(".cache/resume"), "lock"
+RUNNING = (Path(".cache/training"), Path(".cache/tracking"))  # what a training that is under way writes beside
+TOOLS = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis")
+OBJECTS, RUNS = Path(".dvc/cache"), Path(".dvc/cache/runs")
+UNUSED = ("dvc", "gc", "--workspace", "--all-commits", "--all-experiments")  # branches, tags and remotes are commits
+OBJECT = re.compile(r"^Removing (.+)$", re.MULTILINE)
+OTHER = "of no run that is remembered"
+
+
+@dataclass(frozen=True)
+class Item:
+    """What would go, all of it together."""
+
+    what: str
+    paths: tuple[Path, ...]
+
+    @property
+    def size(self) -> int:
+        return occupied(*self.paths)
+
+
+class Refusal(Exception):
+    """Why nothing is done, in a line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Tell what would go, and remove it; the exit status."""
+    chosen = parser().parse_args(arguments)
+    try:
+        if not Path("dvc.yaml").is_file():
+            raise Refusal("no dvc.yaml here; run this in the project's folder")
+        return clean() if chosen.command == "clean" else gc(chosen.yes)
+    except Refusal as reason:
+        print(f"error: {reason}", file=sys.stderr)
+        return 1
+
+
+def clean() -> int:
+    with ExitStack() as stack:
+        left = under_way(stack)
+        items = [Item(str(path), (path,)) for path in leftovers(left)]
+        show(items, "removed: tools' caches, interrupted trainings, downloads", left)
+        for item in items:
+            remove(item)
+    if CACHE.is_dir() and not any(CACHE.iterdir()):
+        CACHE.rmdir()
+    return 0
+
+
+def leftovers(left: Sequence[Path]) -> Iterator[Path]:
+    """What `clean` removes: all but what a run under way needs."""
+    if CACHE.is_symlink():
+        yield CACHE
+    elif CACHE.is_dir():
+        yield from (path for path in sorted(CACHE.iterdir()) if not (left and path in (RESUME, *RUNNING)))
+        if left:
+            yield from (run for run in runs() if run not in left)
+    yield from (path for path in map(Path, TOOLS) if path.exists())
+
+
+def gc(yes: bool) -> int:
+    with ExitStack() as stack:
+        left = under_way(stack)
+        objects = unused_objects()
+        interrupted = [Item(f"{run}, interrupted", (run,)) for run in runs() if run not in left]
+        items = named(objects) + interrupted
+        show(items, "not needed by the working tree, a commit or an experiment", left)
+        if not items:
+            return 0
+        if not (yes or confirmed()):
+            print("nothing was freed; `make gc YES=1` frees it", file=sys.stderr)
+            return 0
+        if objects:
+            dvc(*UNUSED, "--force")  # which looks again what is needed
+        for item in interrupted:
+            remove(item)
+    print("freed", file=sys.stderr)
+    return 0
+
+
+def confirmed() -> bool:
+    return sys.stdin.isatty() and input("free it? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def show(items: Sequence[Item], what: str, left: Sequence[Path]) -> None:
+    """A line an item with its size, the largest first, and all together."""
+    sizes = {item: item.size for item in items}
+    print(f"{what}:" if items else f"{what}: nothing")
+    for item in sorted(items, key=lambda one: (-sizes[one], one.what)):
+        print(f"  {told(sizes[item]):>9}  {item.what}")
+    if items:
+        print(f"  {told(sum(sizes.values())):>9}  together", flush=True)
+    for run in left:
+        print(f"stays, as its run is under way: {run}", file=sys.stderr)
+
+
+def remove(item: Item) -> None:
+    for path in item.paths:
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.exists():
+            shutil.rmtree(path)
+
+
+def runs() -> list[Path]:
+    """Folders of runs that were interrupted or are under way."""
+    return sorted(path for path in RESUME.glob("*/*") if path.is_dir() and not path.is_symlink())
+
+
+def under_way(stack: ExitStack) -> list[Path]:
+    """The runs whose lock is held; the others' locks are held from here on, until `stack` is left."""
+    return [run for run in runs() if not stack.enter_context(taken(run / LOCK))]
+
+
+@contextmanager
+def taken(lock: Path) -> Iterator[bool]:
+    """Whether `lock`, if there is one, was nobody's; it is ours for the block then."""
+    if not lock.is_file():
+        yield True
+        return
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def unused_objects() -> list[Path]:
+    """The files of DVC's cache that nothing needs. Raises `Refusal` where DVC does not say."""
+    folder = Path(dvc("dvc", "cache", "dir").strip())
+    if folder.resolve() != OBJECTS.resolve() or OBJECTS.is_symlink():
+        print(f"DVC's cache, {folder}, is not this project's alone and is left as it is", file=sys.stderr)
+        return []
+    return sorted(Path(line) for line in OBJECT.findall(dvc(*UNUSED, "--dry"))) if folder.is_dir() else []
+
+
+def dvc(*command: str) -> str:
+    """What DVC says. Raises `Refusal` with its error's first line where it fails."""
+    try:
+        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, encoding="utf-8")
+    except OSError as error:
+        raise Refusal(f"{command[0]}: {error.strerror}") from None
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]
+        said = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
+        raise Refusal(f"{' '.join(command)}: {said.removeprefix('ERROR: ')}")
+    return done.stdout
+
+
+def named(objects: Sequence[Path]) -> list[Item]:
+    """`objects` by the output they belong to, as the run cache remembers it."""
+    known = outputs(objects)
+    grouped: dict[str, set[Path]] = defaultdict(set)
+    for path in objects:
+        grouped[known.get(identifier(path), OTHER)].add(path)
+    return [Item(f"DVC's cache: {what} ({count(paths)})", tuple(sorted(paths))) for what, paths in grouped.items()]
+
+
+def count(paths: set[Path]) -> str:
+    return f"{len(paths)} file{'s' if len(paths) > 1 else ''}"
+
+
+def identifier(path: Path) -> str:
+    """An object's hash; its first two digits name its folder."""
+    return path.parent.name + path.name
+
+
+def outputs(objects: Sequence[Path]) -> dict[str, str]:
+    """The output's path by hash, of those that runs wrote; a folder's list tells the files in it."""
+    from ruamel.yaml import YAML
+
+    known: dict[str, str] = {}
+    for entry in RUNS.rglob("*"):
+        if entry.is_file():
+            run = YAML(typ="safe").load(entry)
+            known |= {out["md5"]: out["path"] for out in run.get("outs", ()) if "md5" in out}
+    for path in objects:
+        if (folder := known.get(identifier(path))) and path.suffix == ".dir":
+            listed = json.loads(path.read_text(encoding="utf-8"))
+            known |= {one["md5"]: folder for one in listed if one["md5"] not in known}
+    return known
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m captioning.housekeeping", description="Tell what takes room, free it."
+    )
+    commands = made.add_subparsers(dest="command", required=True)
+    commands.add_parser("clean", help="tools' caches, interrupted trainings, downloads; no results")
+    freed = commands.add_parser("gc", help="what nothing needs in DVC's cache, and checkpoints of interrupted runs")
+    freed.add_argument("--yes", action="store_true", help="free it, unasked")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

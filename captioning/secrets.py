@@ -1,0 +1,58 @@
+"""Tokens and passwords stay out of what is printed or written: each becomes `***`.
+
+Known ones by value, from the environment; others by their look. Forty hexadecimal digits alone are not taken for a
+Weights & Biases key, as a commit's hash looks the same: such a key is known by its variable, or by the word before it.
+"""
+
+import base64
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from urllib.parse import quote
+
+HIDDEN = "***"
+NAMES = re.compile(r"(TOKEN|API_KEY|ACCESS_KEY|SECRET|PASSWORD)$")  # of variables that hold one
+SHORTEST = 8  # characters of a value that is no common word
+LOOKS = (  # what stands ahead of the secret is kept
+    re.compile(r"(\b)hf_(?:(?:oauth|jwt|app)_[\w.-]{16,}|[A-Za-z0-9]{16,})"),
+    re.compile(r"(\b)wandb_v\d+_\w{16,}"),
+    re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/'\"]+(?=@)", re.IGNORECASE),  # user:password@
+    re.compile(r"(\bauthorization['\"]?\s*[:=]\s*['\"]?)(?:\w+\s+)?[^\s'\"]+", re.IGNORECASE),
+    re.compile(r"(\bbearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE),
+    re.compile(r"((?:key|token|password|secret)['\"]?\s*[:=]\s*['\"]?)[\w-]{20,}", re.IGNORECASE),
+    re.compile(r"([?&](?:X-Amz-[A-Za-z]+|Signature|Policy|Key-Pair-Id|token)=)[^&\s'\"]+"),  # a signed address
+)
+
+
+def redacted(text: str, environment: Mapping[str, str] | None = None) -> str:
+    """`text` without secrets: those of `environment` (None: this process's), and what looks like one."""
+    for secret in known(os.environ if environment is None else environment):
+        text = text.replace(secret, HIDDEN)
+    for look in LOOKS:
+        text = look.sub(rf"\1{HIDDEN}", text)
+    return text
+
+
+def known(environment: Mapping[str, str]) -> list[str]:
+    """Values of secret variables, as they are, quoted for an address and in base64; the longest first."""
+    values = {value for name, value in environment.items() if NAMES.search(name) and len(value) >= SHORTEST}
+    return sorted({form for value in values for form in _forms(value)}, key=lambda form: (-len(form), form))
+
+
+def _forms(value: str) -> Iterator[str]:
+    yield value
+    yield quote(value, safe="")
+    yield base64.b64encode(value.encode(errors="surrogateescape")).decode().rstrip("=")
+
+
+def install() -> None:
+    """From now on, what ends the program uncaught is told without secrets."""
+    sys.excepthook = _tell
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.flush()
