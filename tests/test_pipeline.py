@@ -20,7 +20,11 @@ NOT_IN_OUTPUTS = {
     "captioning/activations.py",
     "captioning/__init__.py",
 }  # values: `params:`; progress, tracking, and a refusal for want of memory change no output
-COMMANDS = {"captioning/__main__.py", "captioning/publish.py"}  # what people run beside the stages
+COMMANDS = {
+    "captioning/__main__.py",
+    "captioning/publish.py",
+    "captioning/jobs.py",
+}  # what people run beside the stages
 TEMPLATES = {"captioning/report.py": {"captioning/report.html.j2"}}
 
 
