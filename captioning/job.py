@@ -79,9 +79,9 @@ def _work(work: Callable[[], bool], log: Path, environment: Mapping[str, str]) -
     told = threading.Event()
     for number in SIGNALS:
         signal.signal(number, lambda *_: told.set())
-    with log.open("wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = log.open("w", buffering=1, encoding="utf-8")
+    for stream in (1, 2):
+        os.dup2(sys.stdout.fileno(), stream)
     os.environ.update(environment)
     threading.Thread(target=_end_commands, args=(told,), daemon=True).start()
     try:

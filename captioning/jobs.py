@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -23,7 +23,10 @@ from captioning.job import DONE, SIGNALS, TICK, UNCHANGED, Job, ended, excerpt
 from captioning.params import load_params
 from captioning.runlog import UserError
 from captioning.schedule import Schedule, left
-from captioning.shares import confine, own_cores, share_cores, share_gpus
+from captioning.shares import confine, own_cores, share_cores, share_gpus, threads_of_all
+
+if TYPE_CHECKING:
+    from captioning.reproduction import Pipeline
 
 LOGS = Path(".cache/logs")
 SECONDS = LOGS / "seconds.json"  # what each stage took the last time
@@ -32,8 +35,8 @@ SECONDS = LOGS / "seconds.json"  # what each stage took the last time
 class Runner:
     """Stages of a pipeline, `jobs` at a time."""
 
-    def __init__(self, pipeline: Any, jobs: int, shares: Callable[[], Sequence[dict[str, str]]]) -> None:
-        """`pipeline`: captioning.pipeline.Pipeline; `shares`: what each job's environment says, asked if one starts."""
+    def __init__(self, pipeline: "Pipeline", jobs: int, shares: Callable[[], Sequence[dict[str, str]]]) -> None:
+        """`shares`: what each job's environment says of GPUs, asked where one starts."""
         self.pipeline, self.jobs, self.shares = pipeline, jobs, shares
         self.schedule = Schedule(pipeline.needs)
         self.environments: Sequence[dict[str, str]] = ()
@@ -67,7 +70,7 @@ class Runner:
                 return
             self.environments = self.environments or self.shares()
             place = min(set(range(self.jobs)) - {job.place for job in self.running})
-            environment = {"OMP_NUM_THREADS": str(len(self.cores) or 1)} | dict(os.environ) | self.environments[place]
+            environment = threads_of_all(self.cores) | self.environments[place]
             log = LOGS / f"{stage.replace('/', '-').replace(':', '-')}.log"
             self.schedule.begin(stage)
             self.running.append(Job(stage, place, partial(self.pipeline.reproduce, stage), log, environment))
@@ -98,21 +101,25 @@ class Runner:
         self.waits = reason
 
     def _end(self, job: Job) -> None:
+        """Record what became of a job, and tell it."""
         status = job.status()
         self.running.remove(job)
-        took = f"{tqdm.format_interval(job.seconds)}"
+        took = tqdm.format_interval(job.seconds)
         if status in (DONE, UNCHANGED):
             self.schedule.finish(job.stage)
-            self.ran += status == DONE
-            self._tell(f"done: {job.stage} in {took}" if status == DONE else f"unchanged: {job.stage}")
+            self._remember(job, status)
+            self._tell(f"done: {job.stage} in {took}; {self._rest()}")
         else:
             self.schedule.fail(job.stage)
             how = f", ended by {signal.Signals(-status).name}" if status < 0 else ""
             self._tell("\n    ".join([f"failed: {job.stage} after {took}{how} ({job.log})", *excerpt(job.log)]))
+        self._confine()
+
+    def _remember(self, job: Job, status: int) -> None:
         if status == DONE:
+            self.ran += 1
             self.seconds[job.stage] = round(job.seconds, 1)
             SECONDS.write_text(json.dumps(self.seconds, indent=1), encoding="utf-8")
-        self._confine()
 
     def _confine(self) -> None:
         """Give each job its share of the cores, and one that is alone all of them."""
@@ -185,7 +192,7 @@ def run(chosen: argparse.Namespace) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *chosen.targets])
     params = load_params()
     tqdm.monitor_interval = 0  # no thread beside the one that forks
-    from captioning.pipeline import Pipeline  # imports DVC
+    from captioning.reproduction import Pipeline  # imports DVC
 
     LOGS.mkdir(parents=True, exist_ok=True)
     return Runner(Pipeline(chosen.targets), jobs, lambda: share_gpus(params, jobs)).run()

@@ -17,7 +17,7 @@ import psutil
 from captioning.params import Params
 from captioning.runlog import UserError
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+VISIBLE, THREADS = "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"
 PASSES = 10  # over a job's threads, while some are found that began meanwhile
 COUNT = "import torch; print(torch.cuda.device_count())"
 
@@ -45,6 +45,11 @@ def _first_sibling(core: int) -> int:
         return int(siblings.read_text().replace("-", ",").split(",")[0])
     except (OSError, ValueError):
         return core
+
+
+def threads_of_all(cores: Sequence[int]) -> dict[str, str]:
+    """Where params.yaml says nothing, threads are counted as without shares, as results may depend on their number."""
+    return {THREADS: os.environ.get(THREADS, str(len(cores)))} if cores else {}
 
 
 def confine(process: int, cores: Sequence[int]) -> None:

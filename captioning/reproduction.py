@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 from dvc.exceptions import DvcException
-from dvc.lock import make_lock
+from dvc.lock import LockError, make_lock
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from ruamel.yaml import YAML
@@ -47,17 +47,25 @@ class Pipeline:
     def until_changed(self, names: Sequence[str], halt: Callable[[], bool]) -> tuple[list[str], str | None]:
         """The stages that did not change, up to the first that did, and that one; `halt` ends the search.
 
-        Raises `DvcException`: a `LockError` where another DVC is at work on it.
+        Raises `LockError` where another DVC is at work on it.
         """
         unchanged: list[str] = []
         with lock_repo(self.repo):
             for name in names:
                 if halt():
                     break
-                if self.stages[name].changed():
+                if self._changed(name):
                     return unchanged, name
                 unchanged.append(name)
         return unchanged, None
+
+    def _changed(self, name: str) -> bool:
+        try:
+            return self.stages[name].changed()
+        except LockError:
+            raise
+        except DvcException:
+            return True  # it says why it fails when it is run
 
     def reproduce(self, name: str) -> bool:
         """Run a stage, or take it from the run cache, and record it. Raises `DvcException` where it failed."""
