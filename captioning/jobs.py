@@ -153,7 +153,7 @@ class Runner:
     def _show(self) -> None:
         """What is under way, and the rest, in a terminal's last line."""
         under_way = ", ".join(f"{job.stage} {tqdm.format_interval(job.seconds)}" for job in self.running)
-        self.line.set_description_str(f"{under_way}; {self._rest()}")
+        self.line.set_description_str("; ".join(part for part in (under_way, self._rest()) if part))
 
     def _rest(self) -> str:
         stages = dict.fromkeys(self.schedule.waiting, 0.0) | {job.stage: job.seconds for job in self.running}

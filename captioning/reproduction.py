@@ -40,9 +40,10 @@ class Pipeline:
                 forget_dead(Path(self.repo.tmp_dir or ".dvc/tmp"))
                 graph = get_active_graph(self.repo.index.graph)
                 steps = plan_repro(graph, collect_stages(self.repo, targets or ["dvc.yaml"]))
+        self.repo.lock = self._lock(wait=False)
         self.stages = {stage.addressing: stage for stage in steps}
         self.needs = {name: {one.addressing for one in graph.successors(stage)} for name, stage in self.stages.items()}
-        self.orders = {lock: _order(lock, steps) for lock in {_lock(stage) for stage in steps}}
+        self.orders = {lock: _order(lock, steps) for lock in {_lock_file(stage) for stage in steps}}
 
     def until_changed(self, names: Sequence[str], halt: Callable[[], bool]) -> tuple[list[str], str | None]:
         """The stages that did not change, up to the first that did, and that one; `halt` ends the search.
@@ -70,23 +71,28 @@ class Pipeline:
     def reproduce(self, name: str) -> bool:
         """Run a stage, or take it from the run cache, and record it. Raises `DvcException` where it failed."""
         stage, repo = self.stages[name], self.repo
-        repo.lock = make_lock(repo.lock.lockfile, tmp_dir=repo.tmp_dir, wait=True)
+        repo.lock = self._lock(wait=True)
         with lock_repo(repo), repo.scm_context(quiet=True):
             done = stage.reproduce()
             if done:
                 stage.dump(update_pipeline=False)
-                settle(_lock(stage), self.orders[_lock(stage)])
+                settle(_lock_file(stage), self.orders[_lock_file(stage)])
         return done is not None
 
+    def _lock(self, wait: bool) -> Any:
+        """DVC's own, without a bar that says it is waited for."""
+        hardlink = self.repo.config["core"].get("hardlink_lock", False)
+        return make_lock(self.repo.lock.lockfile, tmp_dir=self.repo.tmp_dir, hardlink_lock=hardlink, wait=wait)
 
-def _lock(stage: Any) -> Path:
+
+def _lock_file(stage: Any) -> Path:
     return Path(stage.path).with_suffix(".lock")
 
 
 def _order(lock: Path, steps: Sequence[Any]) -> list[str]:
     """Entries of dvc.lock as `dvc repro` leaves them: what is there stays, what is new follows in its order."""
     known = YAML(typ="safe").load(lock) if lock.is_file() else None
-    new = [stage.name for stage in steps if _lock(stage) == lock and getattr(stage, "name", None)]
+    new = [stage.name for stage in steps if _lock_file(stage) == lock and getattr(stage, "name", None)]
     return list(dict.fromkeys([*((known or {}).get("stages") or {}), *new]))
 
 
