@@ -37,5 +37,5 @@ verify: .venv/installed           ## what came out against what is committed
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-tracking.txt
 	touch $@
 
-clean:                            ## caches of tools, interrupted trainings, downloads; no results
+clean:                            ## caches of tools, interrupted trainings, downloads, logs; no results
 	rm -rf .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
