@@ -2,25 +2,29 @@
 
 DVC unlocks the repository while a command runs, and locks paths instead, so that stages which do not touch one
 another's outputs can run side by side. This does what `dvc repro` does with each stage (dvc 3.67, repo/reproduce.py),
-one process a stage, with two differences:
+one process a stage, with differences:
 
 1. Its lock on the repository waits where another job holds it.
 2. DVC appends to dvc.lock in the order stages finish. Here an entry goes where `dvc repro` would have written it.
+3. DVC writes dvc.lock in place, for up to a second. Here it is replaced whole, so that a kill cannot cut it short.
 """
 
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
+from dvc.dvcfile import Lockfile
 from dvc.exceptions import DvcException
 from dvc.lock import LockError, make_lock
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from dvc.stage import PipelineStage
 from ruamel.yaml import YAML
 
 from captioning.runlog import UserError
@@ -75,9 +79,21 @@ class Pipeline:
         with lock_repo(repo), repo.scm_context(quiet=True):
             done = stage.reproduce()
             if done:
-                stage.dump(update_pipeline=False)
-                settle(_lock_file(stage), self.orders[_lock_file(stage)])
+                self._record(stage)
         return done is not None
+
+    def _record(self, stage: Any) -> None:
+        """As DVC does it, but in a copy that takes dvc.lock's place when it is whole."""
+        lock, part = _lock_file(stage), Path(self.repo.tmp_dir or ".dvc/tmp") / "dvc.lock"
+        if not isinstance(stage, PipelineStage):
+            stage.dump()  # of `dvc add`, in a file of its own
+            return
+        part.unlink(missing_ok=True)
+        if lock.is_file():
+            shutil.copy(lock, part)
+        Lockfile(self.repo, str(part)).dump(stage)
+        settle(part, self.orders[lock])
+        part.replace(lock)
 
     def _lock(self, wait: bool) -> Any:
         """DVC's own, without a bar that says it is waited for."""
@@ -107,10 +123,7 @@ def settle(lock: Path, order: Sequence[str]) -> None:
     ordered = "".join(
         entry for _, entry in sorted(zip(names, entries, strict=True), key=lambda one: order.index(one[0]))
     )
-    if ordered != found[1]:
-        part = lock.with_name(f"{lock.name}.part")
-        part.write_text(text[: found.start(1)] + ordered + text[found.end(1) :], encoding="utf-8")
-        part.replace(lock)
+    lock.write_text(text[: found.start(1)] + ordered + text[found.end(1) :], encoding="utf-8")
 
 
 def forget_dead(folder: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from captioning.reproduction import forget_dead, settle
+from captioning.reproduction import Pipeline, forget_dead, settle
+from tests.jobs_project import stand
 from tests.project_copy import ROOT
 
 LOCK = """schema: '2.0'
@@ -61,6 +62,26 @@ def test_what_dvc_does_not_write_is_left_alone(text: str, order: list[str], tmp_
     lock.write_text(text)
     settle(lock, order)
     assert lock.read_text() == text
+
+
+def test_a_lock_cut_short_is_never_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was recorded stays until the next is recorded whole."""
+    project = stand(tmp_path / "project")
+    project.dvc("repro", "seed")
+    before = project.read("dvc.lock")
+    monkeypatch.chdir(project.folder)
+
+    def cut_short(lock: Path, order: list[str]) -> None:
+        lock.write_text(lock.read_text()[:99])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("captioning.reproduction.settle", cut_short)
+        Pipeline(["part@b"]).reproduce("part@b")
+    assert project.read("dvc.lock") == before and project.held() == {}
+    assert Pipeline(["part@b"]).reproduce("part@b")
+    assert project.read("dvc.lock").startswith(before + "  part@b:\n")
+    assert not Pipeline(["part@b"]).reproduce("part@b"), "nothing changed"
 
 
 def holding(folder: Path, alive: int, dead: int) -> dict[str, Any]:
