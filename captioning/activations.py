@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import DynamicCache, PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
+from captioning.checkpoint_files import check_config
 from captioning.paligemma import head_logits
 from captioning.qlora import attach, lora_config
 from captioning.training import base_model
@@ -198,6 +199,7 @@ def tokens_of(*shape: int) -> Tensor:
 def meta_model(folder: Path, compute: str, device: str, lora: dict[str, Any] | None = None) -> MetaModel:
     """The checkpoint in `folder` by its config.json alone, frozen, with the adapter `lora` (a recipe's section) if
     any."""
+    check_config(folder)
     config = PaliGemmaConfig.from_pretrained(folder, local_files_only=True)
     with META:
         model = PaliGemmaForConditionalGeneration._from_config(config, dtype=getattr(torch, compute))

@@ -8,7 +8,6 @@ Nothing is unpacked, and no read is longer than its bound, whatever a header say
 3. Stored and deflated members alone: Python inflates those in bounded steps, bzip2's and LZMA's it does not.
 """
 
-import io
 import stat
 import struct
 import zipfile
@@ -17,12 +16,11 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from captioning.caption_table import TABLE, Lines, count_captions, read_table, row_of
+from captioning.caption_table import LARGEST_TABLE, TABLE, Lines, count_captions, read_table, row_of, uncaptioned
 from captioning.hashes import sha256
 from captioning.rows import Row, Source, Unusable, captioned, check_size, drawn
 from captioning.runlog import UserError
 
-LARGEST_TABLE = 256 << 20  # bytes; RISC's has 20 MB
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 IGNORED = "__MACOSX"
 ENCRYPTED = 0x1  # of a member's flags
@@ -42,12 +40,12 @@ def archive(path: Path, images: int | None = None, seed: int = 0) -> Source:
     opened = _open(path)
     members = _members(path, opened.infolist())
     table = _table(path, members)
-    text = _read_whole(path, opened, members[table])
-    held = read_table(f"{path}: {table}", io.StringIO(text, newline=""))
-    rows = drawn(held, images, seed)
+    held = read_table(f"{path}: {table}", _read_whole(path, opened, members[table]))
+    rows, top = drawn(held, images, seed), PurePosixPath(table).parent
     origin = {"archive": path.name, "sha256": sha256(path)}
-    source = Source(iter(()), len(rows), len(held), count_captions(held), origin)
-    source.images = captioned(_rows(opened, members, PurePosixPath(table).parent, list(rows)), source)
+    files = sorted({place.name for place in map(PurePosixPath, members) if place.parent in (top / "resized", top)})
+    source = Source(iter(()), len(rows), len(held), count_captions(held), origin, uncaptioned(files, held))
+    source.images = captioned(_rows(opened, members, top, list(rows)), source)
     return source
 
 
@@ -104,11 +102,9 @@ def _table(path: Path, members: Members) -> str:
     return tables[0]
 
 
-def _read_whole(path: Path, opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
+def _read_whole(path: Path, opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     try:
-        return _read(opened, member, LARGEST_TABLE).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: {member.filename}: {error}; pack it as UTF-8") from None
+        return _read(opened, member, LARGEST_TABLE)
     except Unusable as reason:
         raise UserError(f"{path}: {member.filename}: {reason}; fetch the archive again") from None
 

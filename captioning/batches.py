@@ -16,9 +16,17 @@ from captioning.launch import ALONE, Processes
 class StepBatches(Sampler[list[int]]):
     """Micro-batches of `batch` rows for one process, `accumulation` of them a step and process."""
 
-    def __init__(self, rows: int, batch: int, accumulation: int, seed: int, processes: Processes = ALONE) -> None:
+    def __init__(
+        self, rows: int, batch: int, accumulation: int, seed: int, processes: Processes = ALONE, told: Any = None
+    ) -> None:
         self.rows, self.batch, self.accumulation = rows, batch, accumulation
-        self.seed, self.processes, self.epoch = seed, processes, 0
+        self.seed, self.processes, self.epoch, self.told = seed, processes, 0, told
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer; `told`, a data set that asks for its epoch, hears of it."""
+        self.epoch = epoch
+        if hasattr(self.told, "epoch"):
+            self.told.epoch = epoch
 
     @property
     def step(self) -> int:
@@ -40,11 +48,12 @@ class StepBatches(Sampler[list[int]]):
 
 
 class EpochLoader(DataLoader):
-    """A loader of `StepBatches` that tells them, and rows that ask, which epoch begins."""
+    """A loader of `StepBatches` that tells them which epoch begins.
+
+    Of a loader without its first batches, which a resumed training has, the Trainer tells the batches themselves.
+    """
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer."""
         batches: Any = self.batch_sampler
-        batches.epoch = epoch
-        if hasattr(self.dataset, "epoch"):
-            self.dataset.epoch = epoch
+        batches.set_epoch(epoch)

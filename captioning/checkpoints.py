@@ -1,20 +1,24 @@
 """Where a checkpoint comes from when it is not made here.
 
-1. What is fetched lands outside DVC's outputs, which are deleted before a run, and is moved when it is whole: an
-   interrupted download goes on where it was (captioning/hub.py).
+1. What is fetched lands outside DVC's outputs, which are deleted before a run, and stays until DVC has recorded
+   the checkpoint: an interrupted download goes on where it was (captioning/hub.py).
 2. The commit a branch stood at is kept beside the files, in `SOURCE`, and is none of them: a recipe names weights, and
    a new commit with the same weights retrains nothing.
 """
 
 import json
+import os
 import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
 from captioning import hub
+from captioning.checkpoint_files import check_checkpoint
 from captioning.hashes import SOURCE
+from captioning.outputs import write_json
 from captioning.runlog import UserError
 
+DOWNLOADS = Path(".cache/downloads/checkpoints")
 TOKENIZER = "tokenizer.model"
 WEIGHTS = ["*.safetensors", "*.json", TOKENIZER]  # never pickles, never code
 PARTS = (
@@ -42,10 +46,17 @@ def fetch(origin: str, repository: str, revision: str, folder: Path, downloads: 
         return
     snapshot = hub.look(_model(repository, revision))
     for name, path in _fetch_whole(snapshot, downloads).items():
-        shutil.move(path, folder / name)
+        _link(path, folder / name)
     told = {"repository": repository, "revision": revision, "commit": snapshot.commit}
-    (folder / SOURCE).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(downloads, ignore_errors=True)
+    write_json(folder / SOURCE, told)
+
+
+def _link(path: Path, other: Path) -> None:
+    """Make `other` of a download, which stays until DVC has recorded the checkpoint; takes no room where links do."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
 
 
 def _model(repository: str, revision: str) -> hub.Repository:
@@ -94,6 +105,7 @@ def local_folder(repository: str) -> Path:
         raise UserError(
             f"{folder}: no checkpoint folder (config.json and *.safetensors); mend checkpoints.*.repository"
         )
+    check_checkpoint(folder)
     return folder
 
 

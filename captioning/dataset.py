@@ -20,6 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from captioning.outputs import whole
 from captioning.runlog import UserError
 
 ROW_GROUP = 500  # images; bounds the memory of writing and reading
@@ -27,6 +28,10 @@ ZERO_WIDTH = "\u00ad\u200b\u200c\u200d\u2060\ufeff"  # soft hyphen, spaces, join
 SPACES = re.compile(r"[\t\n\v\f\r\x85\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 QUOTES = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u201c": '"', "\u201d": '"', "\u201e": '"'}
+)
+DIRECTION = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # Unicode's bidirectional controls
+UNSPACED = re.compile(  # a letter each of Thai, Lao, Tibetan, Burmese, Khmer, kana and ideographs: no spaces part words
+    r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -76,10 +81,11 @@ def _final_period(text: str) -> str:
 
 
 _RULES = (
-    ("unicode composed", lambda text: unicodedata.normalize("NFC", text)),
     ("zero-width characters removed", lambda text: text.translate(dict.fromkeys(map(ord, ZERO_WIDTH)))),
+    ("marks of direction removed", lambda text: DIRECTION.sub("", text)),
     ("unusual spaces made plain", lambda text: SPACES.sub(" ", text)),
     ("control characters removed", lambda text: CONTROL.sub("", text)),
+    ("unicode composed", lambda text: unicodedata.normalize("NFC", text)),
     ("curly quotes straightened", lambda text: text.translate(QUOTES)),
     ("repeated spaces collapsed", lambda text: re.sub(r"  +", " ", text)),
     ("outer spaces stripped", lambda text: text.strip(" ")),
@@ -91,17 +97,20 @@ RULES = tuple(name for name, _ in _RULES)
 
 
 def is_nearly_empty(caption: str) -> bool:
-    """Whether `caption` holds fewer than two words with a letter, as " ." and "1 ." do."""
-    return sum(any(map(str.isalpha, word)) for word in caption.split()) < 2
+    """Whether `caption` holds fewer than two words with a letter, as " ." and "1 ." do.
+
+    Where a script sets no spaces, each letter counts as a word.
+    """
+    words = sum(max(any(map(str.isalpha, word)), len(UNSPACED.findall(word))) for word in caption.split())
+    return words < 2
 
 
 def write_parquet(images: Iterable[CaptionedImage], path: Path) -> int:
     """Write `images` in their order, `ROW_GROUP` at a time, and return how many; same images, same bytes."""
     schema = SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": _FEATURES}})})
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows, written = iter(images), 0
     options = {"compression": "zstd", "use_dictionary": ["source", "split"], "write_statistics": ["id"]}
-    with pq.ParquetWriter(path, schema, **options) as writer:
+    with whole(path) as partial, pq.ParquetWriter(partial, schema, **options) as writer:
         while group := list(islice(rows, ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist([_row(one) for one in group], schema=schema))
             written += len(group)

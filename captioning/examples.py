@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from captioning.pictures import FORMATS
 from captioning.table import Row
 
 EXAMPLES = 4  # the paper's Figures 4-7
@@ -31,7 +32,7 @@ class Example:
 
     @property
     def picture(self) -> Image.Image:
-        return Image.open(io.BytesIO(self.encoded))
+        return Image.open(io.BytesIO(self.encoded), formats=FORMATS)
 
     @property
     def heading(self) -> str:

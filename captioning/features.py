@@ -4,6 +4,7 @@ At PaliGemma-3B's size an image's projected features are 256 x 2048 numbers, 1 M
 split, 28 GB, go to a file that the system maps into memory; what is smaller stays in memory.
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformers import PaliGemmaProcessor
 from captioning.launch import ALONE, Processes
 from captioning.mapped import IN_MEMORY, room
 from captioning.paligemma import image_features, pixels
+from captioning.resume import Results
 from captioning.runlog import progress
 
 
@@ -51,16 +53,33 @@ def encode_all(
 ) -> Float[Tensor, "images tokens hidden"]:
     """Projected features of encoded `images` in their order, on the CPU, in the model's dtype.
 
-    `file` is made where they are of more than `in_memory` bytes, and holds them then. Several processes share one file
-    and the work. Raises `UserError` where the disk has no room for it.
+    `file` is made where they are of more than `in_memory` bytes, and holds them then: what an interrupted run has
+    encoded stays. Several processes share one file and the work. Raises `UserError` where the disk has no room for it.
     """
     shape = (len(images), processor.image_seq_length, model.config.text_config.hidden_size)
     found = room(shape, model.dtype, file, "image features", in_memory if processes.count == 1 else 0)
     batches = processes.share(range(0, len(images), batch))
-    for start in progress(batches, len(batches), "encoding images"):
+    there = Results(file.with_name(f"{file.name}.{processes.rank}.done")) if file.exists() else None
+    begin = 0 if there is None else whole_batches(found, batch, batches, there)
+    for start in progress(batches[begin:], len(batches) - begin, "encoding images"):
         some = images[start : start + batch]
         with torch.no_grad():
             encoded = image_features(model, pixels(processor, some).to(model.device)).pooler_output
         found[start : start + len(some)] = encoded.cpu()
+        if there is not None:
+            there.add(checksum(found[start : start + len(some)]))
     processes.wait()
     return found
+
+
+def whole_batches(found: Tensor, batch: int, batches: Sequence[int], there: Results) -> int:
+    """How many of `batches` an interrupted run has encoded: their checksums are those it noted."""
+    for number, (start, noted) in enumerate(zip(batches, there.done, strict=False)):
+        if checksum(found[start : start + batch]) != noted:
+            there.keep(number)
+            break
+    return len(there.done)
+
+
+def checksum(values: Tensor) -> int:
+    return zlib.crc32(values.contiguous().view(torch.uint8).numpy().data)

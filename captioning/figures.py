@@ -27,6 +27,8 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from wordcloud import WordCloud
 
+from captioning.outputs import whole
+
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
     "#0072B2",
     "#D55E00",
@@ -52,10 +54,14 @@ STYLE: Any = {
 
 def save(figure: Figure, path: Path) -> None:
     """Write `<path>.png` and `<path>.svg`; `path` has no suffix. Two runs write the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    of_kind: dict[str, dict[str, Any]] = {
+        "png": {"dpi": RESOLUTION, "metadata": {"Software": None}},
+        "svg": {"metadata": {"Date": None, "Creator": None}},
+    }
     with matplotlib.rc_context({"svg.hashsalt": "captioning", "svg.fonttype": "path"}):
-        figure.savefig(f"{path}.png", dpi=RESOLUTION, metadata={"Software": None}, facecolor="white")
-        figure.savefig(f"{path}.svg", metadata={"Date": None, "Creator": None}, facecolor="white")
+        for kind, options in of_kind.items():
+            with whole(path.with_name(f"{path.name}.{kind}")) as partial:
+                figure.savefig(partial, format=kind, facecolor="white", **options)
 
 
 def caption_lengths(with_stop_words: Sequence[int], without: Sequence[int]) -> Figure:

@@ -5,7 +5,6 @@ seed), or `all` (five rows an image).
 """
 
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from transformers import PaliGemmaProcessor, TrainingArguments
 from captioning.launch import ALONE, Processes
 from captioning.paligemma import supervised_loss
 from captioning.pixels import DecodedCollator, decode_all
+from captioning.resume import states
 from captioning.training import OPTIMIZERS, LossTrainer, base_model, step_records, training_arguments
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_loss")
@@ -66,14 +66,15 @@ def finetune(
     optimizer: str = "adamw",
     rows: int | None = None,
     eval_batch: int = 64,
+    every: float | None = None,
     **reporting: Any,
 ) -> Finetuned:
     """Train the adapter of `model` in place, and leave it at its best epoch. `recipe` is the recipe's `finetune`
     section, `optimizer` a key of `OPTIMIZERS`.
 
     `rows` (None: the recipe's batch) of a step, which has batch x accumulation, run in one pass; the gradient is that
-    of the whole step in any case. `scratch` holds decoded pictures and the Trainer's checkpoints, and is removed at the
-    end. `reporting`: of `tracking.tracked`.
+    of the whole step in any case. `scratch` holds decoded pictures and, `every` so many seconds, states from which a
+    run that was killed goes on. `reporting`: of `tracking.tracked`.
     """
     own = scratch / str(processes.rank)
     for name, of in ("train", train), ("validation", validation):
@@ -96,11 +97,10 @@ def finetune(
         loss=lambda adapted, batch, tokens: supervised_loss(base_model(adapted), batch, tokens),
         processes=processes,
         lora_plus=recipe["lora_plus"],
+        states=states(own, every),
     )
     trainer.train()
     history = trainer.state.log_history
-    processes.wait()
-    shutil.rmtree(scratch, ignore_errors=True)
     best = min((entry for entry in history if "eval_loss" in entry), key=lambda entry: entry["eval_loss"])
     return Finetuned(step_records(history, COLUMNS), round(best["epoch"]), best["eval_loss"])
 
@@ -125,8 +125,6 @@ def _arguments(recipe: dict[str, Any], seed: int, device: str, scratch: Path, **
         max_grad_norm=recipe["gradient_clip"],
         logging_steps=5,
         eval_strategy="epoch",
-        save_strategy="epoch",
-        load_best_model_at_end=True,
         metric_for_best_model="eval_loss",
         **options,
     )

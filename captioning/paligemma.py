@@ -28,6 +28,8 @@ from torch.nn.functional import cross_entropy
 from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from captioning.checkpoint_files import AGAIN, check_checkpoint, check_tokenizer
+from captioning.pictures import FORMATS
 from captioning.runlog import UserError
 
 NOT_QUANTISED = [
@@ -41,6 +43,7 @@ LINEARS_PER_DECODER_LAYER = 7  # q, k, v, o, gate, up, down
 
 def load_processor(folder: Path) -> PaliGemmaProcessor:
     """The processor of a checkpoint folder, padding on the right: every row of one prompt starts its suffix alike."""
+    check_tokenizer(folder)
     processor = PaliGemmaProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
     processor.tokenizer.padding_side = "right"
     return processor
@@ -52,18 +55,12 @@ def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForCondi
     Attention is the library's choice: SDPA, but eager in Gemma 2, whose scores are capped, which SDPA cannot do.
 
     Raises:
-        UserError: no checkpoint stands there.
+        UserError: no checkpoint stands there, or a damaged one.
         RuntimeError: another number of 4-bit layers than seven a decoder layer.
     """
-    if not (folder / "config.json").exists():
-        raise UserError(f"{folder}: no checkpoint here; `dvc repro checkpoint` makes it, `dvc pull` fetches it")
-    model = PaliGemmaForConditionalGeneration.from_pretrained(
-        folder,
-        quantization_config=nf4(compute),
-        dtype=getattr(torch, compute),
-        device_map={"": device},
-        local_files_only=True,
-        use_safetensors=True,
+    check_checkpoint(folder)
+    model = _from_files(
+        folder, quantization_config=nf4(compute), dtype=getattr(torch, compute), device_map={"": device}
     )
     layers = [module for module in model.modules() if is_4bit(module)]
     expected = LINEARS_PER_DECODER_LAYER * model.config.text_config.num_hidden_layers
@@ -72,6 +69,21 @@ def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForCondi
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
     return model.requires_grad_(False).eval()
+
+
+def _from_files(folder: Path, **options: Any) -> PaliGemmaForConditionalGeneration:
+    """`from_pretrained`, of safetensors alone; what it would only warn of is a `UserError`."""
+    try:
+        model, told = PaliGemmaForConditionalGeneration.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+        )
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise UserError(f"{folder}: its weights have other shapes than config.json says; {AGAIN}") from None
+    if lacking := sorted(told["missing_keys"]):
+        raise UserError(f"{folder}: {len(lacking)} tensors are not in its weights, {lacking[0]} for one; {AGAIN}")
+    return model
 
 
 def load_frozen(folder: Path, compute: str, device: str, dequantise: bool) -> PaliGemmaForConditionalGeneration:
@@ -114,7 +126,7 @@ def nf4(compute: str) -> BitsAndBytesConfig:
 
 def decode_image(data: bytes) -> Image.Image:
     """Image bytes as RGB."""
-    return Image.open(BytesIO(data)).convert("RGB")
+    return Image.open(BytesIO(data), formats=FORMATS).convert("RGB")
 
 
 def tokenise(processor: PaliGemmaProcessor, prompts: Sequence[str], suffixes: Sequence[str]) -> dict[str, Tensor]:

@@ -4,6 +4,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from captioning.quoting import plain, short
+
+LONGEST_TEXT = 500  # characters of a message, and of names to choose from
+
 
 def broken_references(raw: Any) -> list[str]:
     """Names that do not hold together; read leniently, so that they are told along with every other fault."""
@@ -18,14 +22,18 @@ def broken_references(raw: Any) -> list[str]:
     for key, section in lists.items():
         values = _list(section.get(key))
         if len({str(value) for value in values}) < len(values):
-            faults.append(f"{'scst.' if section is scst else ''}{key}: {values} repeats one; each must differ")
+            faults.append(f"{'scst.' if section is scst else ''}{key}: {short(values)} repeats one; each must differ")
     if "leave-one-out" in _list(scst.get("baselines")) and scst.get("samples") == 1:
         faults.append("scst.samples: 1: baseline leave-one-out needs 2 or more")
     reserved = [name for name in variants if f"{name}-".startswith(("scst-", "zero-shot-"))]
-    faults += [f"variants.{name}: this name is taken by a row of its own; choose another" for name in reserved]
-    faults += [f"profiles.{name}.finetune.learning_rates.{variant}: no such variant; mend its name"
+    faults += [_key("variants", name) + ": this name is taken by a row of its own; choose another" for name in reserved]
+    faults += [_key("profiles", name, "finetune.learning_rates", variant) + ": no such variant; mend its name"
                for name, block in profiles.items() for variant in _rates(block) if variant not in variants]  # fmt: skip
     return faults + _on_this_machine(raw, profiles.get(profile) if isinstance(profile, str) else None)
+
+
+def _key(*parts: Any) -> str:
+    return ".".join(plain(str(part)) for part in parts)
 
 
 def _list(value: Any) -> list[Any]:
@@ -33,11 +41,11 @@ def _list(value: Any) -> list[Any]:
 
 
 def _unknown_rows(rows: list[Any], starts: list[Any], variants: dict[str, Any]) -> list[str]:
-    known = ", ".join(map(str, variants))
+    known = plain(", ".join(map(str, variants)))[:LONGEST_TEXT]
     unknown = [row for row in rows if isinstance(row, str) and row not in variants]
     untrained = [start for start in starts if rows and isinstance(start, str) and start not in rows]
-    return [f"rows: '{row}' is no variant; choose from {known}" for row in unknown] + [
-        f"scst.starts: '{start}' is not among rows, so it is not trained; add it there, or set scst.starts"
+    return [f"rows: {short(row)} is no variant; choose from {known}" for row in unknown] + [
+        f"scst.starts: {short(start)} is not among rows, so it is not trained; add it there, or set scst.starts"
         for start in untrained
     ]
 
@@ -68,17 +76,17 @@ def _on_this_machine(raw: dict[str, Any], profile: Any) -> list[str]:
 
 def told(error: ValidationError) -> list[str]:
     """What pydantic found, a line each: key, value, what is allowed."""
-    return [line for fault in error.errors(include_url=False) for line in _fault(fault).split("\n")]
+    return [_fault(fault) for fault in error.errors(include_url=False)]
 
 
 def _fault(fault: Any) -> str:
     location = fault["loc"]  # profiles, a profile, checkpoints, the origin (which is no key), ...
-    key = ".".join(str(part) for part in (location[:3] + location[4:] if "checkpoints" in location else location))
-    message = fault["msg"].removeprefix("Value error, ")
+    key = _key(*(location[:3] + location[4:] if "checkpoints" in location else location))
+    message = plain(fault["msg"].removeprefix("Value error, "))[:LONGEST_TEXT]
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown key; remove it or mend its spelling"
     if fault["type"] == "missing":
         return f"{key}: missing; add it"
     if fault["type"] == "value_error" and not key:
         return message
-    return f"{key}: {fault['input']!r}: {message}"
+    return f"{key}: {short(fault['input'])}: {message}"

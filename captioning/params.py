@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from captioning.param_faults import broken_references, told
+from captioning.plain_yaml import read_yaml
+from captioning.quoting import all_told
 from captioning.runlog import UserError
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
@@ -21,6 +21,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # NumPy takes no larg
 Rate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rank = Annotated[int, Field(ge=1, le=256, strict=True)]
+Line = Annotated[str, Field(pattern=r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$")]  # text without control characters
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Targets = Literal["table2", "decoder", "decoder-attention", "all-linear"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
@@ -62,7 +63,9 @@ class Lora(Section):
 
 
 class Finetune(Section):
-    prompt: Annotated[str, Field(pattern=r"^[^<>\n]+$")]  # the processor adds <image>, <bos> and the newline
+    prompt: Annotated[
+        str, Field(pattern=r"^[^<>\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$")
+    ]  # the processor adds <image>, <bos>, newline
     captions: Captions
     batch: Positive
     accumulation: Positive
@@ -122,9 +125,9 @@ class Declared(Section):
 
 class Data(Section):
     source: Literal["overhead", "folder", "archive", "hub"]
-    path: Annotated[str, Field(min_length=1)]
+    path: Line
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    revision: Annotated[str, Field(min_length=1)]
+    revision: Line
     declared: Declared | None
     images: Annotated[int, Field(ge=40, strict=True)]
     image_size: Annotated[int, Field(ge=28, le=896, strict=True)]
@@ -143,8 +146,8 @@ class BaseTraining(MiniatureTraining):
 
 
 class HubRepository(Section):
-    repository: Annotated[str, Field(min_length=1)]
-    revision: Annotated[str, Field(min_length=1)]
+    repository: Line
+    revision: Line
 
 
 class MiniatureCheckpoints(Section):
@@ -201,12 +204,17 @@ class Tracking(Section):
     mode: Literal["offline", "online"]
 
 
+class Resume(Section):
+    every: Annotated[float, Field(ge=0)]
+
+
 class Params(Section):
     profile: Literal["miniature", "paper"]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     rows: Annotated[list[str], Field(min_length=1)]
     launch: Launch
     tracking: Tracking
+    resume: Resume
     split: Split
     lora: Lora
     finetune: Finetune
@@ -239,15 +247,12 @@ class Params(Section):
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check `path`. Raises `UserError` with every fault at once."""
-    try:
-        raw = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    raw = read_yaml(path)
     faults = broken_references(raw)
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
         faults = told(error) + faults
     if faults:
-        raise UserError("\n  ".join([f"{path}: {len(faults)} fault(s)", *faults]))
+        raise UserError(f"{path}: {len(faults)} fault(s)\n  {all_told(faults)}")
     return params

@@ -3,7 +3,7 @@
 1. A folder stands for the pictures in it and below, by their endings (`ENDINGS`), in the order of their paths; hidden
    ones are passed over, links to folders are not followed. A file that is named is taken whatever its ending.
 2. Text holds captions only, a line each: the file, a tab, the caption. JSON and CSV hold a record for every file, with
-   the reason where there is no caption.
+   the reason where there is no caption. What a spreadsheet would run as a formula stands in CSV behind an apostrophe.
 """
 
 import csv
@@ -13,6 +13,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+from captioning.quoting import cell, plain
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
@@ -45,12 +47,11 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 def shown(path: Path) -> str:
     """A path as it is printed: bytes that are no UTF-8 become a replacement character, control characters escapes."""
-    text = os.fsencode(path).decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return plain(os.fsencode(path).decode("utf-8", "replace"))
 
 
 def as_text(captions: Sequence[PictureCaption]) -> str:
-    return "".join(f"{one.file}\t{one.caption}\n" for one in captions if one.error is None)
+    return "".join(f"{one.file}\t{plain(one.caption or '')}\n" for one in captions if one.error is None)
 
 
 def as_json(captions: Sequence[PictureCaption]) -> str:
@@ -61,7 +62,9 @@ def as_csv(captions: Sequence[PictureCaption]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, [field.name for field in fields(PictureCaption)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(one) | {"notes": "; ".join(one.notes)} for one in captions)
+    for one in captions:
+        record = asdict(one) | {"notes": "; ".join(one.notes)}
+        writer.writerow({key: cell(value) if isinstance(value, str) else value for key, value in record.items()})
     return buffer.getvalue()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from captioning.quoting import all_told, plain, short
 from captioning.runlog import UserError
 
 ALONE = " caption_1"  # behind the name of a score against each image's first reference alone
@@ -58,33 +59,40 @@ def read_predictions(path: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}; {AGAIN}") from None
+        raise UserError(f"{path}: {plain(str(error))}; {AGAIN}") from None
     found: dict[str, dict[str, Any]] = {}
     faults = []
     for number, line in enumerate(lines, start=1):
         if line:
             record, fault = _record(line)
             if fault is None and record["id"] in found:
-                fault = f"{record['id']!r} is there twice"
+                fault = f"{short(record['id'])} is there twice"
             if fault is None:
                 found[record["id"]] = record
             else:
                 faults.append(f"{path}:{number}: {fault}; {AGAIN}")
     faults += [f"{path}: no prediction for {id_!r}; {AGAIN}" for id_ in ids if id_ not in found][:SHOWN]
-    faults += [f"{path}: {id_!r} is no test image; {AGAIN}" for id_ in sorted(found.keys() - set(ids))][:SHOWN]
+    faults += [f"{path}: {short(id_)} is no test image; {AGAIN}" for id_ in sorted(found.keys() - set(ids))][:SHOWN]
     if faults:
-        raise UserError("\n  ".join(faults))
+        raise UserError(all_told(faults))
     return [found[id_] for id_ in ids]
 
 
 def _record(line: str) -> tuple[dict[str, Any], str | None]:
     try:
         record = json.loads(line)
-    except ValueError:
-        return {}, f"{line[:40]!r} is no JSON"
-    if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in KEYS.items()):
-        return {}, f"{line[:40]!r} lacks one of {', '.join(KEYS)}"
+    except (ValueError, RecursionError):
+        return {}, f"{short(line)} is no JSON"
+    if not isinstance(record, dict) or any(type(record.get(key)) is not kind for key, kind in KEYS.items()):
+        return {}, f"{short(line)} lacks one of {', '.join(KEYS)}"
+    if record["tokens"] < 0 or _halved(record):
+        return {}, f"{short(line)} holds a negative length, or half a character"
     return record, None
+
+
+def _halved(record: dict[str, Any]) -> bool:
+    """Whether a text holds half of a surrogate pair, which no file can."""
+    return any("\ud800" <= letter <= "\udfff" for letter in record["id"] + record["caption"])
 
 
 def sum_up(seeds: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from captioning.miniature import CURRICULA
 from captioning.overhead import Scene, draw, facts, sample_scene
 from captioning.paligemma import check_mask, supervised_loss, tokenise
+from captioning.resume import states
 from captioning.training import LossTrainer, training_arguments
 
 BATCH = 32
@@ -73,6 +74,7 @@ def train_tower(
     learning_rate: float,
     seed: int,
     scratch: Path,
+    every: float | None = None,
 ) -> float:
     """Train the vision tower of `model` in place on the facts of `scenes`; returns the last training loss, nats."""
     drawn = [facts(scene) for scene in scenes]
@@ -89,6 +91,7 @@ def train_tower(
         args=_arguments(scratch, seed, epochs, learning_rate),
         train_dataset=rows,
         loss=lambda tower, batch, _: tower(**batch)["loss"],
+        states=states(scratch / "tower", every),
     )
     trainer.model_accepts_loss_kwargs = False
     return trainer.train().training_loss
@@ -105,6 +108,7 @@ def train_decoder(
     learning_rate: float,
     seed: int,
     scratch: Path,
+    every: float | None = None,
 ) -> float:
     """Train projector and decoder in place, a new text an image and epoch; returns the mean loss, nats a token."""
     model.model.vision_tower.requires_grad_(False)
@@ -123,6 +127,7 @@ def train_decoder(
         train_dataset=rows,
         data_collator=lambda examples: _collate(processor, examples),
         loss=_decoder_loss,
+        states=states(scratch / "decoder", every),
     )
     return trainer.train().training_loss
 
@@ -140,7 +145,6 @@ def _arguments(scratch: Path, seed: int, epochs: int, learning_rate: float) -> A
         lr_scheduler_type="cosine",
         warmup_steps=0.05,
         logging_steps=50,
-        save_strategy="no",
     )
 
 

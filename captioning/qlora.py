@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
+from captioning.adapter_files import AGAIN, check_adapter, missing_tensors
+from captioning.outputs import whole_folder, write_json, write_text
+from captioning.quoting import plain
 from captioning.runlog import UserError
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -51,22 +54,27 @@ def load_adapter(model: PaliGemmaForConditionalGeneration, folder: Path, trainab
     """A saved adapter on `model`; weights from safetensors only, which peft itself does not insist on.
 
     Raises:
-        UserError: no such weights stand there.
+        UserError: it is not there, damaged, or none for this model (captioning/adapter_files.py), or not finite.
     """
-    if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
-        raise UserError(f"{folder}: no {SAFETENSORS_WEIGHTS_NAME} here; `dvc repro` makes it, `dvc pull` fetches it")
-    return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    linear = {name: one for name, one in model.named_modules() if hasattr(one, "in_features")}
+    layers = {name: (one.in_features, one.out_features) for name, one in linear.items()}
+    check_adapter(
+        folder, layers, Path(model.name_or_path).name, [one for one in TARGETS.values() if isinstance(one, str)]
+    )
+    try:
+        adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    except ValueError as error:  # targets that no layer has
+        raise UserError(f"{folder}: {plain(' '.join(str(error).split()))}; {AGAIN}") from None
+    missing_tensors(folder, set(get_peft_model_state_dict(adapted)))
+    if broken := [name for name, one in adapted.named_parameters() if "lora_" in name and not one.isfinite().all()]:
+        raise UserError(f"{folder}: {len(broken)} tensors hold NaN or infinity, {broken[0]} for one; {AGAIN}")
+    return adapted
 
 
 def freeze_encoder(model: PeftModel) -> None:
     """Leave only the decoder's adapters trainable (SCST, IV.B: "keeping the encoder frozen")."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name and "language_model" in name)
-
-
-def trainable_weights(model: PeftModel) -> dict[str, Tensor]:
-    """A copy of what is trained, by name."""
-    return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
 
 
 @contextmanager
@@ -94,10 +102,11 @@ def count_parameters(model: Any) -> dict[str, float]:
 
 def save(model: PeftModel, folder: Path, card: str) -> None:
     """Adapter weights and configuration as `PeftModel.from_pretrained` reads them, and the model card."""
-    model.save_pretrained(str(folder), safe_serialization=True)
-    path = folder / "adapter_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(config["target_modules"], list):  # peft keeps a set, whose order is another in each process
-        config["target_modules"].sort()
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    with whole_folder(folder) as partial:
+        model.save_pretrained(str(partial), safe_serialization=True)
+        path = partial / "adapter_config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(config["target_modules"], list):  # peft keeps a set, whose order is another in each process
+            config["target_modules"].sort()
+        write_json(path, config, indent=2, sort_keys=True)
+        write_text(partial / "README.md", card)

@@ -6,11 +6,12 @@ iteration is.
 1. A file that is not what it should be is the user's to mend: `UserError`, every fault at once. A row that cannot be
    used, and a caption that says nothing, are set aside with their reason, and the run goes on.
 2. An image keeps the captions that are left, one to five; none is invented or repeated.
-3. Images are not re-encoded: the published bytes stay, unless they are no upright RGB JPEG or PNG.
+3. Images are not re-encoded: the published bytes stay, unless they are no upright RGB JPEG or PNG of 8 bits.
 """
 
 import io
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from PIL import Image
 
 from captioning import pictures
 from captioning.dataset import CaptionedImage, clean_caption, is_nearly_empty
+from captioning.quoting import short
 
 T = TypeVar("T")
 CAPTIONS = tuple(f"caption_{place}" for place in range(1, 6))
@@ -29,11 +31,15 @@ LONGEST_NAME = 255  # bytes, of most file systems
 LARGEST_IMAGE = 64 << 20  # bytes, encoded; RISC's are 9 to 41 KB
 KEPT_FORMATS = ("JPEG", "PNG")
 CONVERTED = "image converted to RGB PNG"
+NUMBER = re.compile(r"-?\d[\d.e+-]*")
+MOST_WORDS = 200  # of a caption; RISC's longest has 51, and the longest one sets what a training step needs
+MOST_LETTERS = 10 * MOST_WORDS  # characters: some scripts set no spaces
+MARK = re.compile(r"</?(?:image|[bes]os|pad|unk|mask|loc\d+|seg\d+|unused\d+|(?:start|end)_of_\w+|s)>")
 
 
 @dataclass(frozen=True, order=True)
 class SetAside:
-    """A row or caption that was not taken; `line` is that of the table, or a shard's row, counted from 1."""
+    """A row, caption or picture that was not taken; `line` is that of the table, or a shard's row, counted from 1."""
 
     line: int
     image: str
@@ -87,7 +93,7 @@ def captioned(rows: Iterable[Row], source: Source) -> Iterator[CaptionedImage]:
         try:
             id_ = row.id or Path(check_name(row.name)).stem
             if id_ in seen:
-                raise Unusable(f"same name as line {seen[id_]}")
+                raise Unusable(f"same name as line {seen[id_]}, endings left out; rename one")
             image = _rgb(row.read(), source.rules)
             captions = _captions(row, source)
         except Unusable as reason:
@@ -103,6 +109,8 @@ def check_name(name: str) -> str:
         raise Unusable("its name is no plain file name")
     if any(character.isspace() for character in name):
         raise Unusable("its name holds a space; ids are kept one a line")
+    if not name.isprintable():
+        raise Unusable("its name holds a control character")
     if len(name.encode(errors="surrogatepass")) > LONGEST_NAME:
         raise Unusable(f"its name is longer than {LONGEST_NAME} bytes")
     return name
@@ -115,17 +123,17 @@ def check_size(size: int) -> None:
 
 
 def _rgb(encoded: bytes, rules: Counter[str]) -> bytes:
-    """The bytes where they are an upright RGB JPEG or PNG, else an RGB PNG of what captioning/pictures.py reads."""
+    """The bytes of an upright RGB JPEG or PNG of 8 bits, else an RGB PNG of what captioning/pictures.py reads."""
     try:
-        picture = pictures.read(encoded).image
+        picture = pictures.read(encoded)
     except pictures.Unreadable as reason:
         raise Unusable(f"unreadable image: {reason}") from None
     with Image.open(io.BytesIO(encoded), formats=pictures.FORMATS) as image:
-        upright = image.getexif().get(pictures.ORIENTATION, 1) == 1
-        if image.mode == "RGB" and image.format in KEPT_FORMATS and upright and "transparency" not in image.info:
-            return encoded
-    rules[CONVERTED] += 1
-    return pictures.encode(picture)
+        plain = image.mode == "RGB" and image.format in KEPT_FORMATS and "transparency" not in image.info
+    if plain and not picture.notes:
+        return encoded
+    rules.update([CONVERTED, *(f"{CONVERTED}: {NUMBER.sub('…', note)}" for note in picture.notes)])
+    return pictures.encode(picture.image)
 
 
 def _captions(row: Row, source: Source) -> tuple[str, ...]:
@@ -133,11 +141,24 @@ def _captions(row: Row, source: Source) -> tuple[str, ...]:
     kept = []
     for column, published in zip(CAPTIONS, row.captions, strict=True):
         text, fired = clean_caption(published)
-        if is_nearly_empty(text):
-            source.set_aside.append(SetAside(row.line, row.name, f"{column} is nearly empty: {text!r}"))
+        if fault := _caption_fault(text):
+            source.set_aside.append(SetAside(row.line, row.name, f"{column} {fault}"))
             continue
         source.rules.update(fired)
         kept.append(text)
     if not kept:
         raise Unusable("no usable caption; every image needs one")
     return tuple(kept)
+
+
+def _caption_fault(text: str) -> str | None:
+    """What makes a cleaned caption none to learn from."""
+    if is_nearly_empty(text):
+        return f"is nearly empty: {short(text)}"
+    if (words := len(text.split())) > MOST_WORDS:
+        return f"has {words} words; at most {MOST_WORDS} are taken"
+    if len(text) > MOST_LETTERS:
+        return f"has {len(text)} characters; at most {MOST_LETTERS} are taken"
+    if mark := MARK.search(text):
+        return f"holds {mark[0]}, a mark of the model's own"
+    return None

@@ -4,7 +4,6 @@ Nothing here reaches an output except step records, which hold no times: same pa
 """
 
 import csv
-import functools
 import os
 import resource
 import sys
@@ -17,39 +16,14 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from captioning.outputs import whole
+
 T = TypeVar("T")
 MINUTE = 60.0  # seconds
-GRACE = 5.0  # seconds, of several processes
 
 
 class UserError(Exception):
     """A mistake its user can mend: the message names file, line or key, value and remedy."""
-
-
-def stage_main(function: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a stage's `main`: a `UserError` becomes its lines on stderr and exit status 1; the time goes to stderr."""
-
-    @functools.wraps(function)
-    def main(*arguments: Any, **options: Any) -> None:
-        begun = time.monotonic()
-        try:
-            function(*arguments, **options)
-        except UserError as error:
-            if not first_process():
-                time.sleep(GRACE)  # where the first meets the same mistake, this process ends before it repeats it
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
-        except FileNotFoundError as error:
-            if error.filename is None:
-                raise
-            print(f"error: {error.filename} is not there; run `dvc repro`, which makes it", file=sys.stderr)
-            sys.exit(1)
-        if not first_process():
-            return
-        name = function.__module__ if function.__module__ != "__main__" else Path(sys.argv[0]).stem
-        print(f"{name}: {time.monotonic() - begun:.1f} s, {peak_memory()}", file=sys.stderr)
-
-    return main
 
 
 def first_process() -> bool:
@@ -111,8 +85,7 @@ class Stopwatch:
 
 def write_records(path: Path, records: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     """Step records as CSV: floats with six significant digits, a value that was not measured left empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with whole(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for record in records:

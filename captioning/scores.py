@@ -29,6 +29,7 @@ from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 
 from captioning.overhead_language import recognise
+from captioning.pictures import FORMATS
 
 BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 METRICS = ("CIDEr", *BLEU, "METEOR", "ROUGE-L")
@@ -151,7 +152,7 @@ def human_caption(references: Mapping[str, Sequence[str]]) -> tuple[dict[str, li
 
 def image_feature(encoded: bytes) -> Float[np.ndarray, " values"]:
     """The picture averaged down to 8 x 8 RGB pixels: 192 values from 0 to 255."""
-    with Image.open(io.BytesIO(encoded)) as image:
+    with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
         small = image.convert("RGB").resize((FEATURE_PIXELS, FEATURE_PIXELS), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32).ravel()
 

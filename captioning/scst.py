@@ -15,7 +15,6 @@ Deliberate differences from the paper, each a parameter or a reason:
    caption, the samples and the update together (captioning/packing.py).
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from transformers import PaliGemmaProcessor, TrainingArguments
 from captioning.cider import CiderD
 from captioning.features import EncodedImages
 from captioning.launch import ALONE, Processes
+from captioning.resume import states
 from captioning.scst_trainer import STEP, VALIDATION, SCSTTrainer
 from captioning.training import OPTIMIZERS, step_records, training_arguments
 
@@ -52,11 +52,12 @@ def refine(
     plain: CiderD,
     arguments: TrainingArguments,
     processes: Processes = ALONE,
+    every: float | None = None,
 ) -> Refined:
     """Refine the adapter of `model` in place, and leave it at its best step by validation CIDEr-D.
 
-    `reward` scores samples (with `<eos>`), `plain` validates (without). The folder of `arguments` is removed at the
-    end.
+    `reward` scores samples (with `<eos>`), `plain` validates (without). The folder of `arguments` holds states, `every`
+    so many seconds, from which a run that was killed goes on.
     """
     trainer = SCSTTrainer(
         model=model,
@@ -68,10 +69,9 @@ def refine(
         reward=reward,
         plain=plain,
         processes=processes,
+        states=states(Path(str(arguments.output_dir)), every),
     )
     trainer.train()
-    processes.wait()  # until the slowest has written its last checkpoint: the first removes the folder of all
-    shutil.rmtree(arguments.output_dir, ignore_errors=True)
     records = step_records(trainer.state.log_history, COLUMNS)
     validated = [record for record in records if "validation_cider" in record]
     best = max(validated[1:] or validated, key=lambda record: record["validation_cider"])
@@ -97,7 +97,7 @@ def scst_arguments(
     recipe: dict[str, Any], seed: int, device: str, decoding_batch: int, scratch: Path, processes: int = 1,
     optimizer: str = "adamw", **reporting: Any,
 ) -> TrainingArguments:  # fmt: skip
-    """The Trainer's arguments from the recipe's `scst` section; `scratch` holds its checkpoints, `reporting` is of
+    """The Trainer's arguments from the recipe's `scst` section; `scratch` holds its states, `reporting` is of
     `tracking.tracked`."""
     return training_arguments(
         scratch,
@@ -115,10 +115,6 @@ def scst_arguments(
         eval_on_start=True,
         eval_strategy="steps",
         eval_steps=recipe["validate_every"],
-        save_strategy="steps",
-        save_steps=recipe["validate_every"],
-        save_total_limit=2,
-        load_best_model_at_end=True,
         metric_for_best_model="eval_cider",
         greater_is_better=True,
         **reporting,

@@ -1,10 +1,10 @@
 """A `Trainer` whose rows are encoded images, and whose loss samples, rewards and weighs captions (captioning/scst.py).
 
-The loss is all that is ours: accumulation, clipping, schedule, checkpoints and the choice of the best step are the
-library's. What is drawn for an image depends on seed, step and image alone, so several processes draw what one would.
+The loss is all that is ours: accumulation, clipping, schedule and the choice of the best step are the library's. What
+is drawn for an image depends on seed, step and image alone, so several processes draw what one would.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from typing import Any, NamedTuple
 
@@ -21,7 +21,8 @@ from captioning.packing import Prefix, prefill
 from captioning.paligemma import prompt_tokens
 from captioning.policy_gradient import advantages, caption_log_probabilities, policy_loss
 from captioning.ptb import tokenize
-from captioning.qlora import trainable_weights, weights_of
+from captioning.qlora import weights_of
+from captioning.resumable import trainable_weights
 from captioning.rollout import rollout
 from captioning.runlog import Stopwatch
 from captioning.sampling import Sampling, uniform
@@ -55,6 +56,14 @@ class SCSTTrainer(SharedTrainer):
         self.seconds: list[dict[str, float]] = []
         self.start_scores: Float[np.ndarray, " images"] | None = None
         self.drawn: list[list[Sample]] = []
+
+    def own_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The start adapter's scores, with which gains are reckoned, and the seconds so far."""
+        scores = {} if self.start_scores is None else {"start_scores": torch.from_numpy(self.start_scores)}
+        return scores, {"seconds": self.seconds}
+
+    def take_own_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        self.start_scores, self.seconds = tensors["start_scores"].numpy(), list(values["seconds"])
 
     def training_step(self, *arguments: Any, **options: Any) -> Tensor:
         """Forward and backward of one batch, timed by part; what is not prefill, decode or reward is the update."""

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from captioning.hashes import sha256
+from captioning.quoting import all_told
 from captioning.rows import CAPTIONS, SPLITS, Row, Source, Unusable, captioned, check_name, check_size, drawn
 from captioning.runlog import UserError
 
@@ -51,7 +52,7 @@ def shards(files: Mapping[str, Path], name: str, images: int | None = None, seed
         faults.append(f"{name}: configurations {', '.join(sorted(groups))}; set data.path to a folder that holds one")
     labels = {} if faults else _labels(opened, name)
     if faults := faults or _wrong_labels(labels, name):
-        raise UserError("\n  ".join(faults))
+        raise UserError(all_told(faults))
     rows = drawn(range(len(labels["split"])), images, seed)
     origin = {"sha256": {path: sha256(files[path]) for path in sorted(files)}}
     source = Source(iter(()), len(rows), len(labels["split"]), _count(opened), origin)

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from captioning.caption_table import REMEDY, TABLE, Lines, count_captions, read_table, row_of
+from captioning.caption_table import TABLE, Lines, count_captions, read_file, row_of, uncaptioned
 from captioning.dataset import CaptionedImage, apportion, clean_caption
 from captioning.overhead import draw, facts, sample_scene
 from captioning.overhead_language import captions as drawn_captions
 from captioning.pictures import encode
 from captioning.rows import CAPTIONS, Row, Source, Unusable, captioned, check_size, drawn
-from captioning.runlog import UserError
 
 SHARES = {"NWPU": 31_500 / 44_521, "RSICD": 10_921 / 44_521, "UCM": 2_100 / 44_521}  # of RISC's images
 OWN_SPLITS = (("train", 0.8), ("val", 0.1), ("test", 0.1))
@@ -27,20 +26,16 @@ def folder(path: Path, images: int | None = None, seed: int = 0) -> Source:
 
     Raises `UserError` at once where its table is missing or malformed.
     """
-    table = path / TABLE
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            held = read_table(str(table), file)
-    except OSError as error:
-        raise UserError(f"{table}: {error}; {REMEDY}") from None
+    held = read_file(path / TABLE)
     rows = drawn(held, images, seed)
-    source = Source(iter(()), len(rows), len(held), count_captions(held))
-    source.images = captioned(_rows(path, list(rows)), source)
+    places = [place for place in (path / "resized", path) if place.is_dir()]
+    files = sorted({file.name for place in places for file in place.iterdir() if file.is_file()})
+    source = Source(iter(()), len(rows), len(held), count_captions(held), set_aside=uncaptioned(files, held))
+    source.images = captioned(_rows(places, list(rows)), source)
     return source
 
 
-def _rows(path: Path, rows: Lines) -> Iterator[Row]:
-    places = [place for place in (path / "resized", path) if place.is_dir()]
+def _rows(places: list[Path], rows: Lines) -> Iterator[Row]:
     for line, row in rows:
         yield row_of(line, row, partial(_read, row["image"], places))
 

@@ -21,6 +21,7 @@ from jaxtyping import UInt64
 from PIL import Image
 
 from captioning.dataset import apportion
+from captioning.pictures import FORMATS
 from captioning.runlog import UserError
 
 HASH_BITS = 64
@@ -88,7 +89,7 @@ def perceptual_hash(encoded: bytes) -> int:
     """The 64-bit perceptual hash of an encoded image."""
     import imagehash
 
-    with Image.open(io.BytesIO(encoded)) as image:
+    with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
         return int(str(imagehash.phash(image)), 16)
 
 

@@ -18,6 +18,7 @@ from captioning.runlog import UserError
 
 ADAPTERS, STARTS, RECIPES = Path("models/adapters"), Path("models/checkpoints"), Path("data/recipes")
 ZERO_SHOT = "zero-shot-"
+COMPUTE, MACHINE = ("bfloat16", "float32"), {"device", "threads", "decoding_batch", "dequantise"}
 SEEDED = re.compile(r"(.+)-\d+")
 
 
@@ -71,8 +72,8 @@ def _choice(there: Sequence[str]) -> str:
 def recipe(folder: Path) -> dict[str, Any]:
     """What the adapter in `folder` was trained by, from its card; where data/recipes says other by now, `UserError`."""
     card = folder / "README.md"
-    known = recipe_of(card.read_text(encoding="utf-8")) if card.is_file() else None
-    if known is None:
+    known = recipe_of(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
+    if known is None or not _is_whole(known):
         raise UserError(f"{card}: no recipe in it, so the prompt is not known; take the README.md its stage wrote")
     path = RECIPES / f"{known.get('variant')}.json"
     if folder.parent == ADAPTERS and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != known:
@@ -81,6 +82,20 @@ def recipe(folder: Path) -> dict[str, Any]:
             f"or name the folder to use it as it is: {folder.absolute()}"
         )
     return known
+
+
+def _is_whole(known: dict[str, Any]) -> bool:
+    """Whether a recipe names what captioning needs, each in its kind."""
+    checkpoint, settings, machine = (
+        known["checkpoint"],
+        known.get("finetune") or known.get("scst"),
+        known.get("machine"),
+    )
+    if not (isinstance(checkpoint, dict) and isinstance(settings, dict) and isinstance(machine, dict)):
+        return False
+    named = checkpoint.get("name") in CHECKPOINTS and isinstance(checkpoint.get("files"), dict)
+    asked = isinstance(settings.get("prompt"), str) and settings.get("compute") in COMPUTE
+    return named and asked and machine.keys() >= MACHINE
 
 
 def row_of(adapter: str) -> str:

@@ -1,6 +1,6 @@
 """The transformers `Trainer` under every training here: only the loss is ours, and how rows reach it.
 
-Accumulation, clipping, schedule and checkpoints come with it.
+Accumulation, clipping and schedule come with it; captioning/resumable.py keeps its state.
 
 1. A loss is a sum divided once by what is counted over the whole optimizer step (labelled tokens, captions), so neither
    accumulation nor several processes change it (captioning/batches.py, captioning/launch.py).
@@ -16,28 +16,29 @@ from typing import Any
 import torch
 from peft.optimizers import create_loraplus_optimizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from captioning.batches import EpochLoader, StepBatches
 from captioning.launch import ALONE, Processes
 from captioning.paligemma import IGNORED
+from captioning.resumable import ResumableTrainer
 from captioning.runlog import bar
 
 Loss = Callable[[Any, dict[str, Any], Any], torch.Tensor]  # model, batch, what the sum is divided by
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged-adamw-8bit": "paged_adamw_8bit"}  # the Trainer's names
 
 
-class SharedTrainer(Trainer):
+class SharedTrainer(ResumableTrainer):
     """A `Trainer` whose steps are shared out among `processes`; it runs in each of them and knows of one.
 
     `lora_plus`: learning rate of the adapters' B over that of A (Hayou et al. 2024, arXiv:2402.12354).
     """
 
     def __init__(self, *arguments: Any, processes: Processes = ALONE, lora_plus: float = 1.0, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, processes=processes, **options)
         self.remove_callback(PrinterCallback)
         self.add_callback(Progress())
-        self.processes, self.lora_plus = processes, lora_plus
+        self.lora_plus = lora_plus
         torch.manual_seed(self.args.seed + processes.rank)  # dropout of another share
         self.model_accepts_loss_kwargs = True  # else the Trainer divides by the accumulation a second time
 
@@ -50,9 +51,8 @@ class SharedTrainer(Trainer):
     def get_train_dataloader(self) -> EpochLoader:
         rows: Any = self.train_dataset
         args = self.args
-        batches = StepBatches(
-            len(rows), args.per_device_train_batch_size, args.gradient_accumulation_steps, args.seed, self.processes
-        )
+        sizes = args.per_device_train_batch_size, args.gradient_accumulation_steps
+        batches = StepBatches(len(rows), *sizes, args.seed, self.processes, told=rows)
         collate = self.data_collator
         return EpochLoader(
             rows,
@@ -104,6 +104,7 @@ class Progress(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar = bar(state.max_steps, "steps")
+        self.bar.update(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.update()
@@ -164,7 +165,7 @@ def training_arguments(folder: Path, seed: int, device: str, **options: Any) -> 
         prediction_loss_only=True,
         label_names=["labels"],
         dataloader_pin_memory=device != "cpu",
-        save_only_model=True,
+        save_strategy="no",
         disable_tqdm=True,  # `Progress` shows it
     )
     return TrainingArguments(**(shared | options))

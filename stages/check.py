@@ -4,8 +4,10 @@ from pathlib import Path
 
 from captioning.checkpoints import available
 from captioning.origins import missing
+from captioning.outputs import write_text
 from captioning.params import CHECKPOINTS, HubCheckpoints, Params, load_params
-from captioning.runlog import UserError, stage_main
+from captioning.runlog import UserError
+from captioning.stage import stage_main
 from captioning.tracking import missing_package
 
 OUT, WANTED = Path("data/checked.txt"), Path("data/wanted")
@@ -18,10 +20,9 @@ def main() -> None:
     faults = [fault for fault in missing if fault]
     if faults:
         raise UserError(f"profile {params.profile} cannot start here: " + "; ".join(faults))
-    OUT.write_text(f"{params.profile}\n", encoding="utf-8")
-    WANTED.mkdir(parents=True, exist_ok=True)
+    write_text(OUT, f"{params.profile}\n")
     for name in CHECKPOINTS:
-        (WANTED / f"{name}.txt").write_text("yes\n" if name in wanted(params) else "no\n", encoding="utf-8")
+        write_text(WANTED / f"{name}.txt", "yes\n" if name in wanted(params) else "no\n")
 
 
 def wanted(params: Params) -> set[str]:

@@ -1,45 +1,44 @@
 """One checkpoint to start from: fetched, or in the miniature pre-trained on the spot; an empty folder where no row
 starts from it."""
 
-import json
-import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
-from captioning.checkpoints import fetch
+from captioning.checkpoints import DOWNLOADS, fetch
 from captioning.hashes import file_hashes
+from captioning.outputs import whole_folder, write_json
 from captioning.params import Params, load_params
-from captioning.runlog import stage_main
+from captioning.resume import workplace
+from captioning.stage import stage_main
 
 FOLDER = Path("models/checkpoints")
 NEW = {"base": "gemma", "paligemma2": "gemma2"}  # pre-trained from nothing: the decoder of each
-DOWNLOADS = Path(".cache/downloads/checkpoints")  # DVC deletes FOLDER before a run
 
 
 @stage_main
 def main(name: str) -> None:
     params = load_params()
-    checkpoints, folder = params.active.checkpoints, FOLDER / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    if Path(f"data/wanted/{name}.txt").read_text(encoding="utf-8") == "no\n":
-        print(f"{name}: no row starts from it", file=sys.stderr)
-    elif checkpoints.origin == "miniature":
-        pretrain(params, name, folder)
-    else:
-        wanted = getattr(checkpoints, name.replace("-", "_"))
-        fetch(checkpoints.origin, wanted.repository, wanted.revision, folder, DOWNLOADS / name)
-    (FOLDER / f"{name}.json").write_text(json.dumps(file_hashes(folder), indent=1) + "\n", encoding="utf-8")
+    checkpoints = params.active.checkpoints
+    with whole_folder(FOLDER / name) as folder:
+        if Path(f"data/wanted/{name}.txt").read_text(encoding="utf-8") == "no\n":
+            print(f"{name}: no row starts from it", file=sys.stderr)
+        elif checkpoints.origin == "miniature":
+            with workplace() as scratch:
+                pretrain(params, name, folder, scratch)
+        else:
+            wanted = getattr(checkpoints, name.replace("-", "_"))
+            fetch(checkpoints.origin, wanted.repository, wanted.revision, folder, DOWNLOADS / name)
+    write_json(FOLDER / f"{name}.json", file_hashes(FOLDER / name))
 
 
-def pretrain(params: Params, name: str, folder: Path) -> None:
+def pretrain(params: Params, name: str, folder: Path, scratch: Path) -> None:
     """Make a miniature checkpoint: base and paligemma2 from nothing and alike, the others from base."""
     from captioning import miniature, pretraining
     from captioning.training import seed_everything
 
     seed, size = params.data.seed, params.data.image_size
     wanted = getattr(params.active.checkpoints, name.replace("-", "_"))
-    scratch = Path(".cache/checkpoints") / name
     seed_everything(seed, params.active.machine.threads)
     new = name in NEW
     words = Path("data/words.txt").read_text(encoding="utf-8").split("\n")[:-1] if new else []
@@ -49,23 +48,13 @@ def pretrain(params: Params, name: str, folder: Path) -> None:
         model, processor = miniature.load_checkpoint(FOLDER / "base")
     scenes, pictures = pretraining.draw_pictures(wanted.images, size, f"{name} {seed}")
     pixels = pretraining.pixel_values(processor, pictures)
+    how: dict[str, Any] = {"seed": seed, "scratch": scratch, "every": params.resume.every}
     if new:
-        pretraining.train_tower(model, pixels, scenes, wanted.tower_epochs, wanted.tower_learning_rate, seed, scratch)
-    pretraining.train_decoder(
-        model,
-        processor,
-        pixels,
-        scenes,
-        words,
-        "base" if new else name,
-        wanted.epochs,
-        wanted.learning_rate,
-        seed,
-        scratch,
-    )
+        pretraining.train_tower(model, pixels, scenes, wanted.tower_epochs, wanted.tower_learning_rate, **how)
+    curriculum, rate = "base" if new else name, wanted.learning_rate
+    pretraining.train_decoder(model, processor, pixels, scenes, words, curriculum, wanted.epochs, rate, **how)
     model.save_pretrained(folder, safe_serialization=True)
     processor.save_pretrained(folder)
-    shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Captioned images of the profile's source, cleaned, in one Parquet file, with a manifest and what was set aside."""
 
 import csv
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -13,11 +12,14 @@ from captioning.archives import archive
 from captioning.dataset import CaptionedImage, write_parquet
 from captioning.hashes import sha256
 from captioning.origins import find_archive, find_shards, look_for_shards
+from captioning.outputs import whole_folder, write_json
 from captioning.params import Data, Declared, load_params
+from captioning.quoting import cell
 from captioning.rows import Source
-from captioning.runlog import UserError, progress, stage_main
+from captioning.runlog import UserError, progress
 from captioning.shards import shards
 from captioning.sources import folder, overhead
+from captioning.stage import stage_main
 
 OUT = Path("data/captions")
 DOWNLOADS = Path(".cache/downloads")  # outside DVC's outputs, which it deletes before a run
@@ -38,16 +40,17 @@ def main() -> None:
             counts["images_by_captions_kept"][str(len(image.captions))] += 1
             yield image
 
-    path = OUT / "images.parquet"
-    if not write_parquet(counted(), path):
-        reason = source.set_aside[0].reason
-        raise UserError(f"{data.path}: no usable image in {source.total} rows ({reason}); put the images there")
-    manifest = describe(data, source, counts) | {"sha256": {path.name: sha256(path)}}
-    (OUT / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    with (OUT / "set_aside.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "line", "reason"])
-        writer.writerows((one.image, one.line, one.reason) for one in sorted(source.set_aside))
+    with whole_folder(OUT) as out:
+        path = out / "images.parquet"
+        if not write_parquet(counted(), path):
+            reason = source.set_aside[0].reason
+            raise UserError(f"{data.path}: no usable image in {source.total} rows ({reason}); put the images there")
+        manifest = describe(data, source, counts) | {"sha256": {path.name: sha256(path)}}
+        write_json(out / "manifest.json", manifest)
+        with (out / "set_aside.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["image", "line", "reason"])
+            writer.writerows((cell(one.image), one.line, cell(one.reason)) for one in sorted(source.set_aside))
 
 
 def open_source(data: Data) -> Source:

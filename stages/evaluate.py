@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +9,13 @@ import pyarrow.parquet as pq
 
 from captioning.dataset import read_table, stream_examples
 from captioning.evaluation import by_row, differences, evaluate, image_scores, metrics, yardsticks
+from captioning.outputs import whole_folder, write_json
 from captioning.params import load_params
 from captioning.predictions import NO_SEED, expected_runs, read_predictions
 from captioning.ptb import tokenize
-from captioning.runlog import progress, stage_main
+from captioning.runlog import progress
 from captioning.scores import image_feature, scorer
+from captioning.stage import stage_main
 
 IMAGES, OUT = Path("data/captions/images.parquet"), Path("data/scores")
 SEED = 1  # of the resamples
@@ -41,10 +42,11 @@ def main() -> None:
             results.append(evaluate(row, "yardstick", NO_SEED, truth, captions, facts, one_scorer))
     rows = by_row(results, {run.row: run.zero_shot for run in runs}, params.decoding.maximum_tokens)
     found = differences(results, SEED)
-    write(OUT / "scores.json", {"images": len(test), "rows": rows})
-    write(OUT / "significance.json", found)
-    write(Path("metrics/scores.json"), metrics(rows, found["rows"]))
-    pq.write_table(pa.table(image_scores(results)), OUT / "by-image.parquet", compression="zstd")
+    with whole_folder(OUT) as out:
+        write_json(out / "scores.json", {"images": len(test), "rows": rows})
+        write_json(out / "significance.json", found)
+        pq.write_table(pa.table(image_scores(results)), out / "by-image.parquet", compression="zstd")
+    write_json(Path("metrics/scores.json"), metrics(rows, found["rows"]))
 
 
 def features(train: list[str], test: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -52,11 +54,6 @@ def features(train: list[str], test: list[str]) -> tuple[np.ndarray, np.ndarray]
     wanted = {*train, *test}
     found = {one.id: image_feature(one.image) for one in stream_examples(IMAGES) if one.id in wanted}
     return np.stack([found[id_] for id_ in train]), np.stack([found[id_] for id_ in test])
-
-
-def write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

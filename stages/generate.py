@@ -9,10 +9,13 @@ from captioning.dataset import read_examples
 from captioning.decoding import greedy_captions
 from captioning.launch import one_gpu, start
 from captioning.memory import generation_needs, require
+from captioning.outputs import write_text
 from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
 from captioning.qlora import load_adapter
-from captioning.runlog import progress, stage_main
+from captioning.resume import Results, workplace
+from captioning.runlog import progress
+from captioning.stage import stage_main
 from captioning.training import seed_everything
 
 
@@ -40,16 +43,16 @@ def main() -> None:
         images[begin : begin + machine.decoding_batch] for begin in range(0, len(images), machine.decoding_batch)
     ]
     processor, mine = load_processor(checkpoint), processes.share(batches)
-    said = (
-        [asdict(one) for one in greedy_captions(model, processor, batch, settings.prompt, maximum_tokens, len(batch))]
-        for batch in mine
-    )
-    captions = [one for batch in processes.together(list(progress(said, len(mine), "batches"))) for one in batch]
+    with workplace(processes.first, processes.wait) as scratch:
+        said = Results(scratch / f"{processes.rank}.jsonl")
+        for batch in progress(mine[len(said.done) :], len(mine) - len(said.done), "batches"):
+            captioned = greedy_captions(model, processor, batch, settings.prompt, maximum_tokens, len(batch))
+            said.add([asdict(one) for one in captioned])
+        captions = [one for of_batch in processes.together(said.done) for one in of_batch]
     if not processes.first:
         return
     rows = [{"id": id_, "caption": one.pop("text"), **one} for id_, one in zip(ids, captions, strict=True)]
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    write_text(arguments.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def parse() -> argparse.Namespace:

@@ -4,16 +4,20 @@ import json
 import sys
 from pathlib import Path
 
+from captioning import inputs
 from captioning.dataset import read_examples
 from captioning.finetune import COLUMNS, CaptionRows, finetune
 from captioning.hashes import verify
 from captioning.launch import one_gpu, start
 from captioning.memory import finetune_needs, longest_suffix, require
 from captioning.model_card import model_card
+from captioning.outputs import write_json
 from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
 from captioning.qlora import attach, count_parameters, lora_config, save
-from captioning.runlog import stage_main, write_records
+from captioning.resume import workplace
+from captioning.runlog import write_records
+from captioning.stage import stage_main
 from captioning.tracking import tracked
 from captioning.training import seed_everything
 
@@ -28,6 +32,7 @@ def main(variant: str, seed: int) -> None:
     device, name = one_gpu(machine["device"]), f"{variant}-{seed}"
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
     verify(checkpoint, recipe["checkpoint"]["files"])
+    inputs.also(checkpoint)
     train, validation = (
         rows(split, settings["prompt"], choice, seed)
         for split, choice in (("train", settings["captions"]), ("validation", "first"))
@@ -39,7 +44,11 @@ def main(variant: str, seed: int) -> None:
     model = attach(
         load_frozen(checkpoint, settings["compute"], device, machine["dequantise"]), lora_config(**recipe["lora"])
     )
-    with tracked(load_params().tracking, name, processes.first) as reporting:  # changes no output, so no dependency
+    params = load_params()  # of what changes no output, so no dependency
+    with (
+        workplace(processes.first, processes.wait) as scratch,
+        tracked(params.tracking, name, processes.first) as reporting,
+    ):
         done = finetune(
             model,
             processor,
@@ -48,11 +57,12 @@ def main(variant: str, seed: int) -> None:
             validation,
             seed,
             device,
-            Path(".cache/training") / name,
+            scratch,
             processes,
             machine["optimizer"],
             machine["training_rows"],
             machine["decoding_batch"],
+            params.resume.every,
             **reporting,
         )
     if not processes.first:
@@ -61,9 +71,7 @@ def main(variant: str, seed: int) -> None:
     save(model, Path("models/adapters") / name, model_card(name, recipe, counts))
     write_records(Path(f"plots/steps/{name}.csv"), done.records, COLUMNS)
     summary = counts | {"best_epoch": done.best_epoch, "validation_loss": round(done.validation_loss, 6)}
-    path = Path(f"metrics/training/{name}.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_json(Path(f"metrics/training/{name}.json"), summary)
 
 
 def rows(split: str, prompt: str, choice: str, seed: int) -> CaptionRows:

@@ -2,11 +2,14 @@
 hashed."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+from captioning.checkpoints import DOWNLOADS
+from captioning.outputs import whole_folder, write_json
 from captioning.params import Params, load_params
-from captioning.runlog import stage_main
+from captioning.stage import stage_main
 
 FOLDER = Path("data/recipes")
 
@@ -62,9 +65,10 @@ def main() -> None:
     params = load_params()
     recipes = {name: variant_recipe(params, name) for name in params.rows}
     recipes |= {row: scst_recipe(params, row, *pair) for row, pair in params.refined.items()}
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for name, recipe in recipes.items():
-        (FOLDER / f"{name}.json").write_text(json.dumps(recipe, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    with whole_folder(FOLDER) as out:
+        for name, recipe in recipes.items():
+            write_json(out / f"{name}.json", recipe, sort_keys=True)
+    shutil.rmtree(DOWNLOADS, ignore_errors=True)  # DVC has recorded the checkpoints by now
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ from typing import Any
 
 import pandas
 
+from captioning import resume
 from captioning.dataset import read_table
 from captioning.examples import Example, draw_examples, examples, groups
 from captioning.figures import captioning_example, save
+from captioning.outputs import write_text
 from captioning.params import Params, load_params
 from captioning.predictions import read_predictions
 from captioning.report import FIGURES, Picture, Run, drawings, page
-from captioning.runlog import stage_main
+from captioning.stage import stage_main
 from captioning.table import Row, build_table
 from captioning.table_text import files
 
@@ -45,7 +47,8 @@ def main() -> None:
     pictures = {name: Picture((PLOTS / f"{name}.svg").read_bytes(), *title) for name, title in titles.items()}
     taken = {row: int(of[0]["step"].max()) for row, of in steps.items()}
     for name, text in (files(table) | {"report.html": page(table, run, pictures, taken)}).items():
-        (PLOTS / name).write_text(text, encoding="utf-8")
+        write_text(PLOTS / name, text)
+    resume.sweep()
 
 
 def load(path: str) -> Any:
@@ -53,8 +56,8 @@ def load(path: str) -> Any:
 
 
 def shown_params(text: str) -> str:
-    """params.yaml without its section `tracking`: where a log is reported changes no result, so no page."""
-    return re.sub(r"^tracking:.*\n(?: .*\n)*\n?", "", text, flags=re.MULTILINE)
+    """params.yaml without `tracking` and `resume`: where a log goes, and what is kept, change no result, so no page."""
+    return re.sub(r"^(tracking|resume):.*\n(?: .*\n)*\n?", "", text, flags=re.MULTILINE)
 
 
 def shown_examples(rows: Sequence[Row], params: Params) -> dict[str, Example]:

@@ -1,10 +1,10 @@
 """Refine a row's adapter with self-critical sequence training against one baseline."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
+from captioning import inputs
 from captioning.cider import CiderD, DocumentFrequencies
 from captioning.dataset import draw_ids, read_examples
 from captioning.features import EncodedImages, encode_all
@@ -12,13 +12,16 @@ from captioning.hashes import verify
 from captioning.launch import one_gpu, start
 from captioning.memory import require
 from captioning.model_card import model_card
+from captioning.outputs import write_json
 from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
 from captioning.qlora import count_parameters, freeze_encoder, load_adapter, save
-from captioning.runlog import stage_main, write_records
+from captioning.resume import workplace
+from captioning.runlog import write_records
 from captioning.scst import COLUMNS, refine, scst_arguments, summary
 from captioning.scst_memory import scst_needs
 from captioning.scst_trainer import PARTS
+from captioning.stage import stage_main
 from captioning.tracking import tracked
 from captioning.training import base_model, seed_everything
 
@@ -33,9 +36,10 @@ def main(row: str, baseline: str, seed: int) -> None:
     processes = start(recipe["launch"]["processes"], machine["device"])
     if processes is None:
         return
-    device, scratch = one_gpu(machine["device"]), CACHE / "training" / name
+    device = one_gpu(machine["device"])
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
     verify(checkpoint, recipe["checkpoint"]["files"])
+    inputs.also(checkpoint)
     require(scst_needs(checkpoint, recipe, device), machine)
     seed_everything(seed, processes.threads(machine["threads"]))
     base = load_frozen(checkpoint, settings["compute"], device, machine["dequantise"])
@@ -43,33 +47,30 @@ def main(row: str, baseline: str, seed: int) -> None:
     freeze_encoder(model)
     processor, batch = load_processor(checkpoint), machine["decoding_batch"]
 
-    def encoded(split: str, number: int) -> EncodedImages:
+    def encoded(split: str, number: int, scratch: Path) -> EncodedImages:
         all_ids = Path(f"data/splits/{split}.txt").read_text(encoding="utf-8").split()
         ids = draw_ids(all_ids, number, f"scst {split} {seed}")
         images = [one.image for one in read_examples(Path("data/captions/images.parquet"), ids)]
         file = scratch / f"{split}.features"
         return EncodedImages(ids, encode_all(base_model(model), processor, images, batch, file, processes=processes))
 
-    train = encoded("train", settings["images"])
-    validation = encoded("validation", settings["validation_images"])
-    reward, plain = scorers([*train.ids, *validation.ids])
-    own = scratch / str(processes.rank)
-    with tracked(load_params().tracking, name, processes.first) as reporting:  # changes no output, so no dependency
-        arguments = scst_arguments(
-            settings, seed, device, batch, own, processes.count, machine["optimizer"], **reporting
-        )
-        done = refine(model, processor, settings, train, validation, reward, plain, arguments, processes)
+    params = load_params()  # of what changes no output, so no dependency
+    with workplace(processes.first, processes.wait) as scratch, tracked(params.tracking, name, processes.first) as log:
+        train = encoded("train", settings["images"], scratch)
+        validation = encoded("validation", settings["validation_images"], scratch)
+        reward, plain = scorers([*train.ids, *validation.ids])
+        own = scratch / str(processes.rank)
+        arguments = scst_arguments(settings, seed, device, batch, own, processes.count, machine["optimizer"], **log)
+        every = params.resume.every
+        done = refine(model, processor, settings, train, validation, reward, plain, arguments, processes, every)
     if not processes.first:
         return
-    shutil.rmtree(scratch, ignore_errors=True)
     counts = count_parameters(model)
     save(model, Path(f"models/adapters/{name}"), model_card(name, recipe, counts))
     write_records(Path(f"plots/steps/{name}.csv"), done.records, COLUMNS)
     write_records(CACHE / "timings" / f"{name}.csv", done.seconds, PARTS)
-    path = Path(f"metrics/training/{name}.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
     gain = summary(done, len(validation), settings["maximum_tokens"])
-    path.write_text(json.dumps(counts | gain, indent=1) + "\n", encoding="utf-8")
+    write_json(Path(f"metrics/training/{name}.json"), counts | gain)
 
 
 def scorers(ids: list[str]) -> list[CiderD]:

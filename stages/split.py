@@ -1,12 +1,13 @@
 """Train, validation and test ids; near-equal images on one side; leakage of both ways to split, measured."""
 
-import json
 from pathlib import Path
 
 from captioning.dataset import read_captions, read_table, stream_examples
+from captioning.outputs import whole_folder, write_json, write_text
 from captioning.params import load_params
-from captioning.runlog import progress, stage_main
+from captioning.runlog import progress
 from captioning.splits import Split, SplitImages, perceptual_hash
+from captioning.stage import stage_main
 
 IMAGES = Path("data/captions/images.parquet")
 
@@ -31,16 +32,13 @@ def main() -> None:
     write_ids(chosen)
     leakages = images.leakages(groups, read_captions(IMAGES))
     metrics = {"method": settings.method, **images.sizes(chosen, groups), "leakage": leakages}
-    path = Path("metrics/splits.json")
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write_json(Path("metrics/splits.json"), metrics)
 
 
 def write_ids(split: Split) -> None:
-    out = Path("data/splits")
-    out.mkdir(parents=True, exist_ok=True)
-    for name, ids in split.items():
-        (out / f"{name}.txt").write_text("".join(f"{id_}\n" for id_ in ids), encoding="utf-8")
+    with whole_folder(Path("data/splits")) as out:
+        for name, ids in split.items():
+            write_text(out / f"{name}.txt", "".join(f"{id_}\n" for id_ in ids))
 
 
 if __name__ == "__main__":

@@ -74,11 +74,15 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run(self, *command: str, ok: bool = True) -> Finished:
-        """Run `command` here; where `ok`, its failure fails the test with all it said."""
+    def environment(self) -> dict[str, str]:
+        """What commands here run with."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         quiet = {"DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PATH": path}
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=os.environ | AUTHOR | quiet)
+        return os.environ | AUTHOR | quiet
+
+    def run(self, *command: str, ok: bool = True) -> Finished:
+        """Run `command` here; where `ok`, its failure fails the test with all it said."""
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=self.environment())
         finished = Finished(done.returncode, done.stdout, done.stderr)
         assert done.returncode == 0 or not ok, f"{' '.join(command)} in {self.folder}:\n{finished.all}"
         return finished

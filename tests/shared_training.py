@@ -16,8 +16,9 @@ from captioning.finetune import CaptionRows, finetune
 from captioning.launch import Processes, start
 from captioning.paligemma import load_processor, load_quantised
 from captioning.qlora import attach, freeze_encoder, lora_config, save
-from captioning.runlog import UserError, stage_main
+from captioning.runlog import UserError
 from captioning.scst import refine, scst_arguments
+from captioning.stage import stage_main
 from captioning.training import seed_everything
 from tests.conftest import CAPTIONS, COLOURS, PROMPT, png
 from tests.conftest import RECIPE as TUNING

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from captioning.paligemma import supervised_loss
-from captioning.qlora import freeze_encoder, trainable_weights, weights_of
+from captioning.qlora import freeze_encoder, weights_of
+from captioning.resumable import trainable_weights
 from tests.sampled_captions import gradients
 
 

@@ -44,7 +44,7 @@ def test_the_loader_tells_batches_and_rows_the_epoch() -> None:
         epoch = 0
 
     rows = Rows(range(6))
-    batches = StepBatches(6, 2, 1, 1)
+    batches = StepBatches(6, 2, 1, 1, told=rows)
     loader = EpochLoader(rows, batch_sampler=batches)
     loader.set_epoch(3)
     assert rows.epoch == batches.epoch == 3

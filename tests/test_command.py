@@ -266,7 +266,7 @@ def test_three_forms() -> None:
     assert "ü" in as_json(CAPTIONS)
     first, second = csv.DictReader(io.StringIO(as_csv(CAPTIONS)))
     assert first == {
-        "file": "a, b.jpg", "caption": 'a "quoted"\nfield — ü', "tokens": "4", "ended": "True",
+        "file": "a, b.jpg", "caption": 'a "quoted"\\nfield — ü', "tokens": "4", "ended": "True",
         "notes": "turned upright; x", "error": "",
     }  # fmt: skip
     assert (second["caption"], second["error"]) == ("", "the file is empty")

@@ -31,6 +31,12 @@ from captioning.runlog import UserError
         ("A port .", "A port .", ()),
         ("A\u00a0port .", "A port .", ("unusual spaces made plain",)),
         ("A \u200bport .", "A port .", ("zero-width characters removed",)),
+        ("A \u202eport\u202c of \u2067x\u2069 .", "A port of x .", ("marks of direction removed",)),
+        (
+            "caf\u200be\u200f\u0301 .",
+            "caf\u00e9 .",
+            ("zero-width characters removed", "marks of direction removed", "unicode composed"),
+        ),
         ("the airport\u2019s \u201crunway\u201d .", 'the airport\'s "runway" .', ("curly quotes straightened",)),
         ("A  port .", "A port .", ("repeated spaces collapsed",)),
         (" A port . ", "A port .", ("outer spaces stripped",)),
@@ -48,15 +54,18 @@ def test_cleaning_rules(text: str, cleaned: str, rules: tuple[str, ...]) -> None
     assert clean_caption(text) == (cleaned, rules)
 
 
-@given(st.text(st.characters() | st.sampled_from(" .,\u200b\u00a0\u2019\n")))
+@given(st.text(st.characters() | st.sampled_from(" .,\u200b\u200f\u202e\x01\u0301e\u00a0\u2019\n")))
 def test_a_clean_caption_stays_as_it_is(text: str) -> None:
     cleaned, _ = clean_caption(text)
     assert clean_caption(cleaned) == (cleaned, ())
 
 
 @pytest.mark.parametrize(
-    ("caption", "empty"), [("", True), (" .", True), ("1 .", True), ("port .", True), ("A port .", False)]
-)
+    ("caption", "empty"),
+    [("", True), (" .", True), ("1 .", True), ("port .", True), ("A port .", False), ("\u6e2f .", True),
+     ("\u6e2f\u53e3 .", False), ("\u0e17\u0e48\u0e32 .", False),
+     ("\u043f\u043e\u0440\u0442 .", True), ("\U0001f6a2 \U0001f30a", True)],
+)  # fmt: skip
 def test_nearly_empty(caption: str, empty: bool) -> None:
     assert is_nearly_empty(caption) is empty
 

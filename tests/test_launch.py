@@ -48,7 +48,6 @@ def test_two_processes_give_the_result_of_one(what: str, folder: Path) -> None:
     records, shared = (json.loads((folder / f"{count}.json").read_text()) for count in (1, 2))
     assert len(records) == len(shared) > 3
     assert all(near(one, other) for one, other in zip(records, shared, strict=True))
-    assert not list(folder.glob("scratch-*")) or what == "scst"  # features are the stage's to remove
 
 
 def test_a_mistake_is_told_once_and_without_a_traceback(folder: Path) -> None:

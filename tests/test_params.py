@@ -196,7 +196,7 @@ def test_what_is_not_plain_yaml_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     message = fault(path)
-    assert message.startswith(f"{path}: not readable as YAML: ")
+    assert message.startswith(f"{path}:{text.count(chr(10)) + 1}: not readable as YAML: ")
     assert "\n" not in message
 
 

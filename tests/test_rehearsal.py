@@ -14,8 +14,8 @@ from benchmarks.rehearsal_report import MAPPED, closing, memory_table
 from benchmarks.watch import Part, watch
 from captioning.memory import Need
 from captioning.params import load_params
-from captioning.runlog import stage_main
 from captioning.sources import folder
+from captioning.stage import stage_main
 
 GB = 10**9
 

@@ -188,7 +188,7 @@ def test_no_recipe_and_no_page_holds_it() -> None:
     assert changed != text
     assert shown_params(changed) == shown_params(text)
     removed = [line for line in text.splitlines() if line not in shown_params(text).splitlines()]
-    assert [line.split(":")[0].strip() for line in removed] == ["tracking", "report_to", "mode"]
+    assert [line.split(":")[0].strip() for line in removed] == ["tracking", "report_to", "mode", "resume", "every"]
     assert "tracking" not in json.dumps([shown_params(text)])
 
 

@@ -11,6 +11,7 @@ from captioning.model_card import model_card, recipe_of
 from captioning.params import load_params
 from captioning.runlog import UserError
 from captioning.trained_rows import find, names
+from captioning.trained_rows import recipe as read_recipe
 
 ROOT = Path(__file__).parent.parent
 PARAMS = load_params(ROOT / "params.yaml")
@@ -131,3 +132,20 @@ def test_missing_hashes_say_who_writes_them(project: Path) -> None:
 
 def test_the_cards_recipe_is_the_one_it_was_written_with() -> None:
     assert recipe_of(model_card("mix-1", recipe("mix"), COUNTS)) == recipe("mix")
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        {"checkpoint": "mix"},
+        {"checkpoint": {"name": "../../mix", "files": {}}, "finetune": {"prompt": "caption en", "compute": "float32"}},
+        {"checkpoint": {"name": "mix", "files": {}}, "finetune": {"prompt": "caption en", "compute": "load"}},
+        {"checkpoint": {"name": "mix", "files": {}}, "finetune": [], "scst": [], "machine": {}},
+    ],
+)
+def test_a_card_with_half_a_recipe_is_told(tmp_path: Path, half: dict[str, Any]) -> None:
+    """Nor does a foreign card name a folder outside, or something of torch's to be called."""
+    card = f"## Recipe\n\n```json\n{json.dumps({'machine': MACHINE} | half)}\n```\n".encode()
+    (tmp_path / "README.md").write_bytes(card + b"\xff")
+    with pytest.raises(UserError, match=r"README\.md: no recipe in it"):
+        read_recipe(tmp_path)

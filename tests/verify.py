@@ -21,7 +21,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from captioning.runlog import UserError, stage_main
+from captioning.runlog import UserError
+from captioning.stage import stage_main
 
 Key = tuple[str, ...]  # a file and the keys within it
 

@@ -1,0 +1,62 @@
+"""A checkpoint's folder before it is loaded: that it is PaliGemma's, in safetensors, and whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from captioning.quoting import plain, short
+from captioning.runlog import UserError
+from captioning.tensor_files import read_shapes
+
+CONFIG, MODEL = "config.json", "paligemma"
+INDEX = "*.safetensors.index.json"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+AGAIN = "fetch it again, or run `dvc repro checkpoint`"
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Raises `UserError` where `folder` holds no whole PaliGemma in safetensors with its tokenizer."""
+    check_config(folder)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise UserError(f"{folder}: no *.safetensors, and pickled weights are not read; {AGAIN}")
+    for path in weights:
+        read_shapes(path)
+    named = {name for path in folder.glob(INDEX) for name in _named(path)}
+    if lacking := sorted(named - {path.name for path in weights}):
+        raise UserError(f"{folder}: its index names {plain(', '.join(lacking[:3]))}, not there; {AGAIN}")
+    check_tokenizer(folder)
+
+
+def check_config(folder: Path) -> None:
+    """Raises `UserError` where `folder` has no config.json of a PaliGemma."""
+    if not (folder / CONFIG).exists():
+        raise UserError(f"{folder}: no checkpoint here; `dvc repro checkpoint` makes it, `dvc pull` fetches it")
+    kind = _json(folder / CONFIG).get("model_type")
+    if kind != MODEL:
+        raise UserError(f"{folder / CONFIG}: model_type is {short(kind)}; a checkpoint of {MODEL} is wanted")
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raises `UserError` where `folder` has no tokenizer, or a JSON file that is none."""
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise UserError(f"{folder}: no {' or '.join(TOKENIZERS)}; {AGAIN}")
+    for path in sorted(folder.glob("*.json")):
+        _json(path)
+
+
+def _named(index: Path) -> set[str]:
+    found = _json(index).get("weight_map")
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise UserError(f"{index}: no index of weights; {AGAIN}")
+    return set(found.values())
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: no JSON, or cut short; {AGAIN}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: {short(found)} is no map; {AGAIN}")
+    return found

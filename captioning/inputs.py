@@ -1,0 +1,188 @@
+"""What a stage declares in dvc.yaml, and whether it stayed as it was while the stage worked.
+
+DVC hashes dependencies after a command ran: an edit in the meantime makes a lock that lies. So a stage's process hashes
+them first of all, before it imports the code that it runs (stages/__init__.py), and looks again at its end.
+
+The same hashes, with the versions of all that requirements.txt pins, are the stage's fingerprint: what an interrupted
+run left is taken up by a run with the same fingerprint only (captioning/resume.py).
+"""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from itertools import product
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from captioning.hashes import sha256
+from captioning.plain_yaml import read_yaml
+from captioning.runlog import UserError
+
+PIPELINE, PARAMS, REQUIREMENTS = Path("dvc.yaml"), Path("params.yaml"), Path("requirements.txt")
+FINGERPRINT = "STAGE_FINGERPRINT"  # environment: tells it to the processes that do the stage together
+IGNORED = (".partial", ".pyc")  # .dvcignore's
+BY_HAND = "by-hand"  # in place of a stage's name
+REFERENCE = re.compile(r"\$\{([^}]+)\}")
+
+Stat = tuple[int, int]  # size, and time of the last change
+started: list["Inputs"] = []  # of this process, once `begin` has been called
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One stage of dvc.yaml, every name in it spelt out: its paths, and its keys of params.yaml."""
+
+    name: str
+    deps: tuple[str, ...] = ()
+    params: tuple[str, ...] = ()
+    outs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage had before it when it began."""
+
+    declared: Declared
+    paths: list[Path]  # files and folders
+    stats: dict[str, Stat]  # of every file
+    hashes: dict[str, str]  # SHA-256
+    values: dict[str, Any]  # of params.yaml
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that the stage's outputs depend on: inputs, parameters, versions of Python and packages."""
+        told = [self.declared.name, self.hashes, self.values, sys.version, packages()]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    def moved(self) -> list[str]:
+        """The declared files and parameters that are not what they were; a file that was only touched is."""
+        now = _stats(self.paths)
+        changed = sorted(name for name in now.keys() | self.stats.keys() if now.get(name) != self.stats.get(name))
+        files = [name for name in changed if name not in now or sha256(Path(name)) != self.hashes.get(name)]
+        values = _values(read_yaml(PARAMS), self.declared.params) if self.values else {}
+        return files + [f"{PARAMS} ({key})" for key, value in self.values.items() if values.get(key) != value]
+
+
+def begin(command: Sequence[str]) -> None:
+    """Hash the inputs of the stage whose command this process is, unless another process of the stage has done so.
+
+    A command that is no stage's, as one typed by hand with other paths, has a fingerprint that never comes again.
+    """
+    if FINGERPRINT in os.environ:
+        return
+    stage = declared(command) or Declared(BY_HAND)
+    paths = [Path(dep) for dep in stage.deps]
+    stats = _stats(paths)
+    hashes = {name: sha256(Path(name)) for name in stats}
+    found = Inputs(stage, paths, stats, hashes, _values(read_yaml(PARAMS), stage.params) if stage.params else {})
+    started.append(found)
+    key = token_hex(8) if stage.name == BY_HAND else found.fingerprint[:16]
+    os.environ[FINGERPRINT] = f"{stage.name}/{key}"
+
+
+def also(folder: Path) -> None:
+    """Watch `folder`, too, by size and time: a checkpoint, which a recipe names by its hashes and dvc.yaml cannot."""
+    for found in started:
+        found.paths.append(folder)
+        found.stats.update(_stats([folder]))
+
+
+def unmoved() -> None:
+    """Raises `UserError` where something has changed since `begin`."""
+    if moved := [name for found in started for name in found.moved()]:
+        told = "changed while this stage worked, so what came out is of neither version"
+        raise UserError(f"{', '.join(moved)}: {told}; run `dvc repro` again, or put it back and do so")
+
+
+def packages() -> dict[str, str]:
+    """The installed version of every package that requirements.txt pins; "" where there is none."""
+    names = [line.partition("==")[0] for line in REQUIREMENTS.read_text(encoding="utf-8").split()]
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def declared(command: Sequence[str]) -> Declared | None:
+    """The stage of dvc.yaml with this command, program left out; None where there is none, or a file is malformed."""
+    try:
+        stages, params = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"], read_yaml(PARAMS)
+        for name, body, context in _spelt_out(stages, params):
+            if shlex.split(_fill(body["cmd"], context))[1:] == list(command):
+                return _declared(name, body, context)
+    except (UserError, OSError, YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        return None  # told by DVC, or by the stage `check`
+    return None
+
+
+def _declared(name: str, body: dict[str, Any], context: dict[str, Any]) -> Declared:
+    outs = [one for kind in ("outs", "metrics", "plots") for one in body.get(kind, ())]
+    named = (body.get("deps", ()), body.get("params", ()), outs)
+    return Declared(name, *(tuple(_fill(_name(one), context) for one in of) for of in named))
+
+
+def _name(entry: str | dict[str, Any]) -> str:
+    """A path or key, which DVC takes alone or with options below it."""
+    return entry if isinstance(entry, str) else next(iter(entry))
+
+
+def _spelt_out(stages: dict[str, Any], params: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Every stage, those of a `foreach` or `matrix` one by one, with what its references are filled from."""
+    for name, body in stages.items():
+        if "foreach" in body:
+            for key, item in body["foreach"].items():
+                yield f"{name}@{key}", body["do"], params | {"key": key, "item": item}
+        elif "matrix" in body:
+            axes = {axis: _list(values, params) for axis, values in body["matrix"].items()}
+            for values in product(*axes.values()):
+                item = dict(zip(axes, values, strict=True))
+                yield f"{name}@{'-'.join(map(str, values))}", body, params | {"item": item}
+        else:
+            yield name, body, params
+
+
+def _list(values: Any, params: dict[str, Any]) -> list[Any]:
+    return list(_look_up(REFERENCE.fullmatch(values)[1], params) if isinstance(values, str) else values)  # type: ignore[index]
+
+
+def _fill(text: str, context: dict[str, Any]) -> str:
+    return REFERENCE.sub(lambda found: str(_look_up(found[1], context)), text)
+
+
+def _look_up(key: str, context: Any) -> Any:
+    for part in key.strip().split("."):
+        context = context[part]
+    return context
+
+
+def _values(params: Any, keys: Sequence[str]) -> dict[str, Any]:
+    """What params.yaml says of `keys`; a key that is not there is left out."""
+    found = {}
+    for key in keys:
+        try:
+            found[key] = _look_up(key, params)
+        except (KeyError, TypeError):
+            continue
+    return found
+
+
+def _stats(paths: Sequence[Path]) -> dict[str, Stat]:
+    """Size and time of every file of `paths` and below them that DVC does not ignore."""
+    every = [one for path in paths for one in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    files = [one for one in every if one.is_file() and not one.name.endswith(IGNORED)]
+    return {str(one): (stat.st_size, stat.st_mtime_ns) for one in files if (stat := one.stat())}

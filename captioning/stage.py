@@ -1,0 +1,73 @@
+"""What every stage does around its work: inputs held still, one clear line for a mistake, its time told."""
+
+import errno
+import functools
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from captioning import inputs, resume
+from captioning.runlog import UserError, first_process, peak_memory
+
+GRACE = 5.0  # seconds, of several processes
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+AGAIN = "give the command again, and it goes on from the last state that was kept"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM."""
+
+
+def stage_main(function: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a stage's `main`. What its user can mend becomes its lines on stderr and exit status 1, an interruption one
+    line and 128 + its signal; a stage whose inputs moved while it worked has failed. The time goes to stderr."""
+
+    @functools.wraps(function)
+    def main(*arguments: Any, **options: Any) -> None:
+        begun, before = time.monotonic(), signal.signal(signal.SIGTERM, _terminate)
+        try:
+            function(*arguments, **options)
+            inputs.unmoved()
+        except UserError as error:
+            if not first_process():
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                time.sleep(GRACE)  # where the first meets the same mistake, this process ends before it repeats it
+            _end(f"error: {error}", 1)
+        except KeyboardInterrupt as signalled:
+            number = signal.SIGTERM if isinstance(signalled, Terminated) else signal.SIGINT
+            _end(f"interrupted; {AGAIN}", 128 + number)
+        except OSError as error:
+            _end(f"error: {_told(error)}", 1)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        if not first_process():
+            return
+        if inputs.started or inputs.FINGERPRINT not in os.environ:
+            resume.finished()
+        name = function.__module__ if function.__module__ != "__main__" else Path(sys.argv[0]).stem
+        print(f"{name}: {time.monotonic() - begun:.1f} s, {peak_memory()}", file=sys.stderr)
+
+    return main
+
+
+def _terminate(*_: Any) -> NoReturn:
+    raise Terminated
+
+
+def _told(error: OSError) -> str:
+    """What is missing, or full; any other error is nobody's mistake."""
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return f"{error.filename} is not there; run `dvc repro`, which makes it"
+    if error.errno in FULL:
+        return f"{error.filename or 'the disk'}: {error.strerror}; make room, then {AGAIN}"
+    raise error
+
+
+def _end(line: str, status: int) -> NoReturn:
+    if first_process() or status == 1:
+        print(line, file=sys.stderr)
+    sys.exit(status)

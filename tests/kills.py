@@ -1,0 +1,156 @@
+"""Kill trainings at random moments, go on, compare bytes: `python -m tests.kills --kills 100` prints survived/tried.
+
+Each trial takes a stage's record and outputs away, runs it with DVC, sends a signal to all of its processes at a random
+moment, and gives the same command again. It has survived where outputs and dvc.lock are those of an undisturbed run.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from tqdm import tqdm
+
+from tests.project_copy import Finished, Project, copy_project
+
+STAGES = ("qlora-train@mix-1", "scst@mix-greedy-1")
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+LONGER: dict[str, Any] = {  # many steps, each of them kept
+    "resume.every": 0.0,
+    "finetune.epochs": 8,
+    "profiles.miniature.scst.images": 64,
+    "profiles.miniature.scst.epochs": 3,
+    "scst.baselines": ["greedy"],
+}
+AGAIN = "going on from step"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one kill."""
+
+    stage: str
+    signal: str
+    moment: float  # seconds after the command was given
+    ended: bool  # before it could be killed
+    resumed: bool
+    differing: list[str]  # files that are not those of an undisturbed run
+    said: str  # by the run that was killed
+
+    @property
+    def survived(self) -> bool:
+        return not self.differing
+
+
+class Killer:
+    """A project with one stage that is killed again and again."""
+
+    def __init__(self, project: Project, stage: str) -> None:
+        self.project, self.stage = project, stage
+        self.command = ["dvc", "repro", "--single-item", "--no-run-cache", stage]
+        self.lock = project.read("dvc.lock")
+        entry = YAML(typ="safe").load(self.lock)["stages"][stage]
+        self.outs = [out["path"] for out in entry["outs"]]
+        self.undisturbed = self.outputs()
+        self.unrecord()
+        begun = time.monotonic()
+        self.check(project.run(*self.command))
+        self.seconds = time.monotonic() - begun
+
+    def outputs(self) -> dict[str, bytes]:
+        """The stage's outputs and dvc.lock, by path."""
+        every = self.project.outputs() | {"dvc.lock": self.project.read("dvc.lock").encode()}
+        return {
+            name: content for name, content in every.items() if name == "dvc.lock" or name.startswith(tuple(self.outs))
+        }
+
+    def check(self, done: Finished) -> list[str]:
+        """Files that are not those of an undisturbed run."""
+        found = self.outputs()
+        return sorted(
+            name for name in found.keys() | self.undisturbed.keys() if found.get(name) != self.undisturbed.get(name)
+        )
+
+    def unrecord(self) -> None:
+        """Take the stage's record out of dvc.lock."""
+        yaml = YAML()
+        yaml.width = 1000
+        content = yaml.load(self.lock)
+        del content["stages"][self.stage]
+        with (self.project.folder / "dvc.lock").open("w", encoding="utf-8") as file:
+            yaml.dump(content, file)
+
+    def trial(self, moment: float, number: signal.Signals) -> Trial:
+        """Kill the stage `moment` seconds after it is begun, and go on."""
+        self.unrecord()
+        first = subprocess.Popen(
+            self.command, cwd=self.project.folder, env=self.project.environment(), start_new_session=True, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            said, ended = first.communicate(timeout=moment)[0], True
+        except subprocess.TimeoutExpired:
+            ended = False
+            os.killpg(first.pid, number)
+            said = first.communicate()[0]
+        _wait_for_group(first.pid)
+        again = self.project.run(*self.command, ok=False)
+        differing = self.check(again) if again.status == 0 else [again.all]
+        return Trial(self.stage, number.name, moment, ended, AGAIN in again.err, differing, said)
+
+    def trials(self, kills: int, seed: int) -> Iterator[Trial]:
+        """So many, at moments from nothing to the end."""
+        rng = random.Random(f"{self.stage} {seed}")
+        for number in range(kills):
+            yield self.trial(rng.uniform(0.05, self.seconds), SIGNALS[number % len(SIGNALS)])
+
+
+def _wait_for_group(group: int) -> None:
+    """Until no process of `group` is left."""
+    for _ in range(200):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"processes of group {group} live on")
+
+
+def killers(folder: Path) -> list[Killer]:
+    """A small world that has been run, and a clone of it a stage."""
+    world = copy_project(folder / "world", ("mix",), zero_shot=())
+    world.set_params(LONGER)
+    world.commit("Longer")
+    world.dvc("repro", *STAGES)
+    world.commit("Run")
+    return [Killer(world.clone(folder / stage.partition("@")[0]), stage) for stage in STAGES]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = []
+        for killer in killers(Path(folder)):
+            each = options.kills // len(STAGES)
+            found += list(tqdm(killer.trials(each, options.seed), total=each, desc=killer.stage))
+    for one in found:
+        if not one.survived:
+            print(f"{one.stage}: {one.signal} after {one.moment:.2f} s: {', '.join(one.differing)}\n{one.said}")
+    resumed, survived = sum(one.resumed for one in found), sum(one.survived for one in found)
+    print(f"{resumed} went on from a state, {sum(one.ended for one in found)} had ended before they were killed")
+    print(f"survived {survived}/{len(found)} tried")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""What dvc.yaml declares is what DVC takes it for; what moves meanwhile is named; other inputs, another fingerprint."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from dvc.dependency import ParamsDependency
+from dvc.repo import Repo
+
+from benchmarks.copies import set_values
+from captioning import inputs
+from captioning.runlog import UserError
+
+ROOT = Path(__file__).parent.parent
+PARAMS = "lora:\n  rank: 4\n  alpha: 8\nrows: [mix, base-r4]\nprofile: small\nprofiles: {small: {data: {images: 5}}}\n"
+PIPELINE = """
+stages:
+  train:
+    matrix: {row: "${rows}", seed: [1, 2]}
+    cmd: python -m stages.train ${item.row} ${item.seed}
+    deps: [data, "code/${item.row}.py"]
+    params: [lora, "profiles.${profile}.data"]
+    outs: ["models/${item.row}-${item.seed}"]
+    metrics: ["metrics/${item.row}.json": {cache: false}]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One stage on two files and some parameters."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(inputs, "started", [])
+    monkeypatch.setenv(inputs.FINGERPRINT, "")
+    monkeypatch.delenv(inputs.FINGERPRINT)
+    for name, text in {
+        "params.yaml": PARAMS, "dvc.yaml": PIPELINE, "requirements.txt": "torch==2.13.0\n", "data/a.txt": "a",
+        "data/b/c.txt": "c", "code/mix.py": "x = 1", "code/base-r4.py": "",
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def begin(row: str = "mix", seed: str = "1") -> str:
+    """The fingerprint of a stage that begins now."""
+    os.environ.pop(inputs.FINGERPRINT, None)
+    inputs.started.clear()
+    inputs.begin(["-m", "stages.train", row, seed])
+    return os.environ[inputs.FINGERPRINT]
+
+
+def test_every_stage_is_what_dvc_takes_it_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with Repo(str(ROOT)) as repo:
+        stages = list(repo.index.stages)
+    assert len(stages) > 30
+    for stage in stages:
+        found = inputs.declared(stage.cmd.split()[1:])
+        assert found is not None and found.name == stage.name
+        params = {key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params}
+        files = {dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)}
+        assert (set(found.deps), set(found.params)) == (files, params)
+        assert set(found.outs) == {out.def_path for out in stage.outs}
+
+
+def test_what_is_declared_is_spelt_out(project: Path) -> None:
+    found = inputs.declared(["-m", "stages.train", "base-r4", "2"])
+    assert found == inputs.Declared(
+        "train@base-r4-2", ("data", "code/base-r4.py"), ("lora", "profiles.small.data"),
+        ("models/base-r4-2", "metrics/base-r4.json"),
+    )  # fmt: skip
+
+
+def test_nothing_moved(project: Path) -> None:
+    begin()
+    (project / "code/base-r4.py").write_text("not this one's", encoding="utf-8")
+    (project / "data/b/__pycache__").mkdir()
+    (project / "data/b/__pycache__/c.pyc").write_bytes(b"")
+    (project / "data/a.txt").touch()
+    set_values(project / "params.yaml", {"rows": ["mix"]})
+    inputs.unmoved()
+
+
+@pytest.mark.parametrize("path", ["data/a.txt", "data/b/c.txt", "data/new.txt", "code/mix.py"])
+def test_a_file_that_moves_is_named(path: str, project: Path) -> None:
+    begin()
+    (project / path).write_text("z", encoding="utf-8")
+    with pytest.raises(UserError, match=f"^{re.escape(path)}: changed while"):
+        inputs.unmoved()
+
+
+def test_a_file_that_goes_is_named(project: Path) -> None:
+    begin()
+    shutil.rmtree(project / "data")
+    with pytest.raises(UserError, match=r"^data/a.txt, data/b/c.txt: changed"):
+        inputs.unmoved()
+
+
+@pytest.mark.parametrize(("key", "value", "told"), [
+    ("lora.rank", 8, "lora"), ("profiles.small.data.images", 6, "profiles.small.data")])  # fmt: skip
+def test_a_parameter_that_moves_is_named(key: str, value: int, told: str, project: Path) -> None:
+    begin()
+    set_values(project / "params.yaml", {key: value})
+    with pytest.raises(UserError, match=rf"^params\.yaml \({told}\): changed"):
+        inputs.unmoved()
+
+
+def test_a_watched_checkpoint_that_moves_is_named(project: Path) -> None:
+    begin()
+    (project / "checkpoint").mkdir()
+    (project / "checkpoint/model.safetensors").write_bytes(b"1")
+    inputs.also(Path("checkpoint"))
+    inputs.unmoved()
+    (project / "checkpoint/model.safetensors").write_bytes(b"12")
+    with pytest.raises(UserError, match=r"^checkpoint/model.safetensors: changed"):
+        inputs.unmoved()
+
+
+def test_the_fingerprint_is_of_all_it_depends_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = begin()
+    assert begin() == first and first.startswith("train@mix-1/")
+    seen = {first, begin(seed="2")}
+    (project / "data/b/c.txt").write_text("d", encoding="utf-8")
+    seen.add(begin())
+    (project / "code/mix.py").write_text("x = 2", encoding="utf-8")
+    seen.add(begin())
+    set_values(project / "params.yaml", {"lora.alpha": 9})
+    seen.add(begin())
+    monkeypatch.setattr(inputs, "version", lambda name: "0.0.1")
+    seen.add(begin())
+    assert len(seen) == 6
+    set_values(project / "params.yaml", {"rows": ["mix"]})  # none of its own
+    assert begin() in seen
+
+
+def test_processes_of_one_stage_share_its_fingerprint(project: Path) -> None:
+    fingerprint = begin()
+    (project / "data/a.txt").write_text("moved", encoding="utf-8")
+    inputs.begin(["-m", "stages.train", "mix", "1"])
+    assert os.environ[inputs.FINGERPRINT] == fingerprint and len(inputs.started) == 1
+
+
+def test_a_command_by_hand_has_a_fingerprint_that_never_comes_again(project: Path) -> None:
+    first = begin("mix", "3")
+    assert first.startswith("by-hand/") and begin("mix", "3") != first
+    inputs.unmoved()
+
+
+@pytest.mark.parametrize("text", ["stages: [", "[]", "stages: {train: {cmd: 'python ${nothing}'}}", "\x00"])
+def test_a_malformed_file_is_told_by_others(text: str, project: Path) -> None:
+    (project / "dvc.yaml").write_text(text, encoding="utf-8")
+    assert begin().startswith("by-hand/")
