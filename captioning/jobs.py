@@ -147,7 +147,8 @@ class Runner:
             self._tell(f"{len(self.schedule.done)} of {len(self.pipeline.needs)} stages are up to date; with the cause "
                        f"mended, `make repro JOBS={self.jobs}` runs the others alone")  # fmt: skip
             return 1
-        self._tell(f"{self.ran} stages ran" if self.ran else "Data and pipelines are up to date.")
+        ran = "1 stage ran" if self.ran == 1 else f"{self.ran} stages ran"
+        self._tell(ran if self.ran else "Data and pipelines are up to date.")
         return 0
 
     def _show(self) -> None:

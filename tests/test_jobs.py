@@ -78,6 +78,13 @@ def test_what_is_done_is_not_run_again(project: Stand) -> None:
     assert project.written() == before and "is cached" in project.read(".cache/logs/row@x-1.log")
 
 
+def test_an_output_that_came_out_the_same_starts_nothing(project: Stand) -> None:
+    project.jobs("--jobs", "2")
+    project.set_stages(STAGES | {"seed": STAGES["seed"] | {"cmd": "true; " + STAGES["seed"]["cmd"]}})
+    again = project.jobs("--jobs", "2")
+    assert re.findall(r"^begun: (.*)$", again.err, re.MULTILINE) == ["seed"] and "\n1 stage ran\n" in again.err
+
+
 def test_two_stages_meet_and_never_three(project: Stand) -> None:
     busy = "test $(ls | grep -c here-) -lt 2 || exit 1; touch here-{me}; sleep 0.3; rm here-{me}; touch {me}.txt"
     project.set_stages(pair(busy, "a", "b", "c", "d", "e"))
