@@ -1,13 +1,14 @@
 # Two commands: `make repro` regenerates the paper in the small, `make test` tests. Everything else is DVC.
 PYTHON ?= python3.11
+JOBS ?= 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .PHONY: repro test check bench rehearsal verify clean gc
 
-repro: .venv/installed            ## Table II, figures and the page, from params.yaml
+repro: .venv/installed            ## Table II, figures and the page, from params.yaml; JOBS=2: two stages at a time
 	python -m stages.check
-	dvc repro
+	python -m captioning.jobs --jobs '$(JOBS)'
 
 test: .venv/tracking              ## one file a module, dvc.yaml against the code, end to end
 	python -m pytest tests -q

@@ -68,6 +68,17 @@ def test_the_same_stage_anew_gives_the_same_lock(clone: Callable[..., Project]) 
     assert [name for name in before if before[name] != after.get(name)] == []
 
 
+def test_two_at_a_time_give_the_same_lock_and_outputs(clone: Callable[..., Project], world: Project) -> None:
+    """From nothing: no dvc.lock, no cache."""
+    project = clone(cache=False)
+    (project.folder / "dvc.lock").unlink()
+    project.run("python", "-m", "captioning.jobs", "--jobs", "2")
+    before, after = world.outputs(), project.outputs()
+    assert [name for name in before | after if before.get(name) != after.get(name)] == []
+    assert project.read("dvc.lock") == world.read("dvc.lock")
+    assert project.run("git", "status", "--porcelain").out == ""
+
+
 def test_recipes_alone_decide_who_is_trained_anew(clone: Callable[..., Project]) -> None:
     """With the variants of the project itself: `lora.rank` reaches those that take their rank from it, and no other."""
     project = clone()

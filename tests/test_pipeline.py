@@ -30,6 +30,7 @@ NOT_IN_OUTPUTS = {
 COMMANDS = {
     "captioning/__main__.py",
     "captioning/housekeeping.py",
+    "captioning/jobs.py",
     "captioning/publish.py",
 }  # what people run beside the stages
 TEMPLATES = {"captioning/report.py": {"captioning/report.html.j2"}}
