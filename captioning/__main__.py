@@ -1,13 +1,13 @@
 """Captions for one's own pictures: `python -m captioning IMAGE... --model NAME`."""
 
 import logging
-import os
 import sys
 
-from captioning.command import main
-
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as in stages/__init__.py, and before torch is imported, too
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+from captioning import instructions
 
 if __name__ == "__main__":
+    instructions.limit()  # as a stage does, before torch is imported
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    from captioning.command import main
+
     sys.exit(main())

@@ -10,6 +10,7 @@ run left is taken up by a run with the same fingerprint only (captioning/resume.
 import hashlib
 import json
 import os
+import platform
 import re
 import shlex
 import sys
@@ -61,8 +62,9 @@ class Inputs:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all that the stage's outputs depend on: inputs, parameters, versions of Python and packages."""
-        told = [self.declared.name, self.hashes, self.values, sys.version, packages()]
+        """SHA-256 of all that the stage's outputs depend on: inputs, parameters, the processor's instructions, versions
+        of Python and packages."""
+        told = [self.declared.name, self.hashes, self.values, processor(), sys.version, packages()]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def moved(self) -> list[str]:
@@ -109,6 +111,15 @@ def packages() -> dict[str, str]:
     """The installed version of every package that requirements.txt pins; "" where there is none."""
     names = [line.partition("==")[0] for line in REQUIREMENTS.read_text(encoding="utf-8").split()]
     return {name: _version(name) for name in names}
+
+
+def processor() -> str:
+    """What the processor can do: another one rounds otherwise."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
 
 
 def _version(name: str) -> str:

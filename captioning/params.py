@@ -21,6 +21,7 @@ NonNegative = Annotated[int, Field(ge=0, strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # NumPy takes no larger one
 Rate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Threads = Annotated[int, Field(ge=1, le=256, strict=True)]
 Rank = Annotated[int, Field(ge=1, le=256, strict=True)]
 Line = Annotated[str, Field(pattern=r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$")]  # text without control characters
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -185,7 +186,9 @@ class ProfileScst(Section):
 
 class Machine(Section):
     device: Annotated[str, Field(pattern=f"^({DEVICE})$")]
-    threads: Annotated[int, Field(ge=1, le=256, strict=True)]
+    threads: Threads
+    pretraining_threads: Threads
+    instructions: Literal["native", "avx2"]
     training_rows: Positive
     decoding_batch: Positive
     dequantise: bool

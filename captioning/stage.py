@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+import re
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ from captioning.runlog import UserError, first_process, peak_memory
 
 GRACE = 5.0  # seconds, of several processes
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_IN_WORDS = re.compile(r"I/O error: (.+) \(os error (?:27|28|122)\)")  # as libraries in Rust say it
 AGAIN = "give the command again, and it goes on from the last state that was kept"
 
 
@@ -43,6 +45,10 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
             _end(f"interrupted; {AGAIN}", 128 + number)
         except OSError as error:
             _end(f"error: {_told(error)}", 1)
+        except Exception as error:
+            if not (full := FULL_IN_WORDS.search(str(error))):
+                raise
+            _end(f"error: the disk: {full[1].lower()}; make room, then {AGAIN}", 1)
         finally:
             signal.signal(signal.SIGTERM, before)
         if not first_process():

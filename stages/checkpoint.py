@@ -41,7 +41,7 @@ def pretrain(params: Params, name: str, folder: Path, scratch: Path) -> None:
 
     seed, size = params.data.seed, params.data.image_size
     wanted = getattr(params.active.checkpoints, name.replace("-", "_"))
-    seed_everything(seed, params.active.machine.threads)
+    seed_everything(seed, params.active.machine.pretraining_threads)
     new = name in NEW
     words = Path("data/words.txt").read_text(encoding="utf-8").split("\n")[:-1] if new else []
     if new:

@@ -7,6 +7,7 @@ moment, and gives the same command again. It has survived where outputs and dvc.
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -19,7 +20,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from tests.project_copy import Finished, Project, copy_project
+from tests.opened import within
+from tests.project_copy import Project, copy_project
 
 STAGES = ("qlora-train@mix-1", "scst@mix-greedy-1")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -62,17 +64,17 @@ class Killer:
         self.undisturbed = self.outputs()
         self.unrecord()
         begun = time.monotonic()
-        self.check(project.run(*self.command))
+        project.run(*self.command)
         self.seconds = time.monotonic() - begun
+        assert self.check() == [], "an undisturbed run is not its own equal"
 
-    def outputs(self) -> dict[str, bytes]:
-        """The stage's outputs and dvc.lock, by path."""
-        every = self.project.outputs() | {"dvc.lock": self.project.read("dvc.lock").encode()}
-        return {
-            name: content for name, content in every.items() if name == "dvc.lock" or name.startswith(tuple(self.outs))
-        }
+    def outputs(self) -> dict[str, Any]:
+        """The stage's outputs, and what dvc.lock holds (in whatever order: a record taken out comes back last)."""
+        every = self.project.outputs()
+        lock = self.project.yaml("dvc.lock")
+        return {name: content for name, content in every.items() if within(name, self.outs)} | {"dvc.lock": lock}
 
-    def check(self, done: Finished) -> list[str]:
+    def check(self) -> list[str]:
         """Files that are not those of an undisturbed run."""
         found = self.outputs()
         return sorted(
@@ -80,7 +82,8 @@ class Killer:
         )
 
     def unrecord(self) -> None:
-        """Take the stage's record out of dvc.lock."""
+        """Take the stage's record out of dvc.lock, and what it has left to go on from."""
+        shutil.rmtree(self.project.folder / ".cache/resume", ignore_errors=True)
         yaml = YAML()
         yaml.width = 1000
         content = yaml.load(self.lock)
@@ -103,7 +106,7 @@ class Killer:
             said = first.communicate()[0]
         _wait_for_group(first.pid)
         again = self.project.run(*self.command, ok=False)
-        differing = self.check(again) if again.status == 0 else [again.all]
+        differing = self.check() if again.status == 0 else [again.all]
         return Trial(self.stage, number.name, moment, ended, AGAIN in again.err, differing, said)
 
     def trials(self, kills: int, seed: int) -> Iterator[Trial]:
@@ -131,7 +134,10 @@ def killers(folder: Path) -> list[Killer]:
     world.commit("Longer")
     world.dvc("repro", *STAGES)
     world.commit("Run")
-    return [Killer(world.clone(folder / stage.partition("@")[0]), stage) for stage in STAGES]
+    clones = [world.clone(folder / stage.partition("@")[0], checkout=False) for stage in STAGES]
+    for clone in clones:
+        clone.dvc("checkout", "--quiet", *world.yaml("dvc.lock")["stages"])  # no more than was run
+    return [Killer(clone, stage) for clone, stage in zip(clones, STAGES, strict=True)]
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path st
     "profiles.miniature.checkpoints.paligemma2.tower_epochs": 1,
     "profiles.miniature.checkpoints.paligemma2.epochs": 1,
     "profiles.miniature.machine.decoding_batch": 8,
-    "profiles.miniature.machine.threads": 1,  # two runs side by side
+    "profiles.miniature.machine.pretraining_threads": 1,  # two runs side by side
     "profiles.miniature.scst.images": 16,
     "profiles.miniature.scst.epochs": 1,
     "profiles.miniature.scst.batch": 8,

@@ -24,6 +24,7 @@ NOT_IN_OUTPUTS = {
     "captioning/sizes.py",
     "captioning/training_disk.py",
     "captioning/inputs.py",
+    "captioning/instructions.py",
     "captioning/stage.py",
     "captioning/__init__.py",
 }  # values: `params:`; progress, tracking, refusals, and holding inputs still change no output

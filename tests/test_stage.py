@@ -3,10 +3,15 @@
 import errno
 import os
 import re
+import resource
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from captioning.runlog import UserError
 from captioning.stage import stage_main
@@ -88,6 +93,22 @@ def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().err
     assert said.startswith("error: models/adapters/mix-1: No space left on device; make room, then ")
     assert said.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_where_a_library_meets_it(capsys: pytest.CaptureFixture[str]) -> None:
+    @stage_main
+    def main() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        save_file({"a": np.zeros(1000)}, tmp / "a.safetensors")
+
+    limits, tmp = resource.getrlimit(resource.RLIMIT_FSIZE), Path(tempfile.mkdtemp())
+    try:
+        with pytest.raises(SystemExit):
+            main()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        shutil.rmtree(tmp)
+    assert capsys.readouterr().err.startswith("error: the disk: file too large; make room, then ")
 
 
 def test_another_error_of_the_system_is_no_mistake() -> None:
