@@ -16,6 +16,7 @@ from tests.verify import (
     UNTRAINED_NAMING,
     checkpoint_hashes,
     differences,
+    limited,
     table,
     tolerance,
     values,
@@ -149,3 +150,14 @@ def test_every_form_of_a_score_has_its_tolerance(name: str) -> None:
 def test_what_a_checkpoint_names_unasked_is_luck() -> None:
     assert tolerance(("metrics/scores.json", "zero-shot-base", "colour")) == UNTRAINED_NAMING
     assert tolerance(("metrics/scores.json", "base-r4", "colour")) == TOLERANCES["colour"]
+
+
+def test_under_avx2_nothing_may_differ() -> None:
+    key = ("metrics/scores.json", "mix", "CIDEr")
+    assert differences({key: 279.0}, {key: 279.1}) == []
+    assert [one.key for one in differences({key: 279.0}, {key: 279.1}, exact=True)] == [key]
+    machine = {"device": "cpu", "instructions": "avx2"}
+    of = {"profile": "small", "profiles": {"small": {"machine": machine}}}
+    assert limited(of)
+    machine["device"] = "cuda"
+    assert not limited(of)

@@ -7,7 +7,9 @@ Compared are the numbers a run leaves in git, each with the difference it may ha
 2. Recipes hold the hashes of checkpoints, and another instruction set trains other last digits. So their own hash is
    compared only where all checkpoints' hashes agree; else what they are made from: parameters and code, as in dvc.lock.
 3. What was trained may differ by `TOLERANCES`. A best epoch or step is not compared: two as good as each other swap.
-4. Pictures and the page are drawn from these numbers and are not compared; nor are times, which no output holds.
+4. Where `machine.instructions` is `avx2`, every machine computes the same bytes (captioning/instructions.py): nothing
+   may differ.
+5. Pictures and the page are drawn from these numbers and are not compared; nor are times, which no output holds.
 """
 
 import json
@@ -95,11 +97,11 @@ def tolerance(key: Key) -> float | None:
     return TOLERANCES.get(key[-1], 0.0) if key[0].startswith("metrics/training/") else 0.0
 
 
-def differences(committed: Mapping[Key, Any], found: Mapping[Key, Any]) -> list[Difference]:
-    """What is missing, too many, or further apart than it may be; sorted by key."""
+def differences(committed: Mapping[Key, Any], found: Mapping[Key, Any], exact: bool = False) -> list[Difference]:
+    """What is missing, too many, or further apart than it may be (`exact`: at all); sorted by key."""
     wrong = []
     for key in sorted(committed.keys() | found.keys()):
-        allowed, one, other = tolerance(key), committed.get(key), found.get(key)
+        allowed, one, other = 0.0 if exact else tolerance(key), committed.get(key), found.get(key)
         if allowed is not None and not _agree(one, other, allowed):
             wrong.append(Difference(key, one, other, allowed))
     return wrong
@@ -168,18 +170,25 @@ def found_files(*paths: str) -> dict[str, str]:
     return {path.as_posix(): path.read_text(encoding="utf-8") for path in files if path.suffix not in PICTURES}
 
 
+def limited(params: Any) -> bool:
+    """Whether every machine must come to the same bytes: on a CPU, under `machine.instructions: avx2`."""
+    machine = params.get("profiles", {}).get(params["profile"], {}).get("machine", {})
+    return bool(machine.get("instructions") == "avx2" and machine.get("device") == "cpu")
+
+
 @stage_main
 def main() -> None:
     before, now = committed_files(*COMPARED), found_files(*COMPARED)
     for where, files in ("HEAD", before), ("the working tree", now):
         if "dvc.lock" not in files:
             raise UserError(f"dvc.lock: not in {where}; `make repro` writes it, `git commit` keeps it")
+    exact = limited(_yaml(now["params.yaml"]))
     if _yaml(before.pop("params.yaml")) != _yaml(now.pop("params.yaml")):
         remedy = "`git checkout params.yaml`, or commit it with its results"
         raise UserError(f"params.yaml: differs from HEAD, so the numbers must; {remedy}")
     hashes = [checkpoint_hashes(_yaml(files["dvc.lock"])) for files in (before, now)]
     agree = hashes[0] == hashes[1]
-    wrong = differences(values(before, agree), values(now, agree))
+    wrong = differences(values(before, agree), values(now, agree), exact)
     if wrong:
         print(table(wrong))
         print(f"{len(wrong)} value(s) are not what is committed", file=sys.stderr)
