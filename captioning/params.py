@@ -1,215 +1,42 @@
-"""params.yaml: its types, its bounds, and the active profile folded in.
+"""params.yaml: its sections (captioning/param_sections.py) as one, and the active profile folded in.
 
-All faults are reported at once, each with its key, its value and what is allowed. Values live in params.yaml only:
-there are no defaults here but those of a variant's delta, which mean "as in `lora`".
+All faults are reported at once, each with its key, its value and what is allowed.
 """
 
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from captioning.param_faults import broken_references, secret_values, told
+from captioning.param_sections import (
+    CHECKPOINTS,
+    DEVICE,
+    Checkpoint,
+    Data,
+    Declared,
+    Decoding,
+    Finetune,
+    HubCheckpoints,
+    Launch,
+    Lora,
+    Name,
+    Profile,
+    Resume,
+    Scst,
+    Section,
+    Seed,
+    Split,
+    Tracking,
+    Variant,
+)
 from captioning.plain_yaml import read_yaml
 from captioning.quoting import all_told
 from captioning.runlog import UserError
 from captioning.secrets import redacted
 
-Positive = Annotated[int, Field(ge=1, strict=True)]
-NonNegative = Annotated[int, Field(ge=0, strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # NumPy takes no larger one
-Rate = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Threads = Annotated[int, Field(ge=1, le=256, strict=True)]
-Rank = Annotated[int, Field(ge=1, le=256, strict=True)]
-Line = Annotated[str, Field(pattern=r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$")]  # text without control characters
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-Targets = Literal["table2", "decoder", "decoder-attention", "all-linear"]
-Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
-Captions = Literal["first", "random", "all"]
-Checkpoint = Literal["base", "mix", "cococap", "rsvqa-lr", "paligemma2"]
-DEVICE = r"cpu|cuda(:\d+)?|mps"
-CHECKPOINTS: tuple[str, ...] = get_args(Checkpoint)
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)  # true is no number
-
-
-class Ratios(Section):
-    train: Annotated[float, Field(gt=0, lt=1)]
-    validation: Annotated[float, Field(gt=0, lt=1)]
-    test: Annotated[float, Field(gt=0, lt=1)]
-
-    @model_validator(mode="after")
-    def _sum_to_one(self) -> "Ratios":
-        if abs(self.train + self.validation + self.test - 1) > 1e-9:
-            raise ValueError("train, validation and test must sum to 1")
-        return self
-
-
-class Split(Section):
-    method: Literal["ratio", "own"]
-    ratios: Ratios
-    seed: NonNegative
-    hash_distance: Annotated[int, Field(ge=0, le=16, strict=True)]
-
-
-class Lora(Section):
-    rank: Rank
-    alpha: Annotated[float, Field(gt=0)]
-    dropout: Share
-    rslora: bool
-    targets: Targets
-
-
-class Finetune(Section):
-    prompt: Annotated[
-        str, Field(pattern=r"^[^<>\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$")
-    ]  # the processor adds <image>, <bos>, newline
-    captions: Captions
-    batch: Positive
-    accumulation: Positive
-    epochs: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
-    scheduler: Scheduler
-    warmup: Share
-    gradient_clip: Annotated[float, Field(gt=0)]
-    lora_plus: Annotated[float, Field(ge=1)]
-    compute: Literal["bfloat16", "float32"]
-
-
-class Variant(Section):
-    """Deltas on `lora` and `finetune`; what is left out is as there."""
-
-    checkpoint: Checkpoint
-    rank: Rank | None = None
-    alpha: Annotated[float, Field(gt=0)] | None = None
-    dropout: Share | None = None
-    rslora: bool | None = None
-    targets: Targets | None = None
-    captions: Captions | None = None
-    learning_rate: Rate | None = None
-    lora_plus: Annotated[float, Field(ge=1)] | None = None
-    warmup: Share | None = None
-    epochs: Positive | None = None
-
-
-class Decoding(Section):
-    maximum_tokens: Positive
-
-
-class Launch(Section):
-    processes: Annotated[int, Field(ge=1, le=64, strict=True)]
-
-
-class Scst(Section):
-    starts: Annotated[list[str], Field(min_length=1)]
-    baselines: Annotated[list[Literal["greedy", "leave-one-out"]], Field(min_length=1)]
-    samples: Positive
-    top_k: NonNegative
-    top_p: Annotated[float, Field(gt=0, le=1)]
-    kl: Annotated[float, Field(ge=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    scheduler: Scheduler
-    gradient_clip: Annotated[float, Field(gt=0)]
-    validation_images: Positive
-
-
-class Declared(Section):
-    """What a source must hold, all its rows counted."""
-
-    images: Positive
-    captions: Positive
-    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # of the archive; "" where none is known
-
-
-class Data(Section):
-    source: Literal["overhead", "folder", "archive", "hub"]
-    path: Line
-    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    revision: Line
-    declared: Declared | None
-    images: Annotated[int, Field(ge=40, strict=True)]
-    image_size: Annotated[int, Field(ge=28, le=896, strict=True)]
-    seed: NonNegative
-
-
-class MiniatureTraining(Section):
-    images: Annotated[int, Field(ge=32, strict=True)]
-    epochs: Positive
-    learning_rate: Rate
-
-
-class BaseTraining(MiniatureTraining):
-    tower_epochs: Positive
-    tower_learning_rate: Rate
-
-
-class HubRepository(Section):
-    repository: Line
-    revision: Line
-
-
-class MiniatureCheckpoints(Section):
-    origin: Literal["miniature"]
-    base: BaseTraining
-    mix: MiniatureTraining
-    cococap: MiniatureTraining
-    rsvqa_lr: Annotated[MiniatureTraining, Field(alias="rsvqa-lr")]
-    paligemma2: BaseTraining
-
-
-class HubCheckpoints(Section):
-    origin: Literal["hub", "folder"]
-    base: HubRepository
-    mix: HubRepository
-    cococap: HubRepository
-    rsvqa_lr: Annotated[HubRepository, Field(alias="rsvqa-lr")]
-    paligemma2: HubRepository
-
-
-class ProfileFinetune(Section):
-    learning_rate: Rate
-    learning_rates: dict[Name, Rate]
-
-
-class ProfileScst(Section):
-    learning_rate: Rate
-    temperature: Annotated[float, Field(gt=0)]
-    images: NonNegative
-    epochs: Positive
-    batch: Positive
-    validate_every: Positive
-
-
-class Machine(Section):
-    device: Annotated[str, Field(pattern=f"^({DEVICE})$")]
-    threads: Threads
-    pretraining_threads: Threads
-    instructions: Literal["native", "avx2"]
-    training_rows: Positive
-    decoding_batch: Positive
-    dequantise: bool
-    optimizer: Literal["adamw", "paged-adamw-8bit"]
-
-
-class Profile(Section):
-    data: Data
-    checkpoints: Annotated[MiniatureCheckpoints | HubCheckpoints, Field(discriminator="origin")]
-    finetune: ProfileFinetune
-    scst: ProfileScst
-    machine: Machine
-
-
-class Tracking(Section):
-    report_to: Literal["none", "tensorboard", "wandb"]
-    mode: Literal["offline", "online"]
-
-
-class Resume(Section):
-    every: Annotated[float, Field(ge=0)]
+__all__ = ["CHECKPOINTS", "DEVICE", "Data", "Declared", "HubCheckpoints", "Params", "Tracking", "load_params"]
 
 
 class Params(Section):
