@@ -66,3 +66,17 @@ def test_an_edit_while_a_stage_works_fails_it_by_name(every: list[Killer]) -> No
     again = killer.project.run(*killer.command)
     assert "going on from step" in again.err
     assert killer.check() == []
+
+
+def test_what_finished_before_dvc_recorded_it_is_not_lost(every: list[Killer]) -> None:
+    """DVC is killed between a stage's end and its record: the work is there. A stage forced in spite of its record
+    begins anew."""
+    killer = every[0]
+    killer.unrecord()
+    killer.project.run("python", "-m", "stages.qlora_train", "mix", "1")
+    again = killer.project.run(*killer.command)
+    assert "going on from step" in again.err
+    assert killer.check() == []
+    forced = killer.project.run(*killer.command, "--force")
+    assert "going on from step" not in forced.err
+    assert killer.check() == []
