@@ -1,9 +1,10 @@
 """What a stage declares in dvc.yaml, and whether it stayed as it was while the stage worked.
 
-DVC hashes dependencies after a command ran: an edit in the meantime makes a lock that lies. So a stage's process hashes
-them first of all, before it imports the code that it runs (stages/__init__.py), and looks again at its end.
+DVC hashes dependencies after a command ran: an edit in the meantime makes a lock that lies. So a stage's process notes
+them first of all, before it imports the code that it runs (stages/__init__.py), and looks again whenever it keeps a
+state to go on from, and at its end.
 
-The same hashes, with the versions of all that requirements.txt pins, are the stage's fingerprint: what an interrupted
+Their hashes, with the versions of all that requirements.txt pins, are the stage's fingerprint: what an interrupted
 run left is taken up by a run with the same fingerprint only (captioning/resume.py).
 """
 
@@ -16,7 +17,6 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
@@ -27,16 +27,18 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from captioning.hashes import sha256
+from captioning.instructions import AVX2, THREADS
 from captioning.plain_yaml import read_yaml
 from captioning.runlog import UserError
 
 PIPELINE, PARAMS, REQUIREMENTS = Path("dvc.yaml"), Path("params.yaml"), Path("requirements.txt")
 FINGERPRINT = "STAGE_FINGERPRINT"  # environment: tells it to the processes that do the stage together
 IGNORED = (".partial", ".pyc")  # .dvcignore's
+DVC_STAGE = "DVC_STAGE"  # environment: set by DVC
 BY_HAND = "by-hand"  # in place of a stage's name
 REFERENCE = re.compile(r"\$\{([^}]+)\}")
 
-Stat = tuple[int, int]  # size, and time of the last change
+Stat = tuple[int, int, int]  # size, time of the last change, number on the disk
 started: list["Inputs"] = []  # of this process, once `begin` has been called
 
 
@@ -57,40 +59,50 @@ class Inputs:
     declared: Declared
     paths: list[Path]  # files and folders
     stats: dict[str, Stat]  # of every file
-    hashes: dict[str, str]  # SHA-256
     values: dict[str, Any]  # of params.yaml
+    owner: bool = True  # whether this process began the stage, and did not join it
 
-    @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all that the stage's outputs depend on: inputs, parameters, the processor's instructions, versions
-        of Python and packages."""
-        told = [self.declared.name, self.hashes, self.values, processor(), sys.version, packages()]
+        """SHA-256 of all that the stage's outputs depend on: inputs, parameters, instructions, versions of Python and
+        packages."""
+        hashes = {name: sha256(Path(name)) for name in self.stats}
+        told = [self.declared.name, hashes, self.values, processor(), limits(), sys.version, packages()]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def moved(self) -> list[str]:
-        """The declared files and parameters that are not what they were; a file that was only touched is."""
+        """The declared files and parameters that are not what they were, or were touched: what stands there again may
+        have been something else when it was read."""
         now = _stats(self.paths)
-        changed = sorted(name for name in now.keys() | self.stats.keys() if now.get(name) != self.stats.get(name))
-        files = [name for name in changed if name not in now or sha256(Path(name)) != self.hashes.get(name)]
+        files = sorted(name for name in now.keys() | self.stats.keys() if now.get(name) != self.stats.get(name))
         values = _values(read_yaml(PARAMS), self.declared.params) if self.values else {}
         return files + [f"{PARAMS} ({key})" for key, value in self.values.items() if values.get(key) != value]
 
 
 def begin(command: Sequence[str]) -> None:
-    """Hash the inputs of the stage whose command this process is, unless another process of the stage has done so.
+    """Note the inputs of the stage whose command this process is; the first of its processes names the fingerprint.
 
     A command that is no stage's, as one typed by hand with other paths, has a fingerprint that never comes again.
+    Raises `UserError` where DVC runs a stage that dvc.yaml and params.yaml no longer hold.
     """
-    if FINGERPRINT in os.environ:
-        return
-    stage = declared(command) or Declared(BY_HAND)
+    stage = _declared_now(command)
     paths = [Path(dep) for dep in stage.deps]
-    stats = _stats(paths)
-    hashes = {name: sha256(Path(name)) for name in stats}
-    found = Inputs(stage, paths, stats, hashes, _values(read_yaml(PARAMS), stage.params) if stage.params else {})
+    values = _values(read_yaml(PARAMS), stage.params) if stage.params else {}
+    found = Inputs(stage, paths, _stats(paths), values, owner=FINGERPRINT not in os.environ)
     started.append(found)
-    key = token_hex(8) if stage.name == BY_HAND else found.fingerprint[:16]
-    os.environ[FINGERPRINT] = f"{stage.name}/{key}"
+    if found.owner:
+        key = token_hex(8) if stage.name == BY_HAND else found.fingerprint()[:16]
+        os.environ[FINGERPRINT] = f"{stage.name}/{key}"
+
+
+def _declared_now(command: Sequence[str]) -> Declared:
+    try:
+        stage = declared(command)
+    except (UserError, OSError, YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        return Declared(BY_HAND)  # a malformed file: told by DVC, or by the stage `check`
+    if stage is None and DVC_STAGE in os.environ:
+        told = f"{PARAMS} or {PIPELINE} changed since `dvc repro` began, and {os.environ[DVC_STAGE]} is not in them now"
+        raise UserError(f"{told}; run it again")
+    return stage or Declared(BY_HAND)
 
 
 def also(folder: Path) -> None:
@@ -113,6 +125,11 @@ def packages() -> dict[str, str]:
     return {name: _version(name) for name in names}
 
 
+def limits() -> list[str | None]:
+    """What the libraries were told of instructions and threads."""
+    return [os.environ.get(name) for name in (*AVX2, *THREADS)]
+
+
 def processor() -> str:
     """What the processor can do: another one rounds otherwise."""
     try:
@@ -130,14 +147,11 @@ def _version(name: str) -> str:
 
 
 def declared(command: Sequence[str]) -> Declared | None:
-    """The stage of dvc.yaml with this command, program left out; None where there is none, or a file is malformed."""
-    try:
-        stages, params = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"], read_yaml(PARAMS)
-        for name, body, context in _spelt_out(stages, params):
-            if shlex.split(_fill(body["cmd"], context))[1:] == list(command):
-                return _declared(name, body, context)
-    except (UserError, OSError, YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        return None  # told by DVC, or by the stage `check`
+    """The stage of dvc.yaml with this command, program left out; None where there is none."""
+    stages, params = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"], read_yaml(PARAMS)
+    for name, body, context in _spelt_out(stages, params):
+        if shlex.split(_fill(body["cmd"], context))[1:] == list(command):
+            return _declared(name, body, context)
     return None
 
 
@@ -196,4 +210,4 @@ def _stats(paths: Sequence[Path]) -> dict[str, Stat]:
     """Size and time of every file of `paths` and below them that DVC does not ignore."""
     every = [one for path in paths for one in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     files = [one for one in every if one.is_file() and not one.name.endswith(IGNORED)]
-    return {str(one): (stat.st_size, stat.st_mtime_ns) for one in files if (stat := one.stat())}
+    return {str(one): (stat.st_size, stat.st_mtime_ns, stat.st_ino) for one in files if (stat := one.stat())}

@@ -119,6 +119,7 @@ class Runner:
         if status == DONE:
             self.ran += 1
             self.seconds[job.stage] = round(job.seconds, 1)
+            LOGS.mkdir(parents=True, exist_ok=True)  # `make clean` may have been there
             SECONDS.write_text(json.dumps(self.seconds, indent=1), encoding="utf-8")
 
     def _confine(self) -> None:

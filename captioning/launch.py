@@ -13,6 +13,7 @@ The results are those of one process, to rounding: what is summed over a step is
 
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterable, Sequence
@@ -24,8 +25,11 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from captioning.stage import Terminated
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=2)  # one process scores or saves while the others wait
@@ -112,8 +116,13 @@ def start(processes: int, device: str) -> Processes | None:
     module = sys.modules["__main__"].__spec__
     try:
         elastic_launch(config, sys.executable)("-m", module.name if module else "stages", *sys.argv[1:])
-    except ChildFailedError:
-        sys.exit(1)  # it has said why
+    except ChildFailedError as failed:
+        first = failed.get_first_failure()[1]
+        if first.exitcode < 0:
+            print(f"error: one of the {processes} processes was ended by {first.signal_name()}", file=sys.stderr)
+        sys.exit(1)  # else it has said why
+    except SignalException as given:
+        raise (Terminated if given.sigval == signal.SIGTERM else KeyboardInterrupt) from None
     return None
 
 

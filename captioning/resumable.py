@@ -10,7 +10,7 @@ validation), so that nothing is done twice and nothing left out.
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,15 @@ class ResumableTrainer(Trainer):
         return done
 
     def _newest(self) -> int | None:
-        mine = [] if self.states is None else self.states.whole()
+        mine = [] if self.states is None else [step for step in self.states.whole() if self._made_here(step)]
         common = set.intersection(*(set(steps) for steps in self.processes.together([mine])))
         return max(common, default=None)
+
+    def _made_here(self, step: int) -> bool:
+        """Whether a state is of the same kind of device: another rounds otherwise."""
+        assert self.states is not None
+        facts = json.loads((self.states.place(step) / FACTS).read_text(encoding="utf-8"))
+        return facts["device"] == device_name(self.args.device)
 
     def own_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a subclass must have again: tensors, and values as JSON."""
@@ -85,6 +91,7 @@ class ResumableTrainer(Trainer):
         for name, of in (tensors | {REST: loss | {f"own {key}": value for key, value in own.items()}}).items():
             (folder / name).write_bytes(save({key: value.contiguous() for key, value in of.items()}))
         facts = {
+            "device": device_name(self.args.device),
             "optimizer": settings,
             "schedule": self.lr_scheduler.state_dict(),
             "random": drawn,
@@ -151,6 +158,11 @@ class Keeping(TrainerCallback):
             control.should_save = bool(processes.sum(wanted))
 
 
+def device_name(device: torch.device) -> str:
+    """A GPU's model with its CUDA; of a CPU the fingerprint tells."""
+    return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}" if device.type == "cuda" else device.type
+
+
 def trainable_weights(model: Any) -> dict[str, Tensor]:
     """A copy of what is trained, by name."""
     return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
@@ -165,19 +177,32 @@ def write_parameters(model: Any, values: Mapping[str, Tensor]) -> None:
 
 
 def split_tensors(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's state as tensors by `<parameter> <name>`, and the rest as JSON."""
-    every = {f"{place} {name}": value for place, of in state["state"].items() for name, value in of.items()}
-    tensors = {key: value for key, value in every.items() if torch.is_tensor(value)}
+    """An optimizer's state as tensors by `<parameter> <name>`, where need be with names within names, and the rest as
+    JSON."""
+    every = dict(_leaves(state["state"]))
+    tensors = {key: value.clone() for key, value in every.items() if torch.is_tensor(value)}  # some are shared
     rest = {key: value for key, value in every.items() if not torch.is_tensor(value)}
     return tensors, {"values": rest, "groups": state["param_groups"]}
+
+
+def _leaves(of: Mapping[Any, Any], key: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in of.items():
+        place = f"{key} {name}".lstrip()
+        if isinstance(value, Mapping):
+            yield from _leaves(value, place)
+        else:
+            yield place, value
 
 
 def join_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
     """What `split_tensors` was given."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **settings["values"]}.items():
-        place, _, name = key.partition(" ")
-        state.setdefault(int(place), {})[name] = value
+        place, *names, last = key.split(" ")
+        within = state.setdefault(int(place), {})
+        for name in names:
+            within = within.setdefault(name, {})
+        within[last] = value
     return {"state": state, "param_groups": settings["groups"]}
 
 

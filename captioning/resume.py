@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from captioning.hashes import sha256
-from captioning.inputs import BY_HAND, FINGERPRINT
+from captioning.inputs import BY_HAND, FINGERPRINT, unmoved
 from captioning.outputs import whole_folder
 
 FOLDER = Path(".cache/resume")
@@ -55,6 +55,7 @@ def workplace(first: bool = True, wait: Callable[[], None] = lambda: None) -> It
             _empty(place())
         wait()
         yield place()
+        unmoved()  # before an output is written
 
 
 def finished() -> None:
@@ -156,7 +157,8 @@ class Results:
                 self.add(result)
 
     def add(self, result: Any) -> None:
-        """Keep one more."""
+        """Keep one more. Raises `UserError` where an input has moved."""
+        unmoved()
         self.file.write(json.dumps(result).encode() + b"\n")
         self.file.flush()
         self.done.append(result)
@@ -178,8 +180,10 @@ class States:
         return time.monotonic() - self.last >= self.every
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Keep a state, whose files `write` puts into the folder it is given; older ones go."""
-        with whole_folder(self._place(step)) as partial:
+        """Keep a state, whose files `write` puts into the folder it is given; older ones go. Raises `UserError` where
+        an input has moved: what was reckoned from is not known."""
+        unmoved()
+        with whole_folder(self.place(step)) as partial:
             write(partial)
             hashes = {file.name: sha256(file) for file in partial.iterdir()}
             (partial / HASHES).write_text(json.dumps(hashes), encoding="utf-8")
@@ -187,7 +191,7 @@ class States:
                 _to_disk(file)
         _to_disk(self.folder)
         for old in self.steps()[:-STATES]:
-            shutil.rmtree(self._place(old), ignore_errors=True)
+            shutil.rmtree(self.place(old), ignore_errors=True)
         self.last = time.monotonic()
 
     def steps(self) -> list[int]:
@@ -199,19 +203,20 @@ class States:
         """Steps with a whole state, ascending; says which are not."""
         found = []
         for step in self.steps():
-            if _is_whole(self._place(step)):
+            if _is_whole(self.place(step)):
                 found.append(step)
             else:
-                print(f"{self._place(step)}: torn; it is passed over", file=sys.stderr)
+                print(f"{self.place(step)}: torn; it is passed over", file=sys.stderr)
         return found
 
     def at(self, step: int) -> Path:
         """The folder of a state, and that the work goes on from there."""
         print(f"going on from step {step} of an interrupted run", file=sys.stderr)
         self.last = time.monotonic()
-        return self._place(step)
+        return self.place(step)
 
-    def _place(self, step: int) -> Path:
+    def place(self, step: int) -> Path:
+        """The folder of a state."""
         return self.folder / f"step-{step}"
 
 

@@ -8,6 +8,7 @@ import base64
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -51,8 +52,10 @@ def _forms(value: str) -> Iterator[str]:
 def install() -> None:
     """From now on, what ends the program uncaught is told without secrets."""
     sys.excepthook = _tell
+    threading.excepthook = lambda failed: _tell(failed.exc_type, failed.exc_value, failed.exc_traceback)
+    sys.unraisablehook = lambda failed: _tell(failed.exc_type, failed.exc_value, failed.exc_traceback)
 
 
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _tell(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
     sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
     sys.stderr.flush()

@@ -7,15 +7,16 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-from captioning import inputs, resume, secrets
+from captioning import inputs, instructions, resume, secrets
 from captioning.runlog import UserError, first_process, peak_memory
 
 GRACE = 5.0  # seconds, of several processes
+BARRED = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_IN_WORDS = re.compile(r"I/O error: (.+) \(os error (?:27|28|122)\)")  # as libraries in Rust say it
 AGAIN = "give the command again, and it goes on from the last state that was kept"
@@ -53,12 +54,22 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
             signal.signal(signal.SIGTERM, before)
         if not first_process():
             return
-        if inputs.started or inputs.FINGERPRINT not in os.environ:
+        if any(one.owner for one in inputs.started) or inputs.FINGERPRINT not in os.environ:
             resume.finished()
         name = function.__module__ if function.__module__ != "__main__" else Path(sys.argv[0]).stem
         print(f"{name}: {time.monotonic() - begun:.1f} s, {peak_memory()}", file=sys.stderr)
 
     return main
+
+
+def begin(command: Sequence[str]) -> None:
+    """What comes before a stage's code is imported; `command`: the process's, program left out."""
+    install()
+    instructions.limit()
+    try:
+        inputs.begin(command)
+    except UserError as error:
+        _end(f"error: {error}", 1)
 
 
 def install() -> None:
@@ -85,6 +96,8 @@ def _told(error: OSError) -> str:
         return f"{error.filename} is not there; run `dvc repro`, which makes it"
     if error.errno in FULL:
         return f"{error.filename or 'the disk'}: {error.strerror}; make room, then {AGAIN}"
+    if error.errno in BARRED and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; put it right, then {AGAIN}"
     raise error
 
 

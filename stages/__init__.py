@@ -8,11 +8,9 @@ import logging
 import os
 import sys
 
-from captioning import inputs, instructions, stage
+from captioning import instructions, stage
 
 os.environ.setdefault(*instructions.SPIN)  # for tests and benchmarks, too
 if sys.argv[0] == "-m":  # `python -m stages.x`, whose code is not read yet
-    stage.install()
-    instructions.limit()
-    inputs.begin(sys.orig_argv[sys.orig_argv.index("-m") :])
+    stage.begin(sys.orig_argv[sys.orig_argv.index("-m") :])
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it recommends a kernel that would be fetched at run time

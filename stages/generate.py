@@ -5,9 +5,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from captioning import disk
+from captioning import disk, inputs
 from captioning.dataset import read_examples
 from captioning.decoding import greedy_captions
+from captioning.hashes import verify
 from captioning.launch import one_gpu, start
 from captioning.memory import generation_needs, require
 from captioning.outputs import write_text
@@ -33,6 +34,8 @@ def main() -> None:
     if arguments.recipe:
         recipe = json.loads(arguments.recipe.read_text(encoding="utf-8"))
         checkpoint, lora = Path("models/checkpoints") / recipe["checkpoint"]["name"], recipe["lora"]
+        verify(checkpoint, recipe["checkpoint"]["files"])
+        inputs.also(checkpoint)
     what, own = (settings.prompt, settings.compute, maximum_tokens), machine.model_dump()
     require(generation_needs(checkpoint, *what, own, device, lora), own)
     ids = Path("data/splits/test.txt").read_text(encoding="utf-8").split()

@@ -1,9 +1,13 @@
 """What tests/test_launch.py runs in one process and in two: `python -m tests.shared_training WHAT FOLDER PROCESSES`.
 
 FOLDER holds `checkpoint` (tests/conftest.py's); what comes out goes to FOLDER/PROCESSES. In float32, without dropout.
+With STATES in the environment it keeps its states, and with KILL_AT its last process is killed in that pass.
 """
 
+import itertools
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,11 +23,12 @@ from captioning.qlora import attach, freeze_encoder, lora_config, save
 from captioning.runlog import UserError
 from captioning.scst import refine, scst_arguments
 from captioning.stage import stage_main
-from captioning.training import seed_everything
+from captioning.training import SharedTrainer, seed_everything
 from tests.conftest import CAPTIONS, COLOURS, PROMPT, png
 from tests.conftest import RECIPE as TUNING
 from tests.scst_toy import IDS, RECIPE, scorers, second_captions
 
+EVERY = 0.0 if "STATES" in os.environ else None  # seconds from one state to the next
 PICTURES = [png(colour) for colour in COLOURS]
 
 
@@ -43,7 +48,7 @@ def supervised(folder: Path, processes: Processes) -> tuple[Any, list[dict[str, 
     train, held = (CaptionRows(images[:rows], captions[:rows], PROMPT, "first", 1) for rows in (7, 5))
     recipe = TUNING | {"batch": 1, "accumulation": 4, "epochs": 3, "lora_plus": 2.0, "learning_rate": 1e-4}
     scratch = folder / f"scratch-{processes.count}"
-    done = finetune(model, processor, recipe, train, held, 1, "cpu", scratch, processes, eval_batch=2)
+    done = finetune(model, processor, recipe, train, held, 1, "cpu", scratch, processes, eval_batch=2, every=EVERY)
     return model, done.records
 
 
@@ -65,8 +70,21 @@ def self_critical(folder: Path, processes: Processes) -> tuple[Any, list[dict[st
         *scorers(second_captions([list(own) for own in CAPTIONS])),
         arguments,
         processes,
+        every=EVERY,
     )
     return model, done.records
+
+
+def kill_at(number: int) -> None:
+    """This process is killed in the n-th pass of its training."""
+    own, passes = SharedTrainer.training_step, itertools.count(1)
+
+    def step(self: Any, *arguments: Any, **options: Any) -> torch.Tensor:
+        if next(passes) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return own(self, *arguments, **options)
+
+    SharedTrainer.training_step = step  # type: ignore[method-assign]
 
 
 def main(what: str, folder: Path, count: int) -> None:
@@ -76,6 +94,8 @@ def main(what: str, folder: Path, count: int) -> None:
     if what == "mistake":
         raise UserError("a mistake that every process meets")
     seed_everything(1, 1)
+    if processes.rank == processes.count - 1 and "KILL_AT" in os.environ:
+        kill_at(int(os.environ["KILL_AT"]))
     model, records = {"supervised": supervised, "scst": self_critical}[what](folder, processes)
     save(model, folder / f"{count}-{processes.rank}", "")
     if processes.first:

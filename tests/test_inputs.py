@@ -78,7 +78,6 @@ def test_nothing_moved(project: Path) -> None:
     (project / "code/base-r4.py").write_text("not this one's", encoding="utf-8")
     (project / "data/b/__pycache__").mkdir()
     (project / "data/b/__pycache__/c.pyc").write_bytes(b"")
-    (project / "data/a.txt").touch()
     set_values(project / "params.yaml", {"rows": ["mix"]})
     inputs.unmoved()
 
@@ -89,6 +88,22 @@ def test_a_file_that_moves_is_named(path: str, project: Path) -> None:
     (project / path).write_text("z", encoding="utf-8")
     with pytest.raises(UserError, match=f"^{re.escape(path)}: changed while"):
         inputs.unmoved()
+
+
+def test_what_is_put_back_has_been_something_else(project: Path) -> None:
+    begin()
+    (project / "data/a.txt").write_text("b", encoding="utf-8")
+    (project / "data/a.txt").write_text("a", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^data/a.txt: changed"):
+        inputs.unmoved()
+
+
+def test_dvc_runs_no_stage_that_is_gone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train@mix-1")
+    begin()
+    set_values(project / "params.yaml", {"rows": ["base-r4"]})
+    with pytest.raises(UserError, match=r"^params.yaml or dvc.yaml changed since `dvc repro` began, and train@mix-1"):
+        begin()
 
 
 def test_a_file_that_goes_is_named(project: Path) -> None:
@@ -139,7 +154,10 @@ def test_processes_of_one_stage_share_its_fingerprint(project: Path) -> None:
     fingerprint = begin()
     (project / "data/a.txt").write_text("moved", encoding="utf-8")
     inputs.begin(["-m", "stages.train", "mix", "1"])
-    assert os.environ[inputs.FINGERPRINT] == fingerprint and len(inputs.started) == 1
+    assert os.environ[inputs.FINGERPRINT] == fingerprint and [one.owner for one in inputs.started] == [True, False]
+    (project / "data/a.txt").write_text("again", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^data/a.txt, data/a.txt: changed"):
+        inputs.unmoved()  # each looks for itself
 
 
 def test_a_command_by_hand_has_a_fingerprint_that_never_comes_again(project: Path) -> None:

@@ -17,9 +17,9 @@ from captioning.launch import ALONE, Processes, one_gpu, see_one_gpu
 ROOT = Path(__file__).parent.parent
 
 
-def run(what: str, folder: Path, count: int) -> subprocess.CompletedProcess[str]:
+def run(what: str, folder: Path, count: int, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.shared_training", what, str(folder), str(count)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment)
 
 
 @pytest.fixture
@@ -48,6 +48,20 @@ def test_two_processes_give_the_result_of_one(what: str, folder: Path) -> None:
     records, shared = (json.loads((folder / f"{count}.json").read_text()) for count in (1, 2))
     assert len(records) == len(shared) > 3
     assert all(near(one, other) for one, other in zip(records, shared, strict=True))
+
+
+@pytest.mark.parametrize(("what", "passes"), [("supervised", "6"), ("scst", "3")])
+def test_two_processes_of_which_one_is_killed_go_on_to_the_same_bytes(what: str, passes: str, folder: Path) -> None:
+    undisturbed = run(what, folder, 2)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    expected = (folder / "2-0/adapter_model.safetensors").read_bytes(), json.loads((folder / "2.json").read_text())
+    killed = run(what, folder, 2, STATES="1", KILL_AT=passes)
+    assert killed.returncode != 0
+    again = run(what, folder, 2, STATES="1")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("going on from step") == 2, "each from its own states"
+    assert (folder / "2-0/adapter_model.safetensors").read_bytes() == expected[0]
+    assert json.loads((folder / "2.json").read_text()) == expected[1]
 
 
 def test_a_mistake_is_told_once_and_without_a_traceback(folder: Path) -> None:

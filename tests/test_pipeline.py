@@ -25,7 +25,6 @@ NOT_IN_OUTPUTS = {
     "captioning/sizes.py",
     "captioning/training_disk.py",
     "captioning/inputs.py",
-    "captioning/instructions.py",
     "captioning/stage.py",
     "captioning/__init__.py",
 }  # values: `params:`; progress, tracking, refusals, and holding inputs still change no output
@@ -62,7 +61,7 @@ def library_imports(path: str) -> set[str]:
 
 
 def closure(path: str) -> set[str]:
-    seen, queue = set(), [path]
+    seen, queue = set(), [path, *(["stages/__init__.py"] if path.startswith("stages/") else [])]
     while queue:
         for module in library_imports(queue.pop()) - seen - NOT_IN_OUTPUTS:
             seen.add(module)

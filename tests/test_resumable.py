@@ -1,6 +1,7 @@
 """A training that is killed at any step and goes on ends with the bytes and records of one that was not."""
 
 import copy
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from captioning.finetune import CaptionRows, finetune
 from captioning.miniature import load_checkpoint
 from captioning.pretraining import draw_pictures, pixel_values, train_decoder, train_tower
 from captioning.qlora import freeze_encoder
-from captioning.resumable import random_state, take_random_state, trainable_weights
+from captioning.resumable import join_tensors, random_state, split_tensors, take_random_state, trainable_weights
 from captioning.scst import refine, scst_arguments
 from captioning.training import SharedTrainer, seed_everything
 from tests.conftest import PROMPT
@@ -159,6 +160,32 @@ def test_a_torn_state_is_passed_over(
     said = capsys.readouterr().err
     assert f"{states}/0/step-4: torn; it is passed over" in said
     assert "going on from step 3 of an interrupted run" in said
+
+
+@pytest.mark.parametrize("name", ["adamw_torch_fused", "paged_adamw_8bit"])
+def test_an_optimizers_state_comes_back(name: str, tmp_path: Path) -> None:
+    """The 8-bit one keeps names within names, and one table for all parameters."""
+    from safetensors.torch import load, save
+    from transformers import Trainer, TrainingArguments
+
+    def trained(model: torch.nn.Module, optimizer: Any, steps: int) -> None:
+        for step in range(steps):
+            optimizer.zero_grad()
+            (model.weight * (step + 1.0)).square().mean().backward()
+            optimizer.step()
+
+    arguments = TrainingArguments(str(tmp_path), optim=name, report_to="none", use_cpu=True, learning_rate=0.01)
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    models = [torch.nn.Linear(128, 64) for _ in range(2)]
+    optimizers = [kind(model.parameters(), **options) for model in models]
+    models[1].load_state_dict(models[0].state_dict())
+    trained(models[0], optimizers[0], 3)
+    tensors, rest = split_tensors(optimizers[0].state_dict())
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers[1].load_state_dict(join_tensors(load(save(tensors)), json.loads(json.dumps(rest))))
+    for model, optimizer in zip(models, optimizers, strict=True):
+        trained(model, optimizer, 2)
+    assert torch.equal(models[0].weight, models[1].weight)
 
 
 def test_random_numbers_go_on_where_they_were() -> None:

@@ -10,6 +10,7 @@ import pytest
 from captioning import resume
 from captioning.inputs import FINGERPRINT
 from captioning.resume import FINISHED, RUNS, STATES, Results, States, finished, place, sweep, workplace
+from captioning.runlog import UserError
 
 
 def put(text: str, name: str = "numbers.txt"):
@@ -78,6 +79,22 @@ def test_it_is_time_after_so_many_seconds(tmp_path: Path) -> None:
     assert states.due()
     states.save(1, put("1"))
     assert not states.due()
+
+
+def test_nothing_is_kept_of_inputs_that_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def moved() -> None:
+        raise UserError("data/a.txt: changed")
+
+    states, results = States(tmp_path / "states", 0), Results(tmp_path / "0.jsonl")
+    states.save(1, put("1"))
+    results.add(1)
+    monkeypatch.setattr(resume, "unmoved", moved)
+    for keep in (lambda: states.save(2, put("2")), lambda: results.add(2)):
+        with pytest.raises(UserError, match="changed"):
+            keep()
+    with pytest.raises(UserError, match="changed"), workplace():
+        pass
+    assert states.whole() == [1] and Results(tmp_path / "0.jsonl").done == [1]
 
 
 def test_results_go_on_after_the_last_whole_line(tmp_path: Path) -> None:
