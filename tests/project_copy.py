@@ -91,7 +91,8 @@ class Project:
         self.audit.mkdir(exist_ok=True)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         quiet = {"DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PATH": path}
-        watched = {"PYTHONPATH": str(HOOK), "AUDIT_LOG": str(self.audit)}
+        paths = os.pathsep.join(path for path in (str(HOOK), os.environ.get("PYTHONPATH", "")) if path)
+        watched = {"PYTHONPATH": paths, "AUDIT_LOG": str(self.audit)}
         return os.environ | AUTHOR | quiet | watched | planted.plant(self.folder.with_name(f"{self.folder.name}-home"))
 
     def dvc(self, *arguments: str, ok: bool = True) -> Finished:
