@@ -5,14 +5,15 @@
 
 1. In DVC's cache, what neither the working tree nor any commit or experiment names: `dvc gc` says what that is, and its
    run cache what it was. Parameters that no commit holds are trained anew when they come back.
-2. Checkpoints of interrupted runs, `.cache/resume/<stage>/<run>/`. A run under way holds a lock there: both commands
-   leave what is its.
+2. States of interrupted runs, `.cache/resume/<stage>/<run>/`. A run under way holds a lock there: both commands
+   leave what is its. Beside DVC or a stage at work here, also in an experiment's own folder, both refuse.
 3. A cache outside this project is left alone: others may use it.
 """
 
 import argparse
 import fcntl
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -56,10 +57,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not Path("dvc.yaml").is_file():
             raise Refusal("no dvc.yaml here; run this in the project's folder")
+        refuse_beside_work()
         return clean() if chosen.command == "clean" else gc(chosen.yes)
     except Refusal as reason:
         print(f"error: {reason}", file=sys.stderr)
         return 1
+
+
+def refuse_beside_work() -> None:
+    """Raises `Refusal` where DVC or a stage is at work below this folder: what it needs is named nowhere yet."""
+    for number in sorted(int(one.name) for one in Path("/proc").glob("[0-9]*")):
+        if number != os.getpid() and (command := at_work(Path("/proc", str(number)))):
+            raise Refusal(f"{command} (process {number}) is under way; wait for it, then give the command again")
+
+
+def at_work(process: Path) -> str:
+    """The command of a process that is DVC's or a stage's and works in this folder or below; "" of any other."""
+    try:
+        words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        below = Path(os.readlink(process / "cwd")).is_relative_to(Path.cwd())
+    except OSError:  # it has ended, or is not ours to ask
+        return ""
+    named = any(word.startswith(("stages.", "captioning.jobs")) or Path(word).name == "dvc" for word in words[:4])
+    return " ".join(words[:6]).strip() if below and named else ""
 
 
 def clean() -> int:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from captioning import inputs, instructions, resume, secrets
 from captioning.runlog import UserError, first_process, peak_memory
 
-GRACE = 5.0  # seconds, of several processes
+GRACE = 20.0  # seconds, of several processes
 BARRED = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_IN_WORDS = re.compile(r"I/O error: (.+) \(os error (?:27|28|122)\)")  # as libraries in Rust say it

@@ -272,3 +272,18 @@ def test_dvc_at_work_is_not_disturbed(used: tuple[Standin, set[str]]) -> None:
         said = project.keep_house("gc", "--yes")
     assert said.returncode == 1 and said.stderr.startswith("error: dvc gc") and said.stderr.count("\n") == 1
     assert "lock" in said.stderr and project.objects() == before
+
+
+@pytest.mark.parametrize("command", [("clean",), ("gc", "--yes")])
+def test_beside_a_stage_at_work_nothing_is_freed(command: tuple[str, ...], project: Standin) -> None:
+    """Also where it works in an experiment's own folder: what it needs is named nowhere yet."""
+    left, experiment = project.interrupted("scst@mix-1/abc"), project.folder / ".dvc/tmp/exps/tmp1"
+    experiment.mkdir(parents=True)
+    stage = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)", "stages.scst"]
+    with subprocess.Popen(stage, cwd=experiment, stdout=subprocess.PIPE, text=True) as at_work:
+        at_work.stdout.readline()
+        said = project.keep_house(*command)
+        at_work.kill()
+    assert said.returncode == 1 and f"(process {at_work.pid}) is under way; wait for it" in said.stderr
+    assert left.exists()
+    assert project.keep_house(*command).returncode == 0 and not left.exists()

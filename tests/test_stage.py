@@ -68,6 +68,7 @@ def test_a_stage_gets_its_arguments_and_tells_its_time_on_stderr(capsys: pytest.
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interruption_is_one_line(number: int, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     before = signal.getsignal(signal.SIGTERM)
 
     @stage_main
