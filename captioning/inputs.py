@@ -16,7 +16,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
@@ -61,6 +61,7 @@ class Inputs:
     stats: dict[str, Stat]  # of every file
     values: dict[str, Any]  # of params.yaml
     owner: bool = True  # whether this process began the stage, and did not join it
+    parent: int = field(default_factory=os.getppid)  # the process that began this one
 
     def fingerprint(self) -> str:
         """SHA-256 of all that the stage's outputs depend on: inputs, parameters, instructions, versions of Python and
@@ -113,7 +114,10 @@ def also(folder: Path) -> None:
 
 
 def unmoved() -> None:
-    """Raises `UserError` where something has changed since `begin`."""
+    """Raises `UserError` where something has changed since `begin`; of a stage of DVC's also where who began this
+    process is gone, and another run may write the same outputs by now."""
+    if DVC_STAGE in os.environ and any(found.parent != os.getppid() for found in started):
+        raise UserError(f"{os.environ[DVC_STAGE]}: whoever began this stage has ended meanwhile; run `dvc repro` again")
     if moved := [name for found in started for name in found.moved()]:
         told = "changed while this stage worked, so what came out is of neither version"
         raise UserError(f"{', '.join(moved)}: {told}; run `dvc repro` again, or put it back and do so")

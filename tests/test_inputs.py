@@ -106,6 +106,17 @@ def test_dvc_runs_no_stage_that_is_gone(project: Path, monkeypatch: pytest.Monke
         begin()
 
 
+def test_an_orphan_of_dvcs_stops(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "train@mix-1")
+    begin()
+    inputs.unmoved()
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    with pytest.raises(UserError, match=r"^train@mix-1: whoever began this stage has ended meanwhile"):
+        inputs.unmoved()
+    monkeypatch.delenv("DVC_STAGE")
+    inputs.unmoved()  # a command by hand may outlive its shell
+
+
 def test_a_file_that_goes_is_named(project: Path) -> None:
     begin()
     shutil.rmtree(project / "data")
