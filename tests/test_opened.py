@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,12 +35,21 @@ def run(project: Project, stage: str, pycache: Path) -> tuple[Opened, inputs.Dec
     command = next(one for one in commands(project) if one[0] == stage)[1]
     declared = command_of(project, command)
     environment = project.environment() | {"PYTHONPYCACHEPREFIX": str(pycache)}  # so that sources are opened
+    for out in declared.outs:  # as DVC does
+        remove(project.folder / out)
     with opened(project.folder) as found:
         done = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     recipes = [project.folder / dep for dep in declared.deps if dep.startswith("data/recipes/")]
     name = json.loads(recipes[0].read_text())["checkpoint"]["name"] if recipes else None
     return found, declared, name and f"models/checkpoints/{name}"
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def commands(project: Project) -> list[tuple[str, list[str]]]:
