@@ -80,7 +80,8 @@ def recorded(stage: str) -> bool:
     try:
         with Repo() as repo, repo.lock:
             found = repo.stage.load_one(name=stage)
-            return not found.changed_deps() and found.outs_cached()
+            cached = not any(out.changed_cache() for out in found.outs if out.use_cache)
+            return not found.changed_deps() and cached
     except DvcException:
         return False
 
