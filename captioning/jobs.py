@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from captioning.job import DONE, SIGNALS, TICK, UNCHANGED, Job, ended, excerpt
+from captioning.lockfile import mend
 from captioning.params import load_params
 from captioning.runlog import UserError
 from captioning.schedule import Schedule, left
@@ -189,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(chosen: argparse.Namespace) -> int:
     """Everything between the command line and the exit status. Raises `UserError`."""
     jobs = count(chosen.jobs)
+    mend()
     if jobs == 1:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *chosen.targets])

@@ -1,7 +1,8 @@
 """Kill trainings at random moments, go on, compare bytes: `python -m tests.kills --kills 100` prints survived/tried.
 
 Each trial takes a stage's record and outputs away, runs it with DVC, sends a signal to all of its processes at a random
-moment, and gives the same command again. It has survived where outputs and dvc.lock are those of an undisturbed run.
+moment, puts dvc.lock right as `make repro` does, and gives the same command again. It has survived where outputs and
+dvc.lock are those of an undisturbed run.
 """
 
 import argparse
@@ -44,6 +45,7 @@ class Trial:
     moment: float  # seconds after the command was given
     ended: bool  # before it could be killed
     resumed: bool
+    torn: bool  # dvc.lock, in which DVC was writing; `make repro` puts it right
     differing: list[str]  # files that are not those of an undisturbed run
     said: str  # by the run that was killed
 
@@ -105,9 +107,10 @@ class Killer:
             os.killpg(first.pid, number)
             said = first.communicate()[0]
         _wait_for_group(first.pid)
+        torn = "cut short" in self.project.run("python", "-m", "captioning.lockfile").err
         again = self.project.run(*self.command, ok=False)
         differing = self.check() if again.status == 0 else [again.all]
-        return Trial(self.stage, number.name, moment, ended, AGAIN in again.err, differing, said)
+        return Trial(self.stage, number.name, moment, ended, AGAIN in again.err, torn, differing, said)
 
     def trials(self, kills: int, seed: int) -> Iterator[Trial]:
         """So many, at moments from nothing to the end."""
@@ -155,6 +158,7 @@ def main() -> None:
             print(f"{one.stage}: {one.signal} after {one.moment:.2f} s: {', '.join(one.differing)}\n{one.said}")
     resumed, survived = sum(one.resumed for one in found), sum(one.survived for one in found)
     print(f"{resumed} went on from a state, {sum(one.ended for one in found)} had ended before they were killed")
+    print(f"{sum(one.torn for one in found)} hit DVC while it wrote dvc.lock")
     print(f"survived {survived}/{len(found)} tried")
 
 
