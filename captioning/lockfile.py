@@ -2,8 +2,8 @@
 
 DVC (3.67) writes the file in place after each stage, so a kill or a full disk can leave it empty or cut short, and DVC
 then refuses to begin. No result is lost with it: before that, DVC has put the stage's record and outputs into its run
-cache, from where `dvc repro` takes them back. Only `caption-stats` and `report` run again, in seconds: DVC's run cache takes no
-stage with plain outputs that git keeps.
+cache, from where `dvc repro` takes them back. Only `caption-stats` and `report` run again, in seconds: that cache takes
+no stage with plain outputs that git keeps.
 """
 
 import subprocess
