@@ -1,9 +1,9 @@
 """A checkpoint's folder before it is loaded: that it is PaliGemma's, in safetensors, and whole."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from captioning.plain_json import read_json
 from captioning.quoting import plain, short
 from captioning.runlog import UserError
 from captioning.tensor_files import read_shapes
@@ -53,10 +53,7 @@ def _named(index: Path) -> set[str]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise UserError(f"{path}: no JSON, or cut short; {AGAIN}") from None
+    found = read_json(path, AGAIN)
     if not isinstance(found, dict):
         raise UserError(f"{path}: {short(found)} is no map; {AGAIN}")
     return found

@@ -16,9 +16,10 @@ from captioning import disk, hub
 from captioning.checkpoint_files import check_checkpoint
 from captioning.hashes import SOURCE
 from captioning.outputs import write_json
+from captioning.places import DOWNLOADS
 from captioning.runlog import UserError
 
-DOWNLOADS = Path(".cache/downloads/checkpoints")
+FETCHED = DOWNLOADS / "checkpoints"
 TOKENIZER = "tokenizer.model"
 WEIGHTS = ["*.safetensors", "*.json", TOKENIZER]  # never pickles, never code
 PARTS = (

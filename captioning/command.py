@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.hashes import verify
+from captioning.outputs import write_text
 from captioning.params import DEVICE, load_params
 from captioning.picture_files import FORMATS, PictureCaption, gather, shown, told_notes
 from captioning.pictures import Unreadable, encode, read
@@ -146,12 +147,9 @@ def write(text: str, path: Path | None) -> None:
     if path is None:
         put(text)
         return
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_text(path, text)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UserError(f"--out {shown(path)}: {(error.strerror or str(error)).lower()}; choose another") from None
 
 

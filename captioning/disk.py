@@ -10,15 +10,13 @@
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from configparser import ConfigParser, Error
 from dataclasses import dataclass
 from pathlib import Path
 
 from captioning.runlog import UserError
 from captioning.sizes import length, told
 
-CONFIGURATIONS = (Path(".dvc/config"), Path(".dvc/config.local"))  # the later one counts
-CACHE = Path(".dvc/cache")
+DVC = Path(".dvc")
 LINKS = ("hardlink", "symlink")
 PIXEL = 0.8  # of three bytes, as a drawn scene's PNG keeps it; 0.6 was met
 ROW = 700  # bytes of an image's captions and facts
@@ -79,15 +77,16 @@ def _there(path: Path) -> Path:
 
 def cache_folder() -> Path | None:
     """Where DVC copies outputs to; None where it links them."""
-    settings = ConfigParser(interpolation=None)
+    from dvc.config import Config, ConfigError
+
     try:
-        settings.read(CONFIGURATIONS, encoding="utf-8")
-    except (Error, UnicodeDecodeError):  # DVC itself will say so
-        return CACHE
-    types = [name.strip() for name in settings.get("cache", "type", fallback="reflink,copy").strip("'\"").split(",")]
+        settings = Config(str(DVC.resolve()))["cache"]  # the machine's, the user's, the project's, the checkout's
+    except (ConfigError, UnicodeDecodeError):  # DVC itself will say so
+        settings = {}
+    types = settings.get("type", ["reflink", "copy"])
     if types[0] in LINKS or types == ["reflink"]:
         return None
-    return Path(".dvc") / settings.get("cache", "dir", fallback="cache").strip("'\"")
+    return Path(settings.get("dir", DVC / "cache"))
 
 
 def drawn_images(out: Path, images: int, side: int) -> list[Written]:

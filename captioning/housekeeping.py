@@ -24,10 +24,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from captioning.places import CACHE, RESUME, RUN_LOCK, TRACKING
 from captioning.sizes import occupied, told
 
-CACHE, RESUME, LOCK = Path(".cache"), Path(".cache/resume"), "lock"
-RUNNING = (Path(".cache/training"), Path(".cache/tracking"))  # what a training that is under way writes beside
 TOOLS = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis")
 OBJECTS, RUNS = Path(".dvc/cache"), Path(".dvc/cache/runs")
 UNUSED = ("dvc", "gc", "--workspace", "--all-commits", "--all-experiments")  # branches, tags and remotes are commits
@@ -99,7 +98,7 @@ def leftovers(left: Sequence[Path]) -> Iterator[Path]:
     if CACHE.is_symlink():
         yield CACHE
     elif CACHE.is_dir():
-        yield from (path for path in sorted(CACHE.iterdir()) if not (left and path in (RESUME, *RUNNING)))
+        yield from (path for path in sorted(CACHE.iterdir()) if not (left and path in (RESUME, TRACKING)))
         if left:
             yield from (run for run in runs() if run not in left)
     yield from (path for path in map(Path, TOOLS) if path.exists())
@@ -156,7 +155,7 @@ def runs() -> list[Path]:
 
 def under_way(stack: ExitStack) -> list[Path]:
     """The runs whose lock is held; the others' locks are held from here on, until `stack` is left."""
-    return [run for run in runs() if not stack.enter_context(taken(run / LOCK))]
+    return [run for run in runs() if not stack.enter_context(taken(run / RUN_LOCK))]
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from captioning.secrets import redacted
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORK = multiprocessing.get_context("fork")
 TICK = 0.2  # seconds
@@ -87,7 +89,7 @@ def _work(work: Callable[[], bool], log: Path, environment: Mapping[str, str]) -
     try:
         status = DONE if work() else UNCHANGED
     except Exception as error:
-        print(f"ERROR: {error}", file=sys.stderr)
+        print(redacted(f"ERROR: {error}"), file=sys.stderr)
         status = FAILED
     sys.exit(status)
 

@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -22,14 +21,15 @@ from tqdm import tqdm
 from captioning.job import DONE, SIGNALS, TICK, UNCHANGED, Job, ended, excerpt
 from captioning.lockfile import mend
 from captioning.params import load_params
+from captioning.places import LOGS
 from captioning.runlog import UserError
 from captioning.schedule import Schedule, left
+from captioning.secrets import install, redacted
 from captioning.shares import confine, own_cores, share_cores, share_gpus, threads_of_all
 
 if TYPE_CHECKING:
     from captioning.reproduction import Pipeline
 
-LOGS = Path(".cache/logs")
 SECONDS = LOGS / "seconds.json"  # what each stage took the last time
 
 
@@ -177,10 +177,11 @@ def _remembered() -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line names; the exit status."""
+    install()
     try:
         return run(parser().parse_args(arguments))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(redacted(f"error: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted before anything ran", file=sys.stderr)

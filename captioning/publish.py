@@ -19,6 +19,7 @@ from typing import Any
 
 from captioning.hub_card import Findings, hub_card
 from captioning.params import HubCheckpoints, Params, load_params
+from captioning.plain_json import read_json
 from captioning.runlog import UserError, put
 from captioning.secrets import install, redacted
 from captioning.trained_rows import adapter_folder, names, recipe, row_of
@@ -88,7 +89,7 @@ def parcel(name: str, repository: str, params: Params) -> Parcel:
 
 
 def load(path: str) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    return read_json(Path(path))
 
 
 def base_repository(checkpoint: dict[str, Any], params: Params) -> str | None:

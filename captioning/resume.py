@@ -15,26 +15,26 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from captioning.hashes import sha256
+from captioning.hashes import file_hashes
 from captioning.inputs import BY_HAND, FINGERPRINT, unmoved
 from captioning.outputs import whole_folder
+from captioning.places import RESUME, RUN_LOCK
 
-FOLDER = Path(".cache/resume")
 ROOT = "DVC_ROOT"  # environment of a stage: the main checkout
 STATES = 2  # of a run, kept: the newest, and one before it
 RUNS = 2  # interrupted runs with other fingerprints that are kept of each stage
-HASHES, LOCK, FINISHED = "whole.json", "lock", "finished"
+HASHES, FINISHED = "whole.json", "finished"
 
 
 def place() -> Path:
     """This run's folder."""
-    return _root() / FOLDER / os.environ.get(FINGERPRINT, f"{BY_HAND}/{os.getpid()}")
+    return _root() / RESUME / os.environ.get(FINGERPRINT, f"{BY_HAND}/{os.getpid()}")
 
 
 def _root() -> Path:
@@ -67,9 +67,9 @@ def finished() -> None:
 
 
 def sweep() -> None:
-    """Remove what finished stages have left, when all of them are recorded."""
-    for marker in (_root() / FOLDER).glob(f"*/*/{FINISHED}"):
-        shutil.rmtree(marker.parent, ignore_errors=True)
+    """Remove what finished stages have left, when all of them are recorded; what another run holds stays."""
+    for marker in (_root() / RESUME).glob(f"*/*/{FINISHED}"):
+        _remove(marker.parent)
 
 
 def recorded(stage: str) -> bool:
@@ -90,7 +90,7 @@ def _empty(folder: Path) -> None:
     for one in folder.iterdir():
         if one.is_dir():
             shutil.rmtree(one)
-        elif one.name != LOCK:
+        elif one.name != RUN_LOCK:
             one.unlink()
 
 
@@ -100,7 +100,7 @@ def _locked(folder: Path) -> Iterator[None]:
     told = False
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
+        lock = FileLock(folder / RUN_LOCK)
         try:
             lock.acquire(timeout=1)
         except Timeout:
@@ -108,7 +108,7 @@ def _locked(folder: Path) -> Iterator[None]:
                 print(f"{folder}: another run does the same; waiting for it", file=sys.stderr)
             told = True
             continue
-        if (folder / LOCK).exists():
+        if (folder / RUN_LOCK).exists():
             break
         lock.release()
     try:
@@ -121,11 +121,13 @@ def prune(folder: Path) -> None:
     """Remove the oldest runs of this folder's stage, unless they are under way."""
     others = sorted((one for one in folder.parent.iterdir() if one.is_dir() and one != folder), key=_age)
     for other in others[:-RUNS]:
-        try:
-            with FileLock(other / LOCK, timeout=0):
-                shutil.rmtree(other, ignore_errors=True)
-        except Timeout:
-            continue
+        _remove(other)
+
+
+def _remove(run: Path) -> None:
+    """Remove a run's folder, unless it is under way."""
+    with suppress(Timeout), FileLock(run / RUN_LOCK, timeout=0):
+        shutil.rmtree(run, ignore_errors=True)
 
 
 def _age(folder: Path) -> float:
@@ -186,8 +188,7 @@ class States:
         unmoved()
         with whole_folder(self.place(step)) as partial:
             write(partial)
-            hashes = {file.name: sha256(file) for file in partial.iterdir()}
-            (partial / HASHES).write_text(json.dumps(hashes), encoding="utf-8")
+            (partial / HASHES).write_text(json.dumps(file_hashes(partial)), encoding="utf-8")
             for file in (*partial.iterdir(), partial):
                 _to_disk(file)
         _to_disk(self.folder)
@@ -223,10 +224,11 @@ class States:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
-        return all(sha256(folder / name) == known for name, known in hashes.items())
-    except (OSError, ValueError, AttributeError):
+        known, found = json.loads((folder / HASHES).read_text(encoding="utf-8")), file_hashes(folder)
+    except (OSError, ValueError):
         return False
+    del found[HASHES]
+    return bool(known == found)
 
 
 def _to_disk(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import inspect
 import os
 import re
 import signal
@@ -62,6 +63,17 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
     return main
 
 
+def command(main: Callable[..., None]) -> None:
+    """A stage's `main` with the words of the command line, as whole numbers where its parameters are such."""
+    wanted = inspect.signature(main).parameters.values()
+    try:
+        arguments = [one.annotation(word) for one, word in zip(wanted, sys.argv[1:], strict=True)]
+    except ValueError:
+        usage = " ".join(["python -m", f"stages.{Path(sys.argv[0]).stem}", *(one.name.upper() for one in wanted)])
+        _end(f"error: {' '.join(sys.argv[1:]) or 'nothing'} is not what is wanted: {usage}; dvc.yaml has the words", 2)
+    main(*arguments)
+
+
 def begin(command: Sequence[str]) -> None:
     """What comes before a stage's code is imported; `command`: the process's, program left out."""
     install()
@@ -102,6 +114,6 @@ def _told(error: OSError) -> str:
 
 
 def _end(line: str, status: int) -> NoReturn:
-    if first_process() or status == 1:
+    if first_process() or status in (1, 2):
         print(secrets.redacted(line), file=sys.stderr)
     sys.exit(status)

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from captioning.params import Tracking
+from captioning.places import TRACKING
 from captioning.runlog import UserError
 from captioning.secrets import redacted
 
-FOLDER = Path(".cache/tracking")
 NOWHERE = "none"
 INSTALL = "pip install -r requirements-tracking.txt"
 
@@ -47,7 +47,7 @@ def tracked(tracking: Tracking, name: str, first: bool = True) -> Iterator[dict[
         return
     if missing := missing_package(tracking):
         raise UserError(missing)
-    with _environment(_settings(tracking, FOLDER.absolute(), name)), _refusal_told():
+    with _environment(_settings(tracking, TRACKING.absolute(), name)), _refusal_told():
         yield {"report_to": [tracking.report_to], "run_name": name}
 
 

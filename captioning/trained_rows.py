@@ -5,7 +5,6 @@ the path of an adapter's folder. An adapter is used as it was trained: its model
 data/recipes has another one by now, that is told instead of guessed.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from captioning.model_card import recipe_of
 from captioning.params import CHECKPOINTS, Params
+from captioning.plain_json import read_json
 from captioning.runlog import UserError
 
 ADAPTERS, STARTS, RECIPES = Path("models/adapters"), Path("models/checkpoints"), Path("data/recipes")
@@ -76,7 +76,7 @@ def recipe(folder: Path) -> dict[str, Any]:
     if known is None or not _is_whole(known):
         raise UserError(f"{card}: no recipe in it, so the prompt is not known; take the README.md its stage wrote")
     path = RECIPES / f"{known.get('variant')}.json"
-    if folder.parent == ADAPTERS and path.is_file() and json.loads(path.read_text(encoding="utf-8")) != known:
+    if folder.parent == ADAPTERS and path.is_file() and read_json(path) != known:
         raise UserError(
             f"{folder} was trained by another recipe than {path}; run `dvc repro`, "
             f"or name the folder to use it as it is: {folder.absolute()}"
@@ -121,6 +121,6 @@ def zero_shot(name: str, params: Params) -> TrainedRow:
             f"`dvc repro checkpoint@{checkpoint.name}` writes it" if checkpoint.name in CHECKPOINTS else "mend --model"
         )
         raise UserError(f"{hashes}: the hashes of {checkpoint} are not there; {remedy}")
-    files = json.loads(hashes.read_text(encoding="utf-8"))
+    files = read_json(hashes)
     settings, machine = params.finetune, params.active.machine.model_dump()
     return TrainedRow(name, checkpoint, files, None, settings.prompt, settings.compute, machine)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from captioning import disk
-from captioning.checkpoints import DOWNLOADS, fetch
+from captioning.checkpoints import FETCHED, fetch
 from captioning.hashes import file_hashes
 from captioning.outputs import whole_folder, write_json
 from captioning.params import Params, load_params
 from captioning.resume import workplace
-from captioning.stage import stage_main
+from captioning.stage import command, stage_main
 
 FOLDER = Path("models/checkpoints")
 NEW = {"base": "gemma", "paligemma2": "gemma2"}  # pre-trained from nothing: the decoder of each
@@ -30,7 +30,7 @@ def main(name: str) -> None:
                 pretrain(params, name, folder, scratch)
         else:
             wanted = getattr(checkpoints, name.replace("-", "_"))
-            fetch(checkpoints.origin, wanted.repository, wanted.revision, folder, DOWNLOADS / name)
+            fetch(checkpoints.origin, wanted.repository, wanted.revision, folder, FETCHED / name)
     write_json(FOLDER / f"{name}.json", file_hashes(FOLDER / name))
 
 
@@ -60,4 +60,4 @@ def pretrain(params: Params, name: str, folder: Path, scratch: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    command(main)

@@ -4,36 +4,25 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from captioning import disk, hub
-from captioning.archives import archive
+from captioning.acquisition import PARQUET, open_source
 from captioning.dataset import CaptionedImage, write_parquet
 from captioning.hashes import sha256
-from captioning.origins import find_archive, find_shards, look_for_shards
 from captioning.outputs import whole_folder, write_json
-from captioning.params import Data, Declared, load_params
+from captioning.params import Data, load_params
 from captioning.quoting import cell
 from captioning.rows import Source
 from captioning.runlog import UserError, progress
-from captioning.shards import shards
-from captioning.sizes import length
-from captioning.sources import folder, overhead
 from captioning.stage import stage_main
 
-OUT = Path("data/captions")
-PARQUET = OUT / "images.parquet"
-DOWNLOADS = Path(".cache/downloads")  # outside DVC's outputs, which it deletes before a run
+OUT = PARQUET.parent
 
 
 @stage_main
 def main() -> None:
     data = load_params().data
     source = open_source(data)
-    check_declared(data.declared, source, data.source)
-    if data.source != "hub":  # of whose shards it was told before they were fetched
-        disk.require("download", images_size(data, source))
     if source.total < source.rows:
         print(f"{source.total} of {source.rows} rows drawn (data.images)", file=sys.stderr)
     counts: dict[str, Counter[str]] = {"images": Counter(), "images_by_captions_kept": Counter()}
@@ -45,7 +34,7 @@ def main() -> None:
             yield image
 
     with whole_folder(OUT) as out:
-        path = out / "images.parquet"
+        path = out / PARQUET.name
         if not write_parquet(counted(), path):
             reason = source.set_aside[0].reason
             raise UserError(f"{data.path}: no usable image in {source.total} rows ({reason}); put the images there")
@@ -55,57 +44,6 @@ def main() -> None:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["image", "line", "reason"])
             writer.writerows((cell(one.image), one.line, cell(one.reason)) for one in sorted(source.set_aside))
-
-
-def open_source(data: Data) -> Source:
-    """The drawn world, a folder, an archive, or the Hub."""
-    path, draw = Path(data.path), (data.images, data.seed)
-    if data.source == "overhead":
-        return overhead(data.images, data.image_size, data.seed)
-    if data.source == "archive":
-        return archive(find_archive(path), *draw)
-    if data.source == "folder":
-        found = find_shards(path)
-        return shards(found, path.name, *draw) if found else folder(path, *draw)
-    snapshot, wanted = look_for_shards(data.repository, data.revision)
-    downloads = DOWNLOADS / "datasets" / data.repository.replace("/", "--")
-    size, rows = sum(file.size for file in wanted), data.declared.images if data.declared else None
-    disk.require("download", disk.fetched_images(PARQUET, downloads, size, data.images, rows))
-    there = hub.fetch(snapshot, wanted, downloads)
-    source = shards(there, data.repository.rpartition("/")[2], *draw)
-    disk.require("download", disk.copied_images(PARQUET, size, source.total / max(source.rows, 1)))
-    source.origin |= {"repository": data.repository, "revision": data.revision, "commit": snapshot.commit}
-    return source
-
-
-def images_size(data: Data, source: Source) -> list[disk.Written]:
-    """What the Parquet file of `source` will take, by the drawn pictures or by those that are there."""
-    if data.source == "overhead":
-        return disk.drawn_images(PARQUET, source.total, data.image_size)
-    path = Path(data.path)
-    if data.source == "archive":
-        held = length(find_archive(path))
-    elif found := find_shards(path):
-        held = sum(map(length, found.values()))
-    else:
-        held = length(path / "resized" if (path / "resized").is_dir() else path)
-    return disk.copied_images(PARQUET, held, source.total / max(source.rows, 1))
-
-
-def check_declared(declared: Declared | None, source: Source, kind: str) -> None:
-    """Raises `UserError` where the source does not hold what params.yaml says it must, all differences at once."""
-    if declared is None:
-        return
-    found = {"images": source.rows, "captions": source.captions}
-    if declared.sha256 and kind == "archive":
-        found["sha256"] = source.origin["sha256"]
-    wrong = [
-        f"{value} {key} where data.declared says {getattr(declared, key)}"
-        for key, value in found.items()
-        if value != getattr(declared, key)
-    ]
-    if wrong:
-        raise UserError(f"the {kind} holds {' and '.join(wrong)}; mend the {kind}, or set data.declared to null")
 
 
 def describe(data: Data, source: Source, counts: dict[str, Counter[str]]) -> dict[str, Any]:

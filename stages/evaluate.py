@@ -1,6 +1,5 @@
 """Every row through one scorer, the yardsticks too; the parameters say which rows there are."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from captioning.dataset import read_table, stream_examples
 from captioning.evaluation import by_row, differences, evaluate, image_scores, metrics, yardsticks
 from captioning.outputs import whole_folder, write_json
 from captioning.params import load_params
+from captioning.plain_json import read_json
 from captioning.predictions import NO_SEED, expected_runs, read_predictions
 from captioning.ptb import tokenize
 from captioning.runlog import progress
@@ -26,7 +26,7 @@ SEED = 1  # of the resamples
 def main() -> None:
     params = load_params()
     train, test = (Path(f"data/splits/{name}.txt").read_text(encoding="utf-8").split() for name in ("train", "test"))
-    tokens = json.loads(Path("data/references/tokens.json").read_text(encoding="utf-8"))
+    tokens = read_json(Path("data/references/tokens.json"))
     references = {id_: tokens[id_] for id_ in test}
     facts = dict(zip(test, read_table(IMAGES, test, ["facts"])["facts"].to_pylist(), strict=True))
     checkpoints = {row: params.variants[row].checkpoint for row in params.rows}

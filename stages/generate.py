@@ -14,6 +14,7 @@ from captioning.memory import generation_needs, require
 from captioning.outputs import write_text
 from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
+from captioning.plain_json import read_json
 from captioning.qlora import load_adapter
 from captioning.resume import Results, workplace
 from captioning.runlog import progress
@@ -32,7 +33,7 @@ def main() -> None:
     seed_everything(0, processes.threads(machine.threads))
     checkpoint, device, lora = arguments.checkpoint, one_gpu(machine.device), None
     if arguments.recipe:
-        recipe = json.loads(arguments.recipe.read_text(encoding="utf-8"))
+        recipe = read_json(arguments.recipe)
         checkpoint, lora = Path("models/checkpoints") / recipe["checkpoint"]["name"], recipe["lora"]
         verify(checkpoint, recipe["checkpoint"]["files"])
         inputs.also(checkpoint)

@@ -1,7 +1,5 @@
 """Fine-tune one variant with one seed: its recipe, its checkpoint, training and validation images -> an adapter."""
 
-import json
-import sys
 from pathlib import Path
 
 from captioning import disk, inputs
@@ -14,10 +12,11 @@ from captioning.model_card import model_card
 from captioning.outputs import write_json
 from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
+from captioning.plain_json import read_json
 from captioning.qlora import attach, count_parameters, lora_config, save
 from captioning.resume import workplace
 from captioning.runlog import write_records
-from captioning.stage import stage_main
+from captioning.stage import command, stage_main
 from captioning.tracking import tracked
 from captioning.training import seed_everything
 from captioning.training_disk import finetune_files
@@ -25,7 +24,7 @@ from captioning.training_disk import finetune_files
 
 @stage_main
 def main(variant: str, seed: int) -> None:
-    recipe = json.loads(Path(f"data/recipes/{variant}.json").read_text(encoding="utf-8"))
+    recipe = read_json(Path(f"data/recipes/{variant}.json"))
     settings, machine = recipe["finetune"], recipe["machine"]
     processes = start(recipe["launch"]["processes"], machine["device"])
     if processes is None:
@@ -85,4 +84,4 @@ def rows(split: str, prompt: str, choice: str, seed: int) -> CaptionRows:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    command(main)

@@ -1,14 +1,14 @@
 """One JSON a variant with everything its training depends on: profile, defaults and deltas merged, checkpoint
 hashed."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from captioning.checkpoints import DOWNLOADS
+from captioning.checkpoints import FETCHED
 from captioning.outputs import whole_folder, write_json
 from captioning.params import Params, load_params
+from captioning.plain_json import read_json
 from captioning.stage import stage_main
 
 FOLDER = Path("data/recipes")
@@ -26,7 +26,7 @@ def variant_recipe(params: Params, name: str) -> dict[str, Any]:
     merged = {
         section: {key: variant.get(key, value) for key, value in values.items()} for section, values in sections.items()
     }
-    files = json.loads(Path(f"models/checkpoints/{checkpoint}.json").read_text(encoding="utf-8"))
+    files = read_json(Path(f"models/checkpoints/{checkpoint}.json"))
     return {
         "variant": name,
         "checkpoint": {"name": checkpoint, "origin": params.active.checkpoints.origin, "files": files},
@@ -68,7 +68,7 @@ def main() -> None:
     with whole_folder(FOLDER) as out:
         for name, recipe in recipes.items():
             write_json(out / f"{name}.json", recipe, sort_keys=True)
-    shutil.rmtree(DOWNLOADS, ignore_errors=True)  # DVC has recorded the checkpoints by now
+    shutil.rmtree(FETCHED, ignore_errors=True)  # DVC has recorded the checkpoints by now
 
 
 if __name__ == "__main__":

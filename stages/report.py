@@ -1,6 +1,5 @@
 """Table II, Figures 3 to 7, the curves and the page, from scores, step records and predictions."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from captioning.examples import Example, draw_examples, examples, groups
 from captioning.figures import captioning_example, save
 from captioning.outputs import write_text
 from captioning.params import Params, load_params
+from captioning.plain_json import read_json
 from captioning.predictions import read_predictions
 from captioning.report import FIGURES, Picture, Run, drawings, page
 from captioning.stage import stage_main
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def load(path: str) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    return read_json(Path(path))
 
 
 def shown_params(text: str) -> str:

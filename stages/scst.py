@@ -1,7 +1,5 @@
 """Refine a row's adapter with self-critical sequence training against one baseline."""
 
-import json
-import sys
 from pathlib import Path
 
 from captioning import disk, inputs
@@ -15,24 +13,26 @@ from captioning.model_card import model_card
 from captioning.outputs import write_json
 from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
+from captioning.places import TIMINGS
+from captioning.plain_json import read_json
 from captioning.qlora import count_parameters, freeze_encoder, load_adapter, save
 from captioning.resume import workplace
 from captioning.runlog import write_records
 from captioning.scst import COLUMNS, refine, scst_arguments, summary
 from captioning.scst_memory import scst_needs
 from captioning.scst_trainer import PARTS
-from captioning.stage import stage_main
+from captioning.stage import command, stage_main
 from captioning.tracking import tracked
 from captioning.training import base_model, seed_everything
 from captioning.training_disk import scst_files
 
-REFERENCES, CACHE = Path("data/references"), Path(".cache")
+REFERENCES = Path("data/references")
 
 
 @stage_main
 def main(row: str, baseline: str, seed: int) -> None:
     name = f"scst-{row}-{baseline}-{seed}"
-    recipe = json.loads(Path(f"data/recipes/scst-{row}-{baseline}.json").read_text(encoding="utf-8"))
+    recipe = read_json(Path(f"data/recipes/scst-{row}-{baseline}.json"))
     settings, machine = recipe["scst"], recipe["machine"]
     processes = start(recipe["launch"]["processes"], machine["device"])
     if processes is None:
@@ -70,7 +70,7 @@ def main(row: str, baseline: str, seed: int) -> None:
     counts = count_parameters(model)
     save(model, Path(f"models/adapters/{name}"), model_card(name, recipe, counts))
     write_records(Path(f"plots/steps/{name}.csv"), done.records, COLUMNS)
-    write_records(CACHE / "timings" / f"{name}.csv", done.seconds, PARTS)
+    write_records(TIMINGS / f"{name}.csv", done.seconds, PARTS)
     gain = summary(done, len(validation), settings["maximum_tokens"])
     write_json(Path(f"metrics/training/{name}.json"), counts | gain)
 
@@ -82,10 +82,10 @@ def ids_of(split: str) -> list[str]:
 def scorers(ids: list[str]) -> list[CiderD]:
     """CIDEr-D of the reward, with `<eos>`, and of validation, without."""
     names = ("tokens", "document_frequencies")
-    tokens, counted = (json.loads((REFERENCES / f"{name}.json").read_text(encoding="utf-8")) for name in names)
+    tokens, counted = (read_json(REFERENCES / f"{name}.json") for name in names)
     frequencies = DocumentFrequencies.from_json(counted)
     return [CiderD(frequencies, {id_: tokens[id_] for id_ in ids}, eos=eos) for eos in (True, False)]
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    command(main)

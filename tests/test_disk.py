@@ -60,6 +60,18 @@ def test_a_cache_of_links_takes_nothing(free: Free, types: str) -> None:
     require("split", [Written("ids", Path("data"), 100)])
 
 
+@pytest.mark.parametrize("level", ["DVC_SYSTEM_CONFIG_DIR", "DVC_GLOBAL_CONFIG_DIR"])
+def test_what_dvc_is_told_for_the_whole_machine_counts(
+    free: Free, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "everywhere").mkdir()
+    (tmp_path / "everywhere/config").write_text(f"[cache]\n    dir = {tmp_path}/shared\n", encoding="utf-8")
+    monkeypatch.setenv(level, str(tmp_path / "everywhere"))
+    assert disk.cache_folder() == tmp_path / "shared"
+    configure("[cache]\n    dir = own\n")
+    assert disk.cache_folder() == tmp_path / ".dvc/own"
+
+
 @pytest.mark.parametrize("text", ["", "[cache]\n    type = reflink,copy\n", "[cache]\n    type = copy\n", "no section"])
 def test_any_other_is_a_copy(free: Free, text: str) -> None:
     configure(text)

@@ -196,10 +196,10 @@ def test_gc_leaves_a_cache_that_others_may_use(used: tuple[Standin, set[str]], t
 
 def litter(project: Standin) -> list[str]:
     """What `make clean` takes away."""
-    for name in (".cache/downloads/a/b.partial", ".cache/training/mix-1/x", ".cache/timings/y.csv", ".mypy_cache/z"):
+    for name in (".cache/downloads/a/b.partial", ".cache/tracking/mix-1/x", ".cache/timings/y.csv", ".mypy_cache/z"):
         (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (project.folder / name).write_bytes(b"x" * 9_000)
-    return [".cache/downloads", ".cache/timings", ".cache/training", ".mypy_cache"]
+    return [".cache/downloads", ".cache/timings", ".cache/tracking", ".mypy_cache"]
 
 
 def test_clean_tells_and_takes_no_result(used: tuple[Standin, set[str]]) -> None:
@@ -222,7 +222,7 @@ def test_clean_leaves_a_run_that_is_under_way(project: Standin, locked: tuple[Pa
     litter(project)
     said = project.keep_house("clean")
     assert "stays, as its run is under way: .cache/resume/scst/cd34" in said.stderr
-    assert (running / "checkpoint.safetensors").is_file() and (project.folder / ".cache/training/mix-1/x").is_file()
+    assert (running / "checkpoint.safetensors").is_file() and (project.folder / ".cache/tracking/mix-1/x").is_file()
     assert not stale.exists() and not (project.folder / ".cache/downloads").exists()
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from captioning import resume
 from captioning.inputs import FINGERPRINT
@@ -174,6 +175,9 @@ def test_the_last_stage_sweeps_what_finished_stages_left(monkeypatch: pytest.Mon
     monkeypatch.setenv(FINGERPRINT, "generate@mix-1/abc")
     with workplace() as interrupted:
         pass
+    with FileLock(Path(".cache/resume/scst@mix-greedy-1/abc/lock")):  # as a run that does the same again
+        sweep()
+        assert len(list(Path(".cache/resume").glob(f"*/*/{FINISHED}"))) == 1
     sweep()
     assert [one.parent for one in Path(".cache/resume").glob("*/*/lock")] == [interrupted]
     assert not list(Path(".cache/resume").glob(f"*/*/{FINISHED}"))

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from captioning.plain_json import read_json
 from captioning.runlog import UserError
-from captioning.stage import stage_main
+from captioning.stage import command, stage_main
 
 
 def test_a_users_mistake_is_its_line_and_exit_status_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,6 +65,47 @@ def test_a_stage_gets_its_arguments_and_tells_its_time_on_stderr(capsys: pytest.
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.fullmatch(r"[\w.]+: \d+\.\d s, \d+\.\d\d GB\n", captured.err), "time, and memory at its peak"
+
+
+def test_a_command_lines_words_become_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+
+    def main(variant: str, seed: int) -> None:
+        seen.extend([variant, seed])
+
+    monkeypatch.setattr("sys.argv", ["stages/qlora_train.py", "mix", "3"])
+    command(main)
+    assert seen == ["mix", 3]
+
+
+@pytest.mark.parametrize("words", [[], ["mix"], ["mix", "one"], ["mix", "1", "2"]])
+def test_other_words_are_told_what_is_wanted(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(variant: str, seed: int) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("sys.argv", ["stages/qlora_train.py", *words])
+    with pytest.raises(SystemExit) as exit_:
+        command(main)
+    told = capsys.readouterr().err
+    assert exit_.value.code == 2 and "python -m stages.qlora_train VARIANT SEED" in told and told.count("\n") == 1
+
+
+def test_a_mistake_within_the_stage_is_not_taken_for_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main(name: str) -> None:
+        raise ValueError(name)
+
+    monkeypatch.setattr("sys.argv", ["stages/checkpoint.py", "mix"])
+    with pytest.raises(ValueError, match="mix"):
+        command(main)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"finetune": {"lea', b"\xff\xfe", b"[" * 100_000])
+def test_json_cut_short_is_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "mix.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"mix\.json: no JSON, or cut short; run `dvc repro`"):
+        read_json(tmp_path / "mix.json")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

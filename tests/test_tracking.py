@@ -56,7 +56,7 @@ def train(
         with tracked(settings(report_to), "mix-1") as reporting:
             done = finetune(
                 model, processor, {"lora_plus": 1.0} | recipe | {"epochs": 3}, rows, held, 1, "cpu",
-                Path(".cache/training/mix-1"), **reporting,
+                tmp_path / f"{report_to}-states", **reporting,
             )  # fmt: skip
         save(model, Path("models/adapters/mix-1"), model_card("mix-1", CARD_RECIPE, count_parameters(model)))
         write_records(Path("plots/steps/mix-1.csv"), done.records, ("step", "epoch", "loss", "validation_loss"))

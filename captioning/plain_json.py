@@ -1,0 +1,17 @@
+"""JSON that a stage or a program wrote, which an accident may have cut short."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from captioning.runlog import UserError
+
+AGAIN = "run `dvc repro`, which writes it anew"
+
+
+def read_json(path: Path, remedy: str = AGAIN) -> Any:
+    """What `path` holds. Raises `UserError` where that is no JSON; `OSError` where it is not there."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+        raise UserError(f"{path}: no JSON, or cut short; {remedy}") from None
