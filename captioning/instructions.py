@@ -7,8 +7,8 @@ has an instruction: `native` is the default. A GPU's numbers are its own.
 
 1. torch's kernels, oneDNN's, NumPy's and OpenBLAS's are limited to AVX2.
 2. MKL computes otherwise on Intel's and on AMD's processors even there, unless it is told to be compatible. What stays
-   is `torch.sqrt` of float32, MKL's as well, a unit in the last place off here or there: it begins with an estimate that
-   each processor makes its own way. No training here takes it: their AdamW is fused, with a root of its own.
+   is `torch.sqrt` of float32, MKL's as well, off by a unit in the last place here or there: it begins with an estimate
+   that each processor makes its own way. No training here takes it: their AdamW is fused, with a root of its own.
 3. Threads are counted by params.yaml, so that the number of visible cores changes nothing.
 """
 
