@@ -13,7 +13,7 @@ from captioning.shards import shards
 from captioning.sizes import length
 from captioning.sources import folder, overhead
 
-PARQUET = Path("data/captions/images.parquet")
+PARQUET, RAW = Path("data/captions/images.parquet"), Path("data/raw")
 
 
 def open_source(data: Data) -> Source:
@@ -28,6 +28,8 @@ def open_source(data: Data) -> Source:
 
 def _opened(data: Data) -> Source:
     path, draw = Path(data.path), (data.images, data.seed)
+    if data.source == "folder":
+        _refuse_link(path / "resized")
     if data.source == "overhead":
         return overhead(data.images, data.image_size, data.seed)
     if data.source == "archive":
@@ -44,6 +46,15 @@ def _opened(data: Data) -> Source:
     disk.require("download", disk.copied_images(PARQUET, size, source.total / max(source.rows, 1)))
     source.origin |= {"repository": data.repository, "revision": data.revision, "commit": snapshot.commit}
     return source
+
+
+def _refuse_link(pictures: Path) -> None:
+    """DVC follows no link to a folder, so it would take the stage for up to date whatever changed there."""
+    if RAW in pictures.parents and pictures.is_symlink() and pictures.is_dir():
+        raise UserError(
+            f"{pictures} is a link to a folder, behind which DVC sees no change; put the images there, or set "
+            f"data.path to the folder above {pictures.resolve()} and run `dvc repro -f download` after a change"
+        )
 
 
 def _images_size(data: Data, source: Source) -> list[disk.Written]:

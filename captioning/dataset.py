@@ -204,6 +204,17 @@ def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
     return {id_: tuple(of_image) for id_, of_image in zip(ids, captions, strict=True)}
 
 
+def read_ids(path: Path) -> list[str]:
+    """The ids of a split's file. Raises `UserError` where it holds none."""
+    try:
+        ids = path.read_text(encoding="utf-8").split()
+    except UnicodeDecodeError:
+        ids = []
+    if not ids:
+        raise UserError(f"{path}: no ids of images; run `dvc repro`, which writes it anew")
+    return ids
+
+
 def draw_ids(ids: Sequence[str], number: int, seed: str) -> list[str]:
     """`number` of `ids`, sorted; all, as they stand, where `number` is 0 or no less than there are."""
     return sorted(random.Random(seed).sample(list(ids), number)) if 0 < number < len(ids) else list(ids)

@@ -9,13 +9,12 @@ run left is taken up by a run with the same fingerprint only (captioning/resume.
 """
 
 import hashlib
-import json
 import os
 import platform
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
@@ -29,9 +28,11 @@ from ruamel.yaml.error import YAMLError
 from captioning.hashes import sha256
 from captioning.instructions import AVX2, THREADS
 from captioning.plain_yaml import read_yaml
+from captioning.quoting import short
 from captioning.runlog import UserError
 
 PIPELINE, PARAMS, REQUIREMENTS = Path("dvc.yaml"), Path("params.yaml"), Path("requirements.txt")
+CHECKED = Path("data/checked.txt")  # the profile that `check`, DVC's first stage, found
 FINGERPRINT = "STAGE_FINGERPRINT"  # environment: tells it to the processes that do the stage together
 IGNORED = (".partial", ".pyc")  # .dvcignore's
 DVC_STAGE = "DVC_STAGE"  # environment: set by DVC
@@ -59,7 +60,8 @@ class Inputs:
     declared: Declared
     paths: list[Path]  # files and folders
     stats: dict[str, Stat]  # of every file
-    values: dict[str, Any]  # of params.yaml
+    values: dict[str, Any]  # of params.yaml, those that are declared
+    params: dict[Any, Any] | None  # all that it holds; None where it is malformed
     owner: bool = True  # whether this process began the stage, and did not join it
     parent: int = field(default_factory=os.getppid)  # the process that began this one
 
@@ -68,7 +70,7 @@ class Inputs:
         packages."""
         hashes = {name: sha256(Path(name)) for name in self.stats}
         told = [self.declared.name, hashes, self.values, processor(), limits(), sys.version, packages()]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(repr(told).encode()).hexdigest()
 
     def moved(self) -> list[str]:
         """The declared files and parameters that are not what they were, or were touched: what stands there again may
@@ -83,21 +85,44 @@ def begin(command: Sequence[str]) -> None:
     """Note the inputs of the stage whose command this process is; the first of its processes names the fingerprint.
 
     A command that is no stage's, as one typed by hand with other paths, has a fingerprint that never comes again.
-    Raises `UserError` where DVC runs a stage that dvc.yaml and params.yaml no longer hold.
+    Raises `UserError` where DVC runs a stage that dvc.yaml and params.yaml no longer hold, or with another profile.
     """
-    stage = _declared_now(command)
+    params = _params_now()
+    stage = _declared_now(command, params)
+    _check_profile(stage, params)
     paths = [Path(dep) for dep in stage.deps]
-    values = _values(read_yaml(PARAMS), stage.params) if stage.params else {}
-    found = Inputs(stage, paths, _stats(paths), values, owner=FINGERPRINT not in os.environ)
+    values = _values(params, stage.params)
+    found = Inputs(stage, paths, _stats(paths), values, params, owner=FINGERPRINT not in os.environ)
     started.append(found)
     if found.owner:
         key = token_hex(8) if stage.name == BY_HAND else found.fingerprint()[:16]
         os.environ[FINGERPRINT] = f"{stage.name}/{key}"
 
 
-def _declared_now(command: Sequence[str]) -> Declared:
+def params_of_begin() -> dict[Any, Any] | None:
+    """What params.yaml held when this process began: an edit in the meantime, even one put back, does not reach it."""
+    return next((found.params for found in started), None)
+
+
+def _params_now() -> dict[Any, Any] | None:
     try:
-        stage = declared(command)
+        return read_yaml(PARAMS)
+    except (UserError, OSError):
+        return None  # told by DVC, or by whoever reads it
+
+
+def _check_profile(stage: Declared, params: Mapping[Any, Any] | None) -> None:
+    """DVC notes the values of the profile with which it began."""
+    if DVC_STAGE not in os.environ or stage.name == "check" or params is None or not CHECKED.is_file():
+        return
+    if (known := CHECKED.read_text(encoding="utf-8").strip()) != (profile := params.get("profile")):
+        told = f"{PARAMS}: profile is {short(profile)}, and the stage `check` found {known}"
+        raise UserError(f"{told}; run `dvc repro` again, which begins with it")
+
+
+def _declared_now(command: Sequence[str], params: dict[Any, Any] | None) -> Declared:
+    try:
+        stage = declared(command, params)
     except (UserError, OSError, YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         return Declared(BY_HAND)  # a malformed file: told by DVC, or by the stage `check`
     if stage is None and DVC_STAGE in os.environ:
@@ -150,10 +175,10 @@ def _version(name: str) -> str:
         return ""
 
 
-def declared(command: Sequence[str]) -> Declared | None:
-    """The stage of dvc.yaml with this command, program left out; None where there is none."""
-    stages, params = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"], read_yaml(PARAMS)
-    for name, body, context in _spelt_out(stages, params):
+def declared(command: Sequence[str], params: dict[Any, Any] | None = None) -> Declared | None:
+    """The stage of dvc.yaml with this command, program left out; None where there is none. `params`: of params.yaml."""
+    stages = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"]
+    for name, body, context in _spelt_out(stages, read_yaml(PARAMS) if params is None else params):
         if shlex.split(_fill(body["cmd"], context))[1:] == list(command):
             return _declared(name, body, context)
     return None

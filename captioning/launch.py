@@ -13,6 +13,7 @@ The results are those of one process, to rounding: what is summed over a step is
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -151,6 +153,16 @@ def see_one_gpu(device: str, place: int) -> None:
     wanted = int(device.partition(":")[2] or place)
     if wanted < len(known):  # else torch says what there is
         os.environ[VISIBLE] = known[wanted]
+
+
+def device_name(device: torch.device) -> str:
+    """A GPU's model with its CUDA; of a CPU the fingerprint tells."""
+    return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}" if device.type == "cuda" else device.type
+
+
+def device_folder(folder: Path, device: torch.device) -> Path:
+    """The part of `folder` for what this kind of device has made: another rounds otherwise, and begins anew."""
+    return folder / re.sub(r"\W+", "-", device_name(device))
 
 
 def one_gpu(device: str) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from captioning.inputs import PARAMS, params_of_begin
 from captioning.param_faults import broken_references, secret_values, told
 from captioning.param_sections import (
     CHECKPOINTS,
@@ -76,9 +77,9 @@ class Params(Section):
         return {*self.zero_shot, *(self.variants[row].checkpoint for row in self.rows)}
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check `path`. Raises `UserError` with every fault at once."""
-    raw = read_yaml(path)
+def load_params(path: Path = PARAMS) -> Params:
+    """Check `path`, as a stage's process found it when it began. Raises `UserError` with every fault at once."""
+    raw = (params_of_begin() if path == PARAMS else None) or read_yaml(path)
     faults = broken_references(raw) + secret_values(raw)
     try:
         params = Params.model_validate(raw)

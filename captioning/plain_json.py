@@ -15,3 +15,13 @@ def read_json(path: Path, remedy: str = AGAIN) -> Any:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         raise UserError(f"{path}: no JSON, or cut short; {remedy}") from None
+
+
+def read_map(path: Path, *keys: str) -> dict[str, Any]:
+    """`read_json` of a map that has `keys`. Raises `UserError` where it is none, or lacks one."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: no map; {AGAIN}")
+    if lacking := [key for key in keys if key not in found]:
+        raise UserError(f"{path}: {', '.join(lacking[:3])} not in it; {AGAIN}")
+    return found

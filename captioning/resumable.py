@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
-from captioning.launch import ALONE, Processes
+from captioning.launch import ALONE, Processes, device_name
 from captioning.resume import States
 
 TRAINED, BEST, MOMENTS, RANDOM, REST = (
@@ -156,11 +156,6 @@ class Keeping(TrainerCallback):
         if states is not None:
             wanted = torch.tensor(int(processes.first and (last or states.due())), device=self.trainer.args.device)
             control.should_save = bool(processes.sum(wanted))
-
-
-def device_name(device: torch.device) -> str:
-    """A GPU's model with its CUDA; of a CPU the fingerprint tells."""
-    return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}" if device.type == "cuda" else device.type
 
 
 def trainable_weights(model: Any) -> dict[str, Tensor]:

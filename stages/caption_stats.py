@@ -6,7 +6,7 @@ from wordcloud import STOPWORDS
 
 from captioning import caption_stats, disk, figures
 from captioning.cider import DocumentFrequencies
-from captioning.dataset import read_table
+from captioning.dataset import read_ids, read_table
 from captioning.outputs import whole_folder, write_json, write_text
 from captioning.ptb import tokenize
 from captioning.runlog import write_records
@@ -23,7 +23,7 @@ def main() -> None:
     captions = dict(zip(table["id"], table["captions"], strict=True))
     flat = iter(tokenize([caption for of_image in captions.values() for caption in of_image]))
     tokens = {id_: [next(flat) for _ in of_image] for id_, of_image in captions.items()}
-    train = Path("data/splits/train.txt").read_text(encoding="utf-8").split()
+    train = read_ids(Path("data/splits/train.txt"))
     frequencies = DocumentFrequencies.from_references((tokens[id_] for id_ in train), eos=True)
     words = sorted({word for id_ in train for caption in captions[id_] for word in caption.split()})
     with whole_folder(REFERENCES) as out:

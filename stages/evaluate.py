@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from captioning import disk
-from captioning.dataset import read_table, stream_examples
+from captioning.dataset import read_ids, read_table, stream_examples
 from captioning.evaluation import by_row, differences, evaluate, image_scores, metrics, yardsticks
 from captioning.outputs import whole_folder, write_json
 from captioning.params import load_params
-from captioning.plain_json import read_json
+from captioning.plain_json import read_map
 from captioning.predictions import NO_SEED, expected_runs, read_predictions
 from captioning.ptb import tokenize
 from captioning.runlog import progress
@@ -25,8 +25,8 @@ SEED = 1  # of the resamples
 @stage_main
 def main() -> None:
     params = load_params()
-    train, test = (Path(f"data/splits/{name}.txt").read_text(encoding="utf-8").split() for name in ("train", "test"))
-    tokens = read_json(Path("data/references/tokens.json"))
+    train, test = (read_ids(Path(f"data/splits/{name}.txt")) for name in ("train", "test"))
+    tokens = read_map(Path("data/references/tokens.json"), *test)
     references = {id_: tokens[id_] for id_ in test}
     facts = dict(zip(test, read_table(IMAGES, test, ["facts"])["facts"].to_pylist(), strict=True))
     checkpoints = {row: params.variants[row].checkpoint for row in params.rows}

@@ -2,19 +2,20 @@
 
 import argparse
 import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from captioning import disk, inputs
-from captioning.dataset import read_examples
-from captioning.decoding import greedy_captions
+from captioning.dataset import read_examples, read_ids
+from captioning.decoding import Caption, greedy_captions
 from captioning.hashes import verify
-from captioning.launch import one_gpu, start
+from captioning.launch import device_folder, one_gpu, start
 from captioning.memory import generation_needs, require
 from captioning.outputs import write_text
 from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
-from captioning.plain_json import read_json
+from captioning.plain_json import read_map
 from captioning.qlora import load_adapter
 from captioning.resume import Results, workplace
 from captioning.runlog import progress
@@ -33,13 +34,13 @@ def main() -> None:
     seed_everything(0, processes.threads(machine.threads))
     checkpoint, device, lora = arguments.checkpoint, one_gpu(machine.device), None
     if arguments.recipe:
-        recipe = read_json(arguments.recipe)
+        recipe = read_map(arguments.recipe, "checkpoint", "lora")
         checkpoint, lora = Path("models/checkpoints") / recipe["checkpoint"]["name"], recipe["lora"]
-        verify(checkpoint, recipe["checkpoint"]["files"])
         inputs.also(checkpoint)
+        verify(checkpoint, recipe["checkpoint"]["files"])
     what, own = (settings.prompt, settings.compute, maximum_tokens), machine.model_dump()
     require(generation_needs(checkpoint, *what, own, device, lora), own)
-    ids = Path("data/splits/test.txt").read_text(encoding="utf-8").split()
+    ids = read_ids(Path("data/splits/test.txt"))
     disk.require("generate", disk.captions(arguments.out, len(ids), maximum_tokens))
     model = load_frozen(checkpoint, settings.compute, device, machine.dequantise)
     if arguments.adapter:
@@ -49,16 +50,24 @@ def main() -> None:
         images[begin : begin + machine.decoding_batch] for begin in range(0, len(images), machine.decoding_batch)
     ]
     processor, mine = load_processor(checkpoint), processes.share(batches)
+    how = (settings.prompt, maximum_tokens)
     with workplace(processes.first, processes.wait) as scratch:
-        said = Results(scratch / f"{processes.rank}.jsonl")
-        for batch in progress(mine[len(said.done) :], len(mine) - len(said.done), "batches"):
-            captioned = greedy_captions(model, processor, batch, settings.prompt, maximum_tokens, len(batch))
-            said.add([asdict(one) for one in captioned])
+        said = Results(device_folder(scratch, model.device) / f"{processes.rank}.jsonl")
+        caption_rest(said, mine, lambda batch: greedy_captions(model, processor, batch, *how, len(batch)))
         captions = [one for of_batch in processes.together(said.done) for one in of_batch]
     if not processes.first:
         return
     rows = [{"id": id_, "caption": one.pop("text"), **one} for id_, one in zip(ids, captions, strict=True)]
     write_text(arguments.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def caption_rest(
+    said: Results, batches: Sequence[list[bytes]], caption: Callable[[list[bytes]], Iterable[Caption]]
+) -> None:
+    """Add the captions of the batches that `said` has none of yet."""
+    there = len(said.done)
+    for batch in progress(batches[there:], len(batches) - there, "batches"):
+        said.add([asdict(one) for one in caption(batch)])
 
 
 def parse() -> argparse.Namespace:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from captioning import disk, inputs
-from captioning.dataset import read_examples
+from captioning.dataset import read_examples, read_ids
 from captioning.finetune import COLUMNS, CaptionRows, finetune
 from captioning.hashes import verify
 from captioning.launch import one_gpu, start
@@ -12,7 +12,7 @@ from captioning.model_card import model_card
 from captioning.outputs import write_json
 from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
-from captioning.plain_json import read_json
+from captioning.plain_json import read_map
 from captioning.qlora import attach, count_parameters, lora_config, save
 from captioning.resume import workplace
 from captioning.runlog import write_records
@@ -24,15 +24,15 @@ from captioning.training_disk import finetune_files
 
 @stage_main
 def main(variant: str, seed: int) -> None:
-    recipe = read_json(Path(f"data/recipes/{variant}.json"))
+    recipe = read_map(Path(f"data/recipes/{variant}.json"), "finetune", "lora", "machine", "checkpoint", "launch")
     settings, machine = recipe["finetune"], recipe["machine"]
     processes = start(recipe["launch"]["processes"], machine["device"])
     if processes is None:
         return
     device, name = one_gpu(machine["device"]), f"{variant}-{seed}"
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
-    verify(checkpoint, recipe["checkpoint"]["files"])
     inputs.also(checkpoint)
+    verify(checkpoint, recipe["checkpoint"]["files"])
     train, validation = (
         rows(split, settings["prompt"], choice, seed)
         for split, choice in (("train", settings["captions"]), ("validation", "first"))
@@ -78,7 +78,7 @@ def main(variant: str, seed: int) -> None:
 
 def rows(split: str, prompt: str, choice: str, seed: int) -> CaptionRows:
     """Rows of a split's images."""
-    ids = Path(f"data/splits/{split}.txt").read_text(encoding="utf-8").split()
+    ids = read_ids(Path(f"data/splits/{split}.txt"))
     examples = read_examples(Path("data/captions/images.parquet"), ids)
     return CaptionRows([one.image for one in examples], [one.captions for one in examples], prompt, choice, seed)
 

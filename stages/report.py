@@ -8,7 +8,7 @@ from typing import Any
 import pandas
 
 from captioning import disk, resume
-from captioning.dataset import read_table
+from captioning.dataset import read_ids, read_table
 from captioning.examples import Example, draw_examples, examples, groups
 from captioning.figures import captioning_example, save
 from captioning.outputs import write_text
@@ -63,7 +63,7 @@ def shown_params(text: str) -> str:
 
 def shown_examples(rows: Sequence[Row], params: Params) -> dict[str, Example]:
     """Figures 4 to 7 by name; of several seeds, the first."""
-    ids = Path("data/splits/test.txt").read_text(encoding="utf-8").split()
+    ids = read_ids(Path("data/splits/test.txt"))
     drawn = draw_examples(groups(read_table(IMAGES, ids, ["id", "source", "facts"]).to_pylist()))
 
     def captions(row: Row) -> dict[str, str]:

@@ -4,17 +4,17 @@ from pathlib import Path
 
 from captioning import disk, inputs
 from captioning.cider import CiderD, DocumentFrequencies
-from captioning.dataset import draw_ids, read_examples
+from captioning.dataset import draw_ids, read_examples, read_ids
 from captioning.features import EncodedImages, encode_all
 from captioning.hashes import verify
-from captioning.launch import one_gpu, start
+from captioning.launch import device_folder, one_gpu, start
 from captioning.memory import require
 from captioning.model_card import model_card
 from captioning.outputs import write_json
 from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
 from captioning.places import TIMINGS
-from captioning.plain_json import read_json
+from captioning.plain_json import read_map
 from captioning.qlora import count_parameters, freeze_encoder, load_adapter, save
 from captioning.resume import workplace
 from captioning.runlog import write_records
@@ -32,15 +32,15 @@ REFERENCES = Path("data/references")
 @stage_main
 def main(row: str, baseline: str, seed: int) -> None:
     name = f"scst-{row}-{baseline}-{seed}"
-    recipe = read_json(Path(f"data/recipes/scst-{row}-{baseline}.json"))
+    recipe = read_map(Path(f"data/recipes/scst-{row}-{baseline}.json"), "scst", "machine", "checkpoint", "launch")
     settings, machine = recipe["scst"], recipe["machine"]
     processes = start(recipe["launch"]["processes"], machine["device"])
     if processes is None:
         return
     device = one_gpu(machine["device"])
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
-    verify(checkpoint, recipe["checkpoint"]["files"])
     inputs.also(checkpoint)
+    verify(checkpoint, recipe["checkpoint"]["files"])
     require(scst_needs(checkpoint, recipe, device), machine)
     adapter, held = Path(f"models/adapters/{row}-{seed}"), {of: len(ids_of(of)) for of in ("train", "validation")}
     disk.require(f"scst {name}", scst_files(name, checkpoint, recipe, adapter, held, processes.count))
@@ -53,7 +53,7 @@ def main(row: str, baseline: str, seed: int) -> None:
     def encoded(split: str, number: int, scratch: Path) -> EncodedImages:
         ids = draw_ids(ids_of(split), number, f"scst {split} {seed}")
         images = [one.image for one in read_examples(Path("data/captions/images.parquet"), ids)]
-        file = scratch / f"{split}.features"
+        file = device_folder(scratch, model.device) / f"{split}.features"
         return EncodedImages(ids, encode_all(base_model(model), processor, images, batch, file, processes=processes))
 
     params = load_params()  # of what changes no output, so no dependency
@@ -76,13 +76,13 @@ def main(row: str, baseline: str, seed: int) -> None:
 
 
 def ids_of(split: str) -> list[str]:
-    return Path(f"data/splits/{split}.txt").read_text(encoding="utf-8").split()
+    return read_ids(Path(f"data/splits/{split}.txt"))
 
 
 def scorers(ids: list[str]) -> list[CiderD]:
     """CIDEr-D of the reward, with `<eos>`, and of validation, without."""
     names = ("tokens", "document_frequencies")
-    tokens, counted = (read_json(REFERENCES / f"{name}.json") for name in names)
+    tokens, counted = (read_map(REFERENCES / f"{name}.json") for name in names)
     frequencies = DocumentFrequencies.from_json(counted)
     return [CiderD(frequencies, {id_: tokens[id_] for id_ in ids}, eos=eos) for eos in (True, False)]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from captioning import mapped
+from captioning import features, mapped
 from captioning.features import EncodedImages, collate, encode_all
 from captioning.paligemma import image_features, prompt_inputs
 from captioning.runlog import UserError
@@ -30,6 +30,34 @@ def test_features_are_those_of_the_tower(
     if in_memory == 0:
         assert file.stat().st_size == ours.numel() * ours.itemsize
         assert torch.equal(torch.from_file(str(file), size=ours.numel(), dtype=ours.dtype).view_as(ours), ours)
+
+
+@pytest.mark.parametrize("spoilt", [0, 1])
+def test_an_interrupted_run_encodes_what_is_left(
+    quantised: Any, processor: Any, pictures: list[bytes], spoilt: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off in its third batch; where what it wrote of the second is not there, from that on."""
+    encoded: list[int] = []
+
+    def counted(model: Any, values: Any) -> Any:
+        if len(encoded) == 2:
+            raise KeyboardInterrupt
+        encoded.append(len(values))
+        return image_features(model, values)
+
+    images, file = (pictures * 3)[:8], tmp_path / "features"
+    monkeypatch.setattr(features, "image_features", counted)
+    with pytest.raises(KeyboardInterrupt):
+        encode_all(quantised, processor, images, 2, file, in_memory=0)
+    if spoilt:
+        content = bytearray(file.read_bytes())
+        content[3 * len(content) // 8] ^= 1
+        file.write_bytes(content)
+    encoded.clear()
+    monkeypatch.setattr(features, "image_features", lambda *given: encoded.append(1) or image_features(*given))
+    ours = encode_all(quantised, processor, images, 2, file, in_memory=0)
+    assert len(encoded) == 2 + spoilt
+    assert torch.equal(ours, encode_all(quantised, processor, images, 2, tmp_path / "undisturbed", in_memory=0))
 
 
 def test_rows_are_images_by_id() -> None:

@@ -11,6 +11,7 @@ from dvc.repo import Repo
 
 from benchmarks.copies import set_values
 from captioning import inputs
+from captioning.params import load_params
 from captioning.runlog import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +72,35 @@ def test_what_is_declared_is_spelt_out(project: Path) -> None:
         "train@base-r4-2", ("data", "code/base-r4.py"), ("lora", "profiles.small.data"),
         ("models/base-r4-2", "metrics/base-r4.json"),
     )  # fmt: skip
+
+
+def test_an_edit_that_is_put_back_does_not_reach_the_stage(project: Path) -> None:
+    begin()
+    set_values(project / "params.yaml", {"lora.rank": 8})
+    params = inputs.params_of_begin()
+    assert params is not None and params["lora"] == {"rank": 4, "alpha": 8}
+    set_values(project / "params.yaml", {"lora.rank": 4})
+    inputs.unmoved()
+
+
+def test_parameters_are_checked_as_they_were_when_the_stage_began(project: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    inputs.begin(["-m", "stages.train", "by", "hand"])
+    set_values(project / "params.yaml", {"profile": "paper", "lora.rank": 5})
+    assert (load_params().profile, load_params().lora.rank) == ("miniature", 16)
+    inputs.started.clear()
+    assert (load_params().profile, load_params().lora.rank) == ("paper", 5)
+
+
+def test_another_profile_than_dvc_began_with_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC would note the values of the one, and the stage work with the other's."""
+    (project / "data/checked.txt").write_text("large\n", encoding="utf-8")
+    begin()
+    monkeypatch.setenv("DVC_STAGE", "train@mix-1")
+    with pytest.raises(UserError, match=r"profile is 'small', and the stage `check` found large; run `dvc repro`"):
+        begin()
+    (project / "data/checked.txt").write_text("small\n", encoding="utf-8")
+    begin()
 
 
 def test_nothing_moved(project: Path) -> None:

@@ -1,8 +1,10 @@
 """A dvc.lock that was cut short anywhere is put right, and what DVC would take is left alone."""
 
+import errno
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,14 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from benchmarks.copies import AUTHOR, ROOT
+from captioning import lockfile
 from captioning.lockfile import LOCK, TORN, is_whole, mend
 from tests.project_copy import Project
 
 WHOLE = (ROOT / LOCK).read_bytes()
 CUT = WHOLE[: WHOLE.index(b"hash: md5") + 2]  # within a key
-ONE = b"schema: '2.0'\nstages:\n  a:\n    cmd: echo\n    outs:\n    - path: b\n      hash: md5\n      md5: 0123\n"
+OUT = b"path: b\n      hash: md5\n      md5: 0123456789abcdef0123456789abcdef.dir\n"
+ONE = b"schema: '2.0'\nstages:\n  a:\n    cmd: echo\n    outs:\n    - " + OUT
 
 
 @pytest.fixture
@@ -33,17 +37,21 @@ def commit(content: bytes) -> None:
     subprocess.run(["git", "commit", "--quiet", "--message", "lock"], check=True, env=os.environ | AUTHOR)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 14, 20, 40, 71, 80, len(WHOLE) // 2, len(WHOLE) // 2 + 33, len(WHOLE)])
-def test_whole_is_what_dvc_takes(repository: Path, kept: int) -> None:
-    content = WHOLE[:kept]
-    LOCK.write_bytes(content)
+@pytest.mark.parametrize("kept", [0, 1, 14, 20, 40, 71, 80, len(CUT), len(WHOLE) // 2 + 33, len(WHOLE)])
+def test_what_is_whole_dvc_takes(repository: Path, kept: int) -> None:
+    LOCK.write_bytes(content := WHOLE[:kept])
     with Repo() as repo:
         try:
             Lockfile(repo, str(LOCK)).load()
-            taken = True
         except DvcException:
-            taken = False
-    assert is_whole(content) == taken
+            assert not is_whole(content)
+
+
+def test_a_cut_anywhere_but_between_lines_is_none() -> None:
+    """DVC takes many of them, and half a hash for a changed output: it trains again."""
+    hash_ = ONE.index(b"0123")
+    assert is_whole(ONE) and not any(is_whole(ONE[:kept]) for kept in range(hash_ - 3, len(ONE)))
+    assert not is_whole(ONE[: hash_ + 12] + b"\n")
 
 
 def test_the_last_commits_takes_the_place_of_one_cut_short(
@@ -65,12 +73,43 @@ def test_without_a_whole_one_to_go_back_to_it_begins_anew(repository: Path, comm
     assert not LOCK.exists() and TORN.read_bytes() == b""
 
 
-@pytest.mark.parametrize("content", [ONE, ONE.replace(b"  a:", b"<<<<<<< HEAD\n  a:")])
+MERGES = [mark + b"\n  a:" for mark in (b"<<<<<<< HEAD", b"=======", b">>>>>>> branch")]
+
+
+@pytest.mark.parametrize("content", [ONE, ONE + b"  a: {}\n", *(ONE.replace(b"  a:", mark) for mark in MERGES)])
 def test_a_whole_one_and_a_merge_that_is_not_settled_are_left(repository: Path, content: bytes) -> None:
     commit(ONE.replace(b"echo", b"other"))
     LOCK.write_bytes(content)
     mend()
     assert LOCK.read_bytes() == content and not TORN.exists()
+
+
+def test_what_another_dvc_is_writing_is_left_alone(repository: Path) -> None:
+    commit(ONE)
+    LOCK.write_bytes(CUT)
+    with Repo() as writing, writing.lock:
+        done = subprocess.run([sys.executable, "-m", "captioning.lockfile"], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and LOCK.read_bytes() == CUT and not TORN.exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_torn_one(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit(ONE)
+    LOCK.write_bytes(CUT)
+    monkeypatch.setattr(lockfile, "write_text", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    assert lockfile.main() == 1
+    assert capsys.readouterr().err == (
+        "error: dvc.lock is cut short and cannot be put right: full; make room, then give the command again\n"
+    )
+    assert LOCK.read_bytes() == CUT
+
+
+def test_without_git_it_begins_anew(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    LOCK.write_bytes(CUT)
+    monkeypatch.setenv("PATH", "")
+    mend()
+    assert not LOCK.exists() and TORN.read_bytes() == CUT
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

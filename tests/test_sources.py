@@ -5,10 +5,12 @@ import io
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from captioning.acquisition import open_source
 from captioning.caption_table import COLUMNS
 from captioning.overhead_language import recognise
 from captioning.rows import SetAside
@@ -27,6 +29,21 @@ def _image(path: Path, mode: str = "RGB", kind: str = "JPEG") -> bytes:
 def _table(path: Path, rows: list[list[str]], columns: tuple[str, ...] = COLUMNS) -> None:
     with (path / "captions.csv").open("w", newline="", encoding="utf-8-sig") as file:
         csv.writer(file).writerows([columns, *rows])
+
+
+def test_pictures_behind_a_link_are_refused_where_dvc_watches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere nobody expects DVC to see them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "large").mkdir()
+    for place in ("data/raw", "elsewhere"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "resized").symlink_to(tmp_path / "large")
+        _table(tmp_path / place, [["UCM", "val", "a.jpg", *GOOD]])
+    _image(tmp_path / "large/a.jpg")
+    data = dict(source="folder", images=0, seed=1, declared=None)
+    with pytest.raises(UserError, match=r"data/raw/resized is a link .* data\.path"):
+        open_source(SimpleNamespace(path="data/raw", **data))
+    assert open_source(SimpleNamespace(path="elsewhere", **data)).rows == 1
 
 
 def test_bytes_are_kept_and_captions_cleaned(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from captioning.plain_json import read_json
+from captioning.plain_json import read_json, read_map
 from captioning.runlog import UserError
 from captioning.stage import command, stage_main
 
@@ -106,6 +106,13 @@ def test_json_cut_short_is_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "mix.json").write_bytes(content)
     with pytest.raises(UserError, match=r"mix\.json: no JSON, or cut short; run `dvc repro`"):
         read_json(tmp_path / "mix.json")
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"lora": 1}'])
+def test_another_map_than_is_wanted_is_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "mix.json").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"mix\.json: (no map|finetune not in it); run `dvc repro`"):
+        read_map(tmp_path / "mix.json", "lora", "finetune")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
