@@ -10,9 +10,10 @@ validation), so that nothing is done twice and nothing left out.
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +21,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
-from captioning.launch import ALONE, Processes, device_name
-from captioning.resume import States
+from captioning.launch import ALONE, Processes, device_folder, device_name
+from captioning.resume import Results, States
 
+T = TypeVar("T")
 TRAINED, BEST, MOMENTS, RANDOM, REST = (
     f"{name}.safetensors" for name in ("trained", "best", "moments", "random", "rest")
 )
@@ -63,6 +65,21 @@ class ResumableTrainer(Trainer):
         assert self.states is not None
         facts = json.loads((self.states.place(step) / FACTS).read_text(encoding="utf-8"))
         return facts["device"] == device_name(self.args.device)
+
+    def kept(self, name: str, work: Sequence[T], do: Callable[[T], Any]) -> list[Any]:
+        """What `do` makes of each piece of `work`, as JSON. What an interrupted run made at this step, with the same
+        weights to the bit, is not made again."""
+        if self.states is None:
+            return [do(one) for one in work]
+        folder = device_folder(self.states.folder, self.args.device)
+        weights = {key: value.cpu().contiguous() for key, value in trainable_weights(self.model).items()}
+        path = folder / f"{name}-{self.state.global_step}-{zlib.crc32(save(weights)):08x}.jsonl"
+        for old in set(folder.glob(f"{name}-*.jsonl")) - {path}:
+            old.unlink()
+        there = Results(path)
+        for one in work[len(there.done) :]:
+            there.add(do(one))
+        return there.done
 
     def own_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a subclass must have again: tensors, and values as JSON."""

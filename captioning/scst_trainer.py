@@ -139,9 +139,11 @@ class SCSTTrainer(SharedTrainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Greedy CIDEr-D ×100 on the validation images, document frequencies of the training split, no `<eos>`."""
         rows: Any = self.eval_dataset
-        mine = [
-            self._greedy(torch.stack([rows[place]["features"] for place in batch])) for batch in self.eval_batches()
-        ]
+
+        def of_batch(batch: range) -> list[tuple[Any, ...]]:
+            return self._greedy(torch.stack([rows[place]["features"] for place in batch]))
+
+        mine = self.kept("validation", self.eval_batches(), of_batch)
         captions = [Caption(*one) for batch in self.processes.together(mine) for one in batch]
         scores = 100 * self.plain.scores(rows.ids, tokenize([caption.text for caption in captions]))
         if self.start_scores is None:

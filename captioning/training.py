@@ -7,6 +7,7 @@ Accumulation, clipping and schedule come with it; captioning/resumable.py keeps 
 2. A validation loss is per token, not the mean of its batches' means.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -131,11 +132,14 @@ class LossTrainer(SharedTrainer):
         """The validation rows' loss an item."""
         rows: Any = self.eval_dataset
         model = self.model.eval()
-        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss, items
-        for places in self.eval_batches():
+
+        def of_batch(places: range) -> tuple[float, int]:
             batch = self._prepare_inputs(self.data_collator([rows[place] for place in places]))
             with torch.no_grad(), attention_kernel(self.args.device):
-                total += torch.stack([self.loss(model, batch, 1).double(), total.new_tensor(self.items(batch))])
+                return float(self.loss(model, batch, 1)), self.items(batch)
+
+        sums = [math.fsum(of) for of in zip(*self.kept("validation", self.eval_batches(), of_batch), strict=True)]
+        total = torch.tensor(sums or [0.0, 0.0], dtype=torch.float64, device=self.args.device)
         loss, items = self.processes.sum(total).tolist()
         return self.validated({"eval_loss": loss / items})
 

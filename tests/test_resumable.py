@@ -17,7 +17,14 @@ from captioning.finetune import CaptionRows, finetune
 from captioning.miniature import load_checkpoint
 from captioning.pretraining import draw_pictures, pixel_values, train_decoder, train_tower
 from captioning.qlora import freeze_encoder
-from captioning.resumable import join_tensors, random_state, split_tensors, take_random_state, trainable_weights
+from captioning.resumable import (
+    ResumableTrainer,
+    join_tensors,
+    random_state,
+    split_tensors,
+    take_random_state,
+    trainable_weights,
+)
 from captioning.scst import refine, scst_arguments
 from captioning.training import SharedTrainer, seed_everything
 from tests.conftest import PROMPT
@@ -88,7 +95,7 @@ def tuned(
         seed_everything(1, 1)
         every = None if states is None else 0.0
         done = finetune(model, processor, recipe | changed, train, held, 1, "cpu", states or tmp_path / "no",
-                        every=every)  # fmt: skip
+                        every=every, eval_batch=1)  # fmt: skip
         return trainable_weights(model), (done.records, done.best_epoch, done.validation_loss)
 
     return work
@@ -96,6 +103,36 @@ def tuned(
 
 def test_fine_tuning(tuned: Work, kill_at: Callable[[int], None], tmp_path: Path) -> None:
     killed_everywhere(tuned, kill_at, tmp_path, passes=12)
+
+
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_a_validation_goes_on_after_its_last_whole_batch(
+    tuned: Work, kept: int, others: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the first of three validations of four batches. What other weights made of it is not taken."""
+    undisturbed, own, seen, fatal = tuned(None), ResumableTrainer.kept, list[int](), [True]
+
+    def counted(self: Any, name: str, work: Any, do: Any) -> list[Any]:
+        def one(places: range) -> Any:
+            if fatal[0] and len(seen) == kept:
+                raise Killed
+            seen.append(places.start)
+            return do(places)
+
+        return own(self, name, work, one)
+
+    monkeypatch.setattr(ResumableTrainer, "kept", counted)
+    with pytest.raises(Killed):
+        tuned(tmp_path / "states")
+    assert seen == list(range(kept))
+    for file in (tmp_path / "states").rglob("validation-*") if others else ():
+        file.rename(file.with_name("validation-2-00000000.jsonl"))
+    seen.clear()
+    fatal[0] = False
+    assert_same(tuned(tmp_path / "states"), undisturbed)
+    assert seen == [*range(0 if others else kept, 4), *range(4), *range(4)]
+    assert len(list((tmp_path / "states").rglob("validation-*"))) == 1
 
 
 @pytest.fixture
