@@ -3,7 +3,9 @@
 A name that ends in `.partial` is what an interrupted run left; git and DVC ignore it, the next run replaces it.
 """
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,25 +15,26 @@ from typing import Any
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path to write a file or a folder to; it becomes `path` where the block ends well, and is removed where not."""
-    partial = path.with_name(f".{path.name}.partial")
-    _remove(partial)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    """A path to write a file to; it becomes `path` where the block ends well, and is removed where not.
+
+    Raises `IsADirectoryError` where a folder stands at `path`: no file takes a folder's place.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with _beside(path) as partial:
         yield partial
-        if path.is_dir():  # a folder cannot be replaced in one step; DVC has removed it before it runs a stage
-            shutil.rmtree(path)
         partial.replace(path)
-    finally:
-        _remove(partial)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """`whole` for a folder, which is there to write into."""
-    with whole(path) as partial:
+    """`whole` for a folder, which is there to write into, and which takes the place of the one before."""
+    with _beside(path) as partial:
         partial.mkdir()
         yield partial
+        if path.is_dir():  # it cannot be replaced in one step; DVC has removed it before it runs a stage
+            shutil.rmtree(path)
+        partial.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,6 +46,18 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any, indent: int | None = 1, **options: Any) -> None:
     """`content` as JSON with a line's end; `options` are `json.dumps`'s."""
     write_text(path, json.dumps(content, indent=indent, **options) + "\n")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Where `path` is written until it is whole; nothing is left of it after the block."""
+    partial = path.with_name(f".{path.name}.partial")
+    _remove(partial)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+    finally:
+        _remove(partial)
 
 
 def _remove(path: Path) -> None:

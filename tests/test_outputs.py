@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from captioning.outputs import whole, whole_folder, write_json, write_text
+from captioning.stage import stage_main
 
 
 def names(folder: Path) -> list[str]:
@@ -51,6 +52,19 @@ def test_a_failing_folder_leaves_the_one_before(tmp_path: Path) -> None:
         (partial / "half.json").write_text("{", encoding="utf-8")
         raise KeyError
     assert names(tmp_path) == ["recipes", "recipes/mix.json"]
+
+
+def test_no_file_takes_a_folders_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("kept", encoding="utf-8")
+    with pytest.raises(IsADirectoryError), whole(folder):
+        raise AssertionError("nothing is written first")
+    with pytest.raises(SystemExit) as ended:
+        stage_main(lambda: write_text(folder, "captions"))()
+    assert ended.value.code == 1 and names(tmp_path) == ["results", "results/mine.txt"]
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {folder}: Is a directory; put it right") and said.count("\n") == 1
 
 
 def test_text_is_these_bytes(tmp_path: Path) -> None:
