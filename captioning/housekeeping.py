@@ -12,11 +12,8 @@
 
 import argparse
 import fcntl
-import json
 import os
-import re
 import shutil
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,13 +21,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from captioning.dvc_cache import UNNEEDED, Refusal, dvc, identifier, outputs, unused
 from captioning.places import CACHE, RESUME, RUN_LOCK, TRACKING
 from captioning.sizes import occupied, told
 
 TOOLS = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis")
-OBJECTS, RUNS = Path(".dvc/cache"), Path(".dvc/cache/runs")
-UNUSED = ("dvc", "gc", "--workspace", "--all-commits", "--all-experiments")  # branches, tags and remotes are commits
-OBJECT = re.compile(r"^Removing (.+)$", re.MULTILINE)
 OTHER = "of no run that is remembered"
 
 
@@ -44,10 +39,6 @@ class Item:
     @property
     def size(self) -> int:
         return occupied(*self.paths)
-
-
-class Refusal(Exception):
-    """Why nothing is done, in a line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,7 +98,7 @@ def leftovers(left: Sequence[Path]) -> Iterator[Path]:
 def gc(yes: bool) -> int:
     with ExitStack() as stack:
         left = under_way(stack)
-        objects = unused_objects()
+        objects = unused()
         interrupted = [Item(f"{run}, interrupted", (run,)) for run in runs() if run not in left]
         items = named(objects) + interrupted
         show(items, "not needed by the working tree, a commit or an experiment", left)
@@ -117,7 +108,7 @@ def gc(yes: bool) -> int:
             print("nothing was freed; `make gc YES=1` frees it", file=sys.stderr)
             return 0
         if objects:
-            dvc(*UNUSED, "--force")  # which looks again what is needed
+            dvc(*UNNEEDED, "--force")  # which looks again what is needed
         for item in interrupted:
             remove(item)
     print("freed", file=sys.stderr)
@@ -173,28 +164,6 @@ def taken(lock: Path) -> Iterator[bool]:
         yield True
 
 
-def unused_objects() -> list[Path]:
-    """The files of DVC's cache that nothing needs. Raises `Refusal` where DVC does not say."""
-    folder = Path(dvc("dvc", "cache", "dir").strip())
-    if folder.resolve() != OBJECTS.resolve() or OBJECTS.is_symlink():
-        print(f"DVC's cache, {folder}, is not this project's alone and is left as it is", file=sys.stderr)
-        return []
-    return sorted(Path(line) for line in OBJECT.findall(dvc(*UNUSED, "--dry"))) if folder.is_dir() else []
-
-
-def dvc(*command: str) -> str:
-    """What DVC says. Raises `Refusal` with its error's first line where it fails."""
-    try:
-        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, encoding="utf-8")
-    except OSError as error:
-        raise Refusal(f"{command[0]}: {error.strerror}") from None
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines() or ["it says nothing"]
-        said = next((line for line in lines if line.startswith("ERROR: ")), lines[-1])
-        raise Refusal(f"{' '.join(command)}: {said.removeprefix('ERROR: ')}")
-    return done.stdout
-
-
 def named(objects: Sequence[Path]) -> list[Item]:
     """`objects` by the output they belong to, as the run cache remembers it."""
     known = outputs(objects)
@@ -206,27 +175,6 @@ def named(objects: Sequence[Path]) -> list[Item]:
 
 def count(paths: set[Path]) -> str:
     return f"{len(paths)} file{'s' if len(paths) > 1 else ''}"
-
-
-def identifier(path: Path) -> str:
-    """An object's hash; its first two digits name its folder."""
-    return path.parent.name + path.name
-
-
-def outputs(objects: Sequence[Path]) -> dict[str, str]:
-    """The output's path by hash, of those that runs wrote; a folder's list tells the files in it."""
-    from ruamel.yaml import YAML
-
-    known: dict[str, str] = {}
-    for entry in RUNS.rglob("*"):
-        if entry.is_file():
-            run = YAML(typ="safe").load(entry)
-            known |= {out["md5"]: out["path"] for out in run.get("outs", ()) if "md5" in out}
-    for path in objects:
-        if (folder := known.get(identifier(path))) and path.suffix == ".dir":
-            listed = json.loads(path.read_text(encoding="utf-8"))
-            known |= {one["md5"]: folder for one in listed if one["md5"] not in known}
-    return known
 
 
 def parser() -> argparse.ArgumentParser:
