@@ -41,7 +41,7 @@ verify: .venv/installed           ## what came out against what is committed
 .venv/audit: .venv/installed requirements-audit.txt   # where the registry is silent, the check says so and goes on
 	-.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-audit.txt && touch $@
 
-clean:                            ## caches of tools, interrupted trainings, downloads; no results; needs no installation
+clean:                            ## caches of tools, interrupted trainings, downloads, what is half written; no results; needs no installation
 	$(PYTHON) -m captioning.housekeeping clean
 
 gc: .venv/installed               ## what nothing needs in DVC's cache, checkpoints of interrupted runs: told; freed with YES=1

@@ -1,6 +1,7 @@
 """`make clean` and `make gc`: what takes room and can be made again, told item by item before it goes.
 
-`clean`: caches of tools, interrupted trainings, downloads; no results. It tells and removes.
+`clean`: caches of tools, interrupted trainings, downloads, outputs that a killed run left half written, and a dvc.lock
+that was cut short; no results, and no tracking: a Weights & Biases run may still have to be sent. It tells and removes.
 `gc`: what is left of other results. It tells, and removes only with `--yes` or an answer on a terminal:
 
 1. In DVC's cache, what neither the working tree nor any commit or experiment names: `dvc gc` says what that is, and its
@@ -12,6 +13,7 @@
 
 import argparse
 import fcntl
+import fnmatch
 import os
 import shutil
 import sys
@@ -22,10 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captioning.dvc_cache import UNNEEDED, Refusal, dvc, identifier, outputs, unused
+from captioning.lockfile import TORN
 from captioning.places import CACHE, RESUME, RUN_LOCK, TRACKING
 from captioning.sizes import occupied, told
 
 TOOLS = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis")
+OUTPUTS = ("data", "models", "metrics", "plots")
+PARTIAL = ".*.partial"  # as captioning.outputs names what is not whole yet
+CLEANED = "tools' caches, interrupted trainings, downloads, what is half written; no results, no tracking"
 OTHER = "of no run that is remembered"
 
 
@@ -76,7 +82,7 @@ def clean() -> int:
     with ExitStack() as stack:
         left = under_way(stack)
         items = [Item(str(path), (path,)) for path in leftovers(left)]
-        show(items, "removed: tools' caches, interrupted trainings, downloads", left)
+        show(items, f"removed: {CLEANED.partition(';')[0]}", left)
         for item in items:
             remove(item)
     if CACHE.is_dir() and not any(CACHE.iterdir()):
@@ -85,14 +91,25 @@ def clean() -> int:
 
 
 def leftovers(left: Sequence[Path]) -> Iterator[Path]:
-    """What `clean` removes: all but what a run under way needs."""
+    """What `clean` removes: all but tracking, and what a run under way needs."""
     if CACHE.is_symlink():
         yield CACHE
     elif CACHE.is_dir():
-        yield from (path for path in sorted(CACHE.iterdir()) if not (left and path in (RESUME, TRACKING)))
+        yield from (path for path in sorted(CACHE.iterdir()) if path != TRACKING and not (left and path == RESUME))
         if left:
             yield from (run for run in runs() if run not in left)
-    yield from (path for path in map(Path, TOOLS) if path.exists())
+    yield from (path for path in (*map(Path, TOOLS), TORN) if path.exists())
+    if not left:
+        yield from half_written()
+
+
+def half_written() -> Iterator[Path]:
+    """Outputs that a killed run did not finish; nothing below one of them."""
+    for folder in OUTPUTS:
+        for place, names, files in os.walk(folder):
+            found = fnmatch.filter(sorted(names + files), PARTIAL)
+            names[:] = set(names).difference(found)
+            yield from (Path(place, name) for name in found)
 
 
 def gc(yes: bool) -> int:
@@ -183,7 +200,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m captioning.housekeeping", description="Tell what takes room, free it."
     )
     commands = made.add_subparsers(dest="command", required=True)
-    commands.add_parser("clean", help="tools' caches, interrupted trainings, downloads; no results")
+    commands.add_parser("clean", help=CLEANED)
     freed = commands.add_parser("gc", help="what nothing needs in DVC's cache, and checkpoints of interrupted runs")
     freed.add_argument("--yes", action="store_true", help="free it, unasked")
     return made

@@ -196,10 +196,13 @@ def test_gc_leaves_a_cache_that_others_may_use(used: tuple[Standin, set[str]], t
 
 def litter(project: Standin) -> list[str]:
     """What `make clean` takes away."""
-    for name in (".cache/downloads/a/b.partial", ".cache/tracking/mix-1/x", ".cache/timings/y.csv", ".mypy_cache/z"):
+    for name in (".cache/downloads/a/b.partial", ".cache/tracking/mix-1/x", ".cache/timings/y.csv", ".mypy_cache/z",
+                 "models/adapters/.mix-1.partial/.a.partial", "data/.words.txt.partial", ".dvc/tmp/dvc.lock.torn",
+                 "data/notes.partial"):  # fmt: skip
         (project.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (project.folder / name).write_bytes(b"x" * 9_000)
-    return [".cache/downloads", ".cache/timings", ".cache/tracking", ".mypy_cache"]
+    half = ["models/adapters/.mix-1.partial", "data/.words.txt.partial", ".dvc/tmp/dvc.lock.torn"]
+    return [".cache/downloads", ".cache/timings", ".mypy_cache", *half]
 
 
 def test_clean_tells_and_takes_no_result(used: tuple[Standin, set[str]]) -> None:
@@ -212,9 +215,11 @@ def test_clean_tells_and_takes_no_result(used: tuple[Standin, set[str]]) -> None
     assert said.returncode == 0 and not said.stderr
     found = sizes(said)
     assert found.pop("together") and found == expected
-    assert not (project.folder / ".cache").exists() and not (project.folder / ".mypy_cache").exists()
+    assert not any((project.folder / name).exists() for name in names)
+    assert (project.folder / ".cache/tracking/mix-1/x").is_file(), "an offline run may still have to be sent"
+    assert (project.folder / "data/notes.partial").is_file(), "not as an output's is named"
     assert project.objects() == before and "up to date" in project.run("dvc", "status")
-    assert project.keep_house("clean").stdout.endswith("downloads: nothing\n")
+    assert project.keep_house("clean").stdout.endswith("half written: nothing\n")
 
 
 def test_clean_leaves_a_run_that_is_under_way(project: Standin, locked: tuple[Path, Path]) -> None:
@@ -224,6 +229,7 @@ def test_clean_leaves_a_run_that_is_under_way(project: Standin, locked: tuple[Pa
     assert "stays, as its run is under way: .cache/resume/scst/cd34" in said.stderr
     assert (running / "checkpoint.safetensors").is_file() and (project.folder / ".cache/tracking/mix-1/x").is_file()
     assert not stale.exists() and not (project.folder / ".cache/downloads").exists()
+    assert (project.folder / "data/.words.txt.partial").is_file()
 
 
 def test_a_cache_that_is_a_link_loses_the_link_alone(project: Standin, tmp_path: Path) -> None:
