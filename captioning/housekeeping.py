@@ -5,7 +5,8 @@ that was cut short; no results, and no tracking: a Weights & Biases run may stil
 `gc`: what is left of other results. It tells, and removes only with `--yes` or an answer on a terminal:
 
 1. In DVC's cache, what neither the working tree nor any commit or experiment names: `dvc gc` says what that is, and its
-   run cache what it was. Parameters that no commit holds are trained anew when they come back.
+   run cache what it was. Parameters that no commit holds are trained anew when they come back. Where dvc.lock may have
+   lost the record of results, or git has other worktrees, it refuses; of other clones that use this cache nobody knows.
 2. States of interrupted runs, `.cache/resume/<stage>/<run>/`. A run under way holds a lock there: both commands
    leave what is its. Beside DVC or a stage at work here, also in an experiment's own folder, both refuse.
 3. A cache outside this project is left alone: others may use it.
@@ -32,6 +33,7 @@ TOOLS = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", 
 OUTPUTS = ("data", "models", "metrics", "plots")
 PARTIAL = ".*.partial"  # as captioning.outputs names what is not whole yet
 CLEANED = "tools' caches, interrupted trainings, downloads, what is half written; no results, no tracking"
+UNUSED = "not needed by the working tree, a commit or an experiment; another clone that uses this cache loses it too"
 OTHER = "of no run that is remembered"
 
 
@@ -118,7 +120,7 @@ def gc(yes: bool) -> int:
         objects = unused()
         interrupted = [Item(f"{run}, interrupted", (run,)) for run in runs() if run not in left]
         items = named(objects) + interrupted
-        show(items, "not needed by the working tree, a commit or an experiment", left)
+        show(items, UNUSED, left)
         if not items:
             return 0
         if not (yes or confirmed()):

@@ -139,6 +139,7 @@ def test_gc_tells_first_and_frees_what_nothing_needs(used: tuple[Standin, set[st
     before = project.objects()
     assert len(unused) == 3 and unused < before
     said = project.keep_house("gc")
+    assert "another clone that uses this cache loses it too:\n" in said.stdout
     assert said.returncode == 0 and "nothing was freed; `make gc YES=1` frees it" in said.stderr
     assert project.objects() == before and run.is_dir()
     assert sizes(said) == {
@@ -192,6 +193,49 @@ def test_gc_leaves_a_cache_that_others_may_use(used: tuple[Standin, set[str]], t
     said = project.keep_house("gc", "--yes")
     assert "is not this project's alone and is left as it is" in said.stderr and "nothing" in said.stdout
     assert (tmp_path / "elsewhere/files/md5/ab/cd").is_file()
+
+
+def refused(project: Standin) -> str:
+    """Why nothing was freed, in one line; also the interrupted run is there still."""
+    before, run = project.objects(), project.interrupted("scst/ab12")
+    said = project.keep_house("gc", "--yes")
+    assert (said.returncode, said.stdout) == (1, "") and said.stderr.count("\n") == 1
+    assert project.objects() == before and run.is_dir()
+    shutil.rmtree(run)
+    return said.stderr
+
+
+def test_gc_refuses_while_the_torn_lock_alone_may_name_results(used: tuple[Standin, set[str]]) -> None:
+    """dvc.lock is the last commit's again, which holds another result of the same stage."""
+    project, unused = used
+    kept = project.train(1500)
+    shutil.move(project.folder / "dvc.lock", project.folder / ".dvc/tmp/dvc.lock.torn")
+    project.run("git", "checkout", "--quiet", "dvc.lock")
+    assert "results since the last commit may stand in .dvc/tmp/dvc.lock.torn alone; `dvc repro`" in refused(project)
+    project.run("dvc", "repro", "--quiet")
+    assert project.keep_house("gc", "--yes").stderr == "freed\n"
+    assert kept <= project.objects() and not unused & project.objects()
+
+
+def test_gc_refuses_where_a_result_is_not_recorded(used: tuple[Standin, set[str]]) -> None:
+    project, _ = used
+    (project.folder / "dvc.lock").unlink()
+    assert "error: model is there and dvc.lock does not record it; `dvc repro` takes them back" in refused(project)
+
+
+@pytest.mark.parametrize("kept", [0, 30])
+def test_gc_refuses_a_lock_that_dvc_would_not_take(used: tuple[Standin, set[str]], kept: int) -> None:
+    project, _ = used
+    os.truncate(project.folder / "dvc.lock", kept)
+    assert refused(project).startswith("error: dvc.lock is cut short, or a merge is not settled in it; ")
+
+
+def test_gc_refuses_beside_other_worktrees(used: tuple[Standin, set[str]], tmp_path: Path) -> None:
+    project, unused = used
+    project.run("git", "worktree", "add", "--quiet", "--detach", str(tmp_path / "beside"))
+    assert "error: git has 2 worktrees here" in (line := refused(project)) and "`git worktree remove` them" in line
+    shutil.rmtree(tmp_path / "beside")  # git still lists it
+    assert project.keep_house("gc", "--yes").returncode == 0 and not unused & project.objects()
 
 
 def litter(project: Standin) -> list[str]:
