@@ -60,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Refusal as reason:
         print(f"error: {reason}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; give the command again, and it tells what is left", file=sys.stderr)
+        return 130
 
 
 def refuse_beside_work() -> None:
@@ -135,7 +138,14 @@ def gc(yes: bool) -> int:
 
 
 def confirmed() -> bool:
-    return sys.stdin.isatty() and input("free it? [y/N] ").strip().lower() in ("y", "yes")
+    """Whether somebody at a terminal says so; its end, Ctrl-D, is a no."""
+    try:
+        return sys.stdin.isatty() and input("free it? [y/N] ").strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt) as ended:
+        print()
+        if isinstance(ended, KeyboardInterrupt):
+            raise
+        return False
 
 
 def show(items: Sequence[Item], what: str, left: Sequence[Path]) -> None:

@@ -1,9 +1,7 @@
 """`make gc` and `make clean` tell what they free, item by item, as du counts it, and take nothing that is needed."""
 
 import fcntl
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,107 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.copies import AUTHOR
+from tests.housekept import ROOT, Said, Standin, project, template, used
 
-ROOT = Path(__file__).parent.parent
-DVC_YAML = """
-stages:
-  train:
-    cmd: python train.py
-    deps: [train.py]
-    params: [length]
-    outs: [model]
-"""
-TRAIN = """
-import pathlib
-length = int(open("params.yaml").read().split(":")[1])
-pathlib.Path("model").mkdir(exist_ok=True)
-for part in "ab":
-    pathlib.Path(f"model/{part}.bin").write_text(f"{part}{length} " * length)
-"""
-Said = subprocess.CompletedProcess
-
-
-class Standin:
-    """A DVC project of one stage, whose output is as large as its parameter."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def begin(self) -> "Standin":
-        for name, text in {"dvc.yaml": DVC_YAML, "train.py": TRAIN, "params.yaml": "length: 1000\n"}.items():
-            (self.folder / name).write_text(text, encoding="utf-8")
-        (self.folder / ".gitignore").write_text("/model\n/.cache\n", encoding="utf-8")
-        self.run("git", "init", "--quiet")
-        self.run("dvc", "init", "--quiet")
-        return self
-
-    def run(self, *command: str) -> str:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = os.environ | AUTHOR | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def train(self, length: int, commit: str = "") -> set[str]:
-        """Run the stage; the hashes of what it wrote."""
-        before = self.objects()
-        (self.folder / "params.yaml").write_text(f"length: {length}\n", encoding="utf-8")
-        self.run("dvc", "repro", "--quiet")
-        if commit:
-            self.run("git", "add", "--all")
-            self.run("git", "commit", "--quiet", "--message", commit)
-        return self.objects() - before
-
-    def objects(self) -> set[str]:
-        files = (path for path in (self.folder / ".dvc/cache/files").rglob("*") if path.is_file())
-        return {path.relative_to(self.folder).as_posix() for path in files}
-
-    def keep_house(self, *arguments: str) -> Said:
-        call = [sys.executable, "-m", "captioning.housekeeping", *arguments]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
-        return subprocess.run(
-            call, cwd=self.folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
-        )
-
-    def interrupted(self, name: str) -> Path:
-        """A run's folder with a checkpoint and its lock, which nobody holds."""
-        run = self.folder / ".cache/resume" / name
-        run.mkdir(parents=True)
-        (run / "lock").touch()
-        (run / "checkpoint.safetensors").write_bytes(b"x" * 70_000)
-        return run
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Standin:
-    return Standin(tmp_path).begin()
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Standin, set[str]]:
-    """Results that a commit, a tag, another branch, an experiment and the working tree need, and the objects of one
-    that nothing does."""
-    project = Standin(tmp_path_factory.mktemp("template")).begin()
-    project.train(1000, "first")
-    project.train(1100, "second")
-    project.run("git", "tag", "a-tag")
-    project.run("git", "checkout", "--quiet", "-b", "other", "HEAD~1")
-    project.train(1200, "on another branch")
-    project.run("git", "checkout", "--quiet", "-")
-    project.run("git", "reset", "--quiet", "--hard", "HEAD~1")
-    project.run("dvc", "exp", "run", "--quiet", "-S", "length=1300")
-    project.run("git", "checkout", "--quiet", ".")
-    unused = project.train(20_000)
-    project.train(1400)
-    return project, unused
-
-
-@pytest.fixture
-def used(template: tuple[Standin, set[str]], tmp_path: Path) -> tuple[Standin, set[str]]:
-    """A copy of the template to keep house in."""
-    project, unused = template
-    return Standin(shutil.copytree(project.folder, tmp_path / "project", symlinks=True)), unused
+__all__ = ["project", "template", "used"]
 
 
 def du(*paths: str, folder: Path) -> int:
@@ -193,49 +93,6 @@ def test_gc_leaves_a_cache_that_others_may_use(used: tuple[Standin, set[str]], t
     said = project.keep_house("gc", "--yes")
     assert "is not this project's alone and is left as it is" in said.stderr and "nothing" in said.stdout
     assert (tmp_path / "elsewhere/files/md5/ab/cd").is_file()
-
-
-def refused(project: Standin) -> str:
-    """Why nothing was freed, in one line; also the interrupted run is there still."""
-    before, run = project.objects(), project.interrupted("scst/ab12")
-    said = project.keep_house("gc", "--yes")
-    assert (said.returncode, said.stdout) == (1, "") and said.stderr.count("\n") == 1
-    assert project.objects() == before and run.is_dir()
-    shutil.rmtree(run)
-    return said.stderr
-
-
-def test_gc_refuses_while_the_torn_lock_alone_may_name_results(used: tuple[Standin, set[str]]) -> None:
-    """dvc.lock is the last commit's again, which holds another result of the same stage."""
-    project, unused = used
-    kept = project.train(1500)
-    shutil.move(project.folder / "dvc.lock", project.folder / ".dvc/tmp/dvc.lock.torn")
-    project.run("git", "checkout", "--quiet", "dvc.lock")
-    assert "results since the last commit may stand in .dvc/tmp/dvc.lock.torn alone; `dvc repro`" in refused(project)
-    project.run("dvc", "repro", "--quiet")
-    assert project.keep_house("gc", "--yes").stderr == "freed\n"
-    assert kept <= project.objects() and not unused & project.objects()
-
-
-def test_gc_refuses_where_a_result_is_not_recorded(used: tuple[Standin, set[str]]) -> None:
-    project, _ = used
-    (project.folder / "dvc.lock").unlink()
-    assert "error: model is there and dvc.lock does not record it; `dvc repro` takes them back" in refused(project)
-
-
-@pytest.mark.parametrize("kept", [0, 30])
-def test_gc_refuses_a_lock_that_dvc_would_not_take(used: tuple[Standin, set[str]], kept: int) -> None:
-    project, _ = used
-    os.truncate(project.folder / "dvc.lock", kept)
-    assert refused(project).startswith("error: dvc.lock is cut short, or a merge is not settled in it; ")
-
-
-def test_gc_refuses_beside_other_worktrees(used: tuple[Standin, set[str]], tmp_path: Path) -> None:
-    project, unused = used
-    project.run("git", "worktree", "add", "--quiet", "--detach", str(tmp_path / "beside"))
-    assert "error: git has 2 worktrees here" in (line := refused(project)) and "`git worktree remove` them" in line
-    shutil.rmtree(tmp_path / "beside")  # git still lists it
-    assert project.keep_house("gc", "--yes").returncode == 0 and not unused & project.objects()
 
 
 def litter(project: Standin) -> list[str]:
