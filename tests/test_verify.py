@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from captioning.runlog import UserError
 from tests.verify import (
     ROUNDING,
     TOLERANCES,
     UNTRAINED_NAMING,
+    check_lock,
     checkpoint_hashes,
     differences,
     limited,
@@ -25,14 +27,17 @@ from tests.verify import (
 SCORES = {"mix": {"CIDEr": 120.0, "scene": 0.9}, "human-caption": {"CIDEr": 170.0}}
 TRAINING = {"trainable_parameters": 176128, "share": 9.5, "best_epoch": 1, "validation_loss": 1.5}
 LOCK = """
+schema: "2.0"
 stages:
-  download: {outs: [{path: data/captions, md5: a}]}
-  split: {outs: [{path: data/splits, md5: b}]}
-  checkpoint@base: {outs: [{path: models/checkpoints/base.json, md5: c}]}
+  download: {cmd: a, outs: [{path: data/captions, md5: aaa}]}
+  split: {cmd: b, outs: [{path: data/splits, md5: bbb}]}
+  checkpoint@base: {cmd: c, outs: [{path: models/checkpoints/base.json, md5: ccc}]}
   recipes:
-    deps: [{path: models/checkpoints/base.json, md5: c}, {path: stages/recipes.py, md5: d}]
+    cmd: d
+    deps: [{path: models/checkpoints/base.json, md5: ccc}, {path: stages/recipes.py, md5: ddd}]
     params: {params.yaml: {lora: {rank: 16}}}
-    outs: [{path: data/recipes, md5: e}]
+    outs: [{path: data/recipes, md5: eee}]
+  generate@mix-1: {cmd: e, outs: [{path: data/predictions/mix-1.jsonl, md5: fff}]}
 """
 
 
@@ -41,8 +46,9 @@ def files(scores: Any = SCORES, training: Any = TRAINING, lock: str = LOCK) -> d
     return {"dvc.lock": lock, **{path: json.dumps(content) for path, content in metrics.items()}}
 
 
-def wrong(found: dict[str, str], agree: bool = True) -> list[str]:
-    return [".".join(one.key[1:]) for one in differences(values(files(), agree), values(found, agree))]
+def wrong(found: dict[str, str], agree: bool = True, exact: bool = False) -> list[str]:
+    committed, here = (values(one, agree, exact) for one in (files(), found))
+    return [".".join(one.key[1:]) for one in differences(committed, here, exact)]
 
 
 def changed(content: dict[str, Any], value: Any, *keys: str) -> dict[str, Any]:
@@ -100,6 +106,33 @@ def test_recipes_are_compared_by_hash_where_the_checkpoints_agree_and_by_their_m
     rank, code = other.replace("rank: 16", "rank: 8"), other.replace("md5: d", "md5: z")
     assert wrong(files(lock=rank), agree=False) == ["recipes.params.params.yaml.lora.rank"]
     assert wrong(files(lock=code), agree=False) == ["recipes.deps.stages/recipes.py"]
+
+
+def test_under_avx2_every_output_is_compared_by_hash() -> None:
+    other = files(lock=LOCK.replace("md5: f", "md5: x").replace("md5: c", "md5: y"))
+    assert wrong(other) == []
+    assert wrong(other, exact=True) == [
+        "checkpoint@base.models/checkpoints/base.json", "generate@mix-1.data/predictions/mix-1.jsonl"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_what_only_one_lock_names_is_wrong(exact: bool) -> None:
+    less = LOCK[: LOCK.index("  generate@mix-1")]
+    lost = ["generate@mix-1", "generate@mix-1.data/predictions/mix-1.jsonl"]
+    assert wrong(files(lock=less), exact=exact) == lost
+    assert wrong(files(lock=LOCK + "  more: {cmd: g}\n"), exact=exact) == ["more"]
+    assert wrong(files(lock=LOCK.replace("mix-1.jsonl", "1")), exact=exact)[0] == "generate@mix-1.data/predictions/1"
+
+
+def test_what_an_accident_tore_is_told_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"^metrics/scores\.json: no JSON, or cut short; .*$"):
+        values(files() | {"metrics/scores.json": '{"mix": {"CID'}, True)
+    for lock in ("", LOCK[:70], f"<<<<<<< HEAD\n{LOCK}=======\n{LOCK}>>>>>>> other\n"):
+        with pytest.raises(UserError, match=r"^dvc\.lock: torn in HEAD, by a merge or a kill; settle .*$"):
+            check_lock("HEAD", files(lock=lock))
+    check_lock("HEAD", files())
+    assert values(files(lock="schema: '2.0'\n"), True).keys() < values(files(), True).keys()
 
 
 def test_checkpoints_are_told_apart_by_their_hashes() -> None:
