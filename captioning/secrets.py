@@ -5,6 +5,7 @@ Weights & Biases key, as a commit's hash looks the same: such a key is known by 
 """
 
 import base64
+import json
 import os
 import re
 import sys
@@ -15,8 +16,10 @@ from types import TracebackType
 from urllib.parse import quote
 
 HIDDEN = "***"
-NAMES = re.compile(r"(TOKEN|API_KEY|ACCESS_KEY|SECRET|PASSWORD)$")  # of variables that hold one
-SHORTEST = 8  # characters of a value that is no common word
+NAMES = re.compile(r"(TOKEN|API_KEY|ACCESS_KEY|SECRET|PASSWORD|_PAT)$", re.IGNORECASE)  # of variables that hold one
+KEYS = re.compile(r"_KEY$", re.IGNORECASE)  # of variables that hold one, or the name of something, or a file's
+SHORTEST, SHORTEST_KEY = 8, 16  # characters of a value that is no common word
+FILES = ("/", "~", ".")  # how a path to a key begins
 LOOKS = (  # what stands ahead of the secret is kept
     re.compile(r"(\b)hf_(?:(?:oauth|jwt|app)_[\w.-]{16,}|[A-Za-z0-9]{16,})"),
     re.compile(r"(\b)wandb_v\d+_\w{16,}"),
@@ -38,15 +41,24 @@ def redacted(text: str, environment: Mapping[str, str] | None = None) -> str:
 
 
 def known(environment: Mapping[str, str]) -> list[str]:
-    """Values of secret variables, as they are, quoted for an address and in base64; the longest first."""
-    values = {value for name, value in environment.items() if NAMES.search(name) and len(value) >= SHORTEST}
+    """Values of secret variables in every form they may be told in; the longest first."""
+    values = {value for name, value in environment.items() if _holds_secret(name, value.strip())}
     return sorted({form for value in values for form in _forms(value)}, key=lambda form: (-len(form), form))
 
 
+def _holds_secret(name: str, value: str) -> bool:
+    if NAMES.search(name):
+        return len(value) >= SHORTEST
+    return bool(KEYS.search(name)) and len(value) >= SHORTEST_KEY and not value.startswith(FILES)
+
+
 def _forms(value: str) -> Iterator[str]:
-    yield value
-    yield quote(value, safe="")
-    yield base64.b64encode(value.encode(errors="surrogateescape")).decode().rstrip("=")
+    """As it is and without outer spaces: plain, as JSON and Python write it, quoted for an address, and in base64."""
+    for text in (value, value.strip()):
+        yield text
+        yield from (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1])
+        yield quote(text, safe="", errors="surrogateescape")
+        yield base64.b64encode(text.encode(errors="surrogateescape")).decode().rstrip("=")
 
 
 def install() -> None:

@@ -95,6 +95,31 @@ def test_every_form_of_a_known_value_goes() -> None:
     assert redacted("a short secret", {"SOME_TOKEN": "short"}) == "a short secret"
 
 
+def test_a_value_goes_without_its_outer_spaces_and_as_programs_escape_it() -> None:
+    assert redacted("key is 0123456789", {"WANDB_API_KEY": " 0123456789\n"}) == f"key is {HIDDEN}"
+    odd = """a "quoted" 'pass' \\ wörd\tend"""
+    for told in (json.dumps(odd), json.dumps(odd, ensure_ascii=False), repr(odd)):
+        assert redacted(told[1:-1], {"STORE_PASSWORD": odd}) == HIDDEN
+    assert redacted("b\udcffyte", {"A_TOKEN": "12345678\udcff"}) == "b\udcffyte", "no text, as a shell may hand on"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("hf_token", "0123456789", True),
+        ("GITHUB_PAT", "0123456789", True),
+        ("STORE_KEY", "0123456789abcdef", True),
+        ("store_key", "0123456789abcdef", True),
+        ("STORE_KEY", "0123456789", False),
+        ("SSH_KEY", "/home/me/.ssh/id_ed25519", False),
+        ("CUDA_PATH", "0123456789abcdef", False),
+        ("MONKEY", "0123456789abcdef", False),
+    ],
+)
+def test_a_variable_is_known_by_its_name(name: str, value: str, secret: bool) -> None:
+    assert redacted(f"({value})", {name: value}) == (f"({HIDDEN})" if secret else f"({value})")
+
+
 def test_a_fault_nobody_foresaw_is_told_without() -> None:
     code = "import os; from captioning.secrets import install; install(); raise ValueError(os.environ['HF_TOKEN'])"
     done = run(code)
