@@ -95,12 +95,12 @@ def share_gpus(params: Params, jobs: int) -> list[dict[str, str]]:
 
 
 def visible_gpus() -> list[str]:
-    """Numbers or UUIDs of the GPUs that CUDA_VISIBLE_DEVICES leaves; without it torch counts, in another process."""
+    """Numbers or UUIDs of the GPUs that CUDA_VISIBLE_DEVICES leaves, each once; without it torch counts, in another
+    process."""
     named = os.environ.get(VISIBLE)
     if named is not None:
         listed = [gpu.strip() for gpu in named.split(",")]
-        return listed[
-            : next((place for place, gpu in enumerate(listed) if gpu in ("", "-1")), None)
-        ]  # as CUDA reads it
+        end = next((place for place, gpu in enumerate(listed) if gpu in ("", "-1")), None)  # as CUDA reads it
+        return list(dict.fromkeys(listed[:end]))
     counted = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True)
     return [str(number) for number in range(int(counted.stdout or 0))]

@@ -99,7 +99,7 @@ def test_too_few_gpus_are_refused(
     assert str(refused.value) == said
 
 
-@pytest.mark.parametrize("visible, gpus", [("0,-1,1", ["0"]), ("-1", []), ("1,,2", ["1"])])
+@pytest.mark.parametrize("visible, gpus", [("0,-1,1", ["0"]), ("-1", []), ("1,,2", ["1"]), ("1,0,1", ["1", "0"])])
 def test_what_is_visible_is_read_as_cuda_reads_it(
     visible: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
