@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from captioning.hashes import sha256
-from captioning.quoting import all_told
+from captioning.quoting import all_told, plain, short
 from captioning.rows import CAPTIONS, SPLITS, Row, Source, Unusable, captioned, check_name, check_size, drawn
 from captioning.runlog import UserError
 
@@ -50,7 +50,7 @@ def shards(files: Mapping[str, Path], name: str, images: int | None = None, seed
     faults = [fault for path, file in opened.items() if (fault := _fault(files[path], file))]
     if len(groups := {_configuration(path) for path in files}) > 1:
         faults.append(f"{name}: configurations {', '.join(sorted(groups))}; set data.path to a folder that holds one")
-    labels = {} if faults else _labels(opened, name)
+    labels = {} if faults else _labels(opened, files, name)
     if faults := faults or _wrong_labels(labels, name):
         raise UserError(all_told(faults))
     rows = drawn(range(len(labels["split"])), images, seed)
@@ -69,7 +69,7 @@ def _open(path: Path) -> pq.ParquetFile:
 def _reading(name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(
             f"{name}: damaged, or no Parquet file ({' '.join(str(error).split())}); fetch it again"
         ) from None
@@ -83,8 +83,24 @@ def _fault(path: Path, file: pq.ParquetFile) -> str | None:
     image = schema.field("image").type
     if not (pa.types.is_struct(image) and image.get_field_index("bytes") >= 0):
         return f"{path}: column image is {image}, not {{bytes, path}}; save it with the Image feature of `datasets`"
+    if fault := _image_fault(image):
+        return f"{path}: column {fault}; save it with the Image feature of `datasets`"
     wrong = [column for column in CAPTIONS if not _is_text(schema.field(column).type)]
     return f"{path}: column {', '.join(wrong)} holds no text" if wrong else None
+
+
+def _image_fault(image: pa.StructType) -> str | None:
+    """Which field of column image is of another type than the Hub's, and what it should be."""
+    if not _is_bytes(kind := image.field("bytes").type):
+        return f"image.bytes is {kind}, not binary"
+    if image.get_field_index("path") >= 0 and not _is_text(kind := image.field("path").type):
+        return f"image.path is {kind}, not string"
+    return None
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    variable = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return variable or pa.types.is_fixed_size_binary(kind) or pa.types.is_null(kind)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -103,13 +119,14 @@ def _split_named(path: str) -> str:
     return words[-1] if words else ""
 
 
-def _labels(opened: Mapping[str, pq.ParquetFile], name: str) -> Labels:
-    """Id, file name, source and split of every row."""
+def _labels(opened: Mapping[str, pq.ParquetFile], files: Mapping[str, Path], name: str) -> Labels:
+    """Shard, id, file name, source and split of every row."""
     several = len({_split_named(path) for path in opened}) > 1
-    labels: Labels = {"path": [], "source": [], "split": []}
+    labels: Labels = {"shard": [], "path": [], "source": [], "split": []}
     for path, file in opened.items():
         with _reading(path):
             paths, splits, named = _paths(file), _column(file, "split"), _column(file, "source")
+        labels["shard"] += [str(files[path])] * len(paths)
         labels["path"] += paths
         own = [_split_named(path) if several else ""] * len(paths)
         labels["split"] += [OWN_NAMES.get(split, split) for split in splits or own]
@@ -165,9 +182,11 @@ def _stem(path: str) -> str:
 def _wrong_labels(labels: Labels, name: str) -> list[str]:
     if not labels["split"]:
         return [f"{name}: no rows; every image needs one"]
-    wrong = [repr(split) for split in sorted(set(labels["split"]) - set(SPLITS))]
-    told = f"{name}: column split holds {', '.join(wrong[:5])}; use train, val, test or leave it empty"
-    return [told] if wrong else []
+    splits, sources = (set(zip(labels["shard"], labels[column], strict=True)) for column in ("split", "source"))
+    wrong = [f"{shard}: column split holds {short(split)}; use train, val, test or leave it empty"
+             for shard, split in sorted(splits) if split not in SPLITS]  # fmt: skip
+    return wrong + [f"{shard}: source {short(source)} holds a control character; remove it"
+                    for shard, source in sorted(sources) if plain(source) != source]  # fmt: skip
 
 
 def _count(opened: Mapping[str, pq.ParquetFile]) -> int:

@@ -153,14 +153,42 @@ def test_dirt_is_set_aside_with_its_row_number(tmp_path: Path) -> None:
         ([{"image": {"bytes": b"", "path": ""}, "caption": "a"}], "no column caption_1, caption_2"),
         ([row(None) | {"image": "a.jpg"}], "column image is string, not {bytes, path}; save it with the Image feature"),
         ([row(None, caption_2=3)], "column caption_2 holds no text"),
-        ([row(None, split="dev"), row(None, split="eval")], "risc: column split holds 'dev', 'eval'; use train, val"),
+        (
+            [row(None) | {"image": {"bytes": b"a", "path": b"a.jpg"}}],
+            "0.parquet: column image.path is binary, not string; ",
+        ),
+        (
+            [row(None) | {"image": {"bytes": b"a", "path": 1}}],
+            "0.parquet: column image.path is int64, not string; save",
+        ),
+        (
+            [row(None) | {"image": {"bytes": 1, "path": "a.jpg"}}],
+            "0.parquet: column image.bytes is int64, not binary; ",
+        ),
+        (
+            [row(None) | {"image": {"bytes": [1], "path": ""}}],
+            "column image.bytes is list<element: int64>, not binary; ",
+        ),
+        (
+            [row(None, split="a"), row(None, split="dev")],
+            "0.parquet: column split holds 'dev'; use train, val, test or",
+        ),
+        ([row(None, source=" UCM\x1b[2J ")], r"0.parquet: source 'UCM\x1b[2J' holds a control character; remove it"),
     ],
 )
 def test_columns_that_are_not_the_format_are_told(tmp_path: Path, rows: list[dict[str, Any]], said: str) -> None:
     written(tmp_path, "0.parquet", rows)
     with pytest.raises(UserError) as caught:
         read(tmp_path)
-    assert said in str(caught.value)
+    assert f"{tmp_path}/0.parquet: " in str(caught.value) and said in str(caught.value)
+
+
+def test_text_that_is_no_utf8_is_told(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([row("a.jpg")])
+    broken = pa.array([b"\xff"]).view(pa.string())
+    pq.write_table(table.set_column(table.column_names.index("caption_1"), "caption_1", broken), tmp_path / "0.parquet")
+    with pytest.raises(UserError, match=r"0\.parquet: damaged"):
+        read(tmp_path)
 
 
 def test_damaged_empty_and_mixed_shards_are_told(tmp_path: Path) -> None:
