@@ -25,12 +25,16 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORK = multiprocessing.get_context("fork")
 TICK = 0.2  # seconds
 GRACE = 10.0  # seconds from a command's SIGTERM to its SIGKILL
-DONE, FAILED, UNCHANGED = 0, 1, 3  # exit status
+DONE, FAILED, UNCHANGED, BUSY = 0, 1, 3, 4  # exit status
 EXCERPT = 15  # lines
 
 
+class Busy(Exception):
+    """Somebody else is at work on what a stage needs or writes."""
+
+
 class Job:
-    """A stage under way. `work` returns whether it ran, and raises where it failed."""
+    """A stage under way. `work` returns whether it ran, and raises where it failed: `Busy` where it may later on."""
 
     def __init__(self, stage: str, place: int, work: Callable[[], bool], log: Path, environment: Mapping[str, str]):
         self.stage, self.place, self.log, self.begun = stage, place, log, time.monotonic()
@@ -89,8 +93,9 @@ def _work(work: Callable[[], bool], log: Path, environment: Mapping[str, str]) -
     try:
         status = DONE if work() else UNCHANGED
     except Exception as error:
-        print(redacted(f"ERROR: {error}"), file=sys.stderr)
-        status = FAILED
+        busy = isinstance(error, Busy)
+        print(redacted(f"{error}" if busy else f"ERROR: {error}"), file=sys.stderr)
+        status = BUSY if busy else FAILED
     sys.exit(status)
 
 

@@ -26,6 +26,10 @@ class Schedule:
     def begin(self, stage: str) -> None:
         self.waiting.remove(stage)
 
+    def defer(self, stage: str) -> None:
+        """Take back that it began."""
+        self.waiting = [one for one in self.needs if one in {*self.waiting, stage}]
+
     def finish(self, stage: str) -> None:
         self.done.add(stage)
 

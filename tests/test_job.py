@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from captioning import job
-from captioning.job import DONE, FAILED, UNCHANGED, Job, end_group, ended, excerpt
+from captioning.job import BUSY, DONE, FAILED, UNCHANGED, Busy, Job, end_group, ended, excerpt
 from tests.jobs_project import lives, number, until
 
 STUBBORN = (
@@ -29,7 +29,14 @@ def broken() -> bool:
     raise ValueError("no such row")
 
 
-@pytest.mark.parametrize("work, status", [(lambda: True, DONE), (lambda: False, UNCHANGED), (broken, FAILED)])
+def held_up() -> bool:
+    raise Busy("another is at work")
+
+
+ENDS = [(lambda: True, DONE), (lambda: False, UNCHANGED), (broken, FAILED), (held_up, BUSY)]
+
+
+@pytest.mark.parametrize("work, status", ENDS)
 def test_what_became_of_it(work: object, status: int, tmp_path: Path) -> None:
     one = run(work, tmp_path)
     until(lambda: ended([one], 0.1) == [one])

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from captioning.jobs import count
-from captioning.runlog import UserError
 from tests.jobs_project import MEET, ROOT, STAGES, Stand, finish, lives, number, stand, until
-from tests.project_copy import Project
 
 HOLD = "echo $$ > held-{me}.number; sleep 600; touch {me}.txt"  # until it is ended
 LINUX = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are shared out on Linux")
@@ -166,6 +164,22 @@ def test_killed_all_at_once_blocks_nobody(project: Stand) -> None:
     project.jobs("--jobs", "2")
 
 
+def test_a_stage_that_another_dvc_holds_up_waits_for_it(project: Stand) -> None:
+    """Its output is read elsewhere; other stages go on."""
+    project.set_stages(pair("touch {me}.txt", "a", "b"))
+    with subprocess.Popen(["sleep", "600"]) as other:
+        held = {"read": {str(project.folder / "a.txt"): [{"pid": other.pid, "cmd": "dvc repro"}]}}
+        (project.folder / ".dvc/tmp/rwlock").write_text(json.dumps(held))
+        runner, log = project.start("--jobs", "2"), project.folder / ".cache/logs/a.log"
+        until(lambda: log.is_file() and "is busy" in log.read_text() and (project.folder / "b.txt").is_file())
+        first = log.stat().st_mtime_ns
+        until(lambda: log.stat().st_mtime_ns != first)
+        other.kill()
+    status, said = finish(runner)
+    assert status == 0 and said.count("waiting for another DVC: a: ") == said.count("begun: a\n") == 1, said
+    assert "failed" not in said and (project.folder / "a.txt").exists() and project.held() == {}
+
+
 @LINUX
 def test_each_job_has_cores_of_its_own_and_all_when_it_is_alone(project: Stand) -> None:
     cores = os.sched_getaffinity(0)
@@ -195,10 +209,10 @@ def test_each_job_has_gpus_of_its_own(project: Stand, processes: int, seen: set[
     assert refused.status == 1 and refused.err.startswith("error: JOBS=2: ") and refused.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "two", "1.5", "²"])
-def test_jobs_is_a_number_from_1_on(text: str) -> None:
-    with pytest.raises(UserError, match=f"^JOBS: '{re.escape(text)}' is no whole number from 1 on; say"):
-        count(text)
+def test_where_the_seconds_cannot_be_written_the_run_goes_on(project: Stand) -> None:
+    project.set_stages(pair("touch {me}.txt", "a", "b"))
+    (project.folder / ".cache/logs/seconds.json").mkdir(parents=True)
+    assert "2 stages ran" in project.jobs("--jobs", "2").err
 
 
 def test_a_mistake_is_one_line(project: Stand) -> None:
@@ -208,12 +222,6 @@ def test_a_mistake_is_one_line(project: Stand) -> None:
     (project.folder / "dvc.yaml").write_text("stages: {a: [}\n")
     refused = project.jobs("--jobs", "2", ok=False)
     assert refused.status == 1 and refused.err.count("\n") == 1 and "line 1" in refused.err
-
-
-def test_make_hands_on_how_many() -> None:
-    said = Project(ROOT).run("make", "--dry-run", "repro", "JOBS=3").out
-    assert "python -m captioning.jobs --jobs '3'\n" in said
-    assert "python -m captioning.jobs --jobs '1'\n" in Project(ROOT).run("make", "--dry-run", "repro").out
 
 
 def test_one_at_a_time_is_plain_dvc(project: Stand) -> None:

@@ -19,6 +19,13 @@ def test_a_stage_is_ready_when_all_it_depends_on_are_done() -> None:
     assert "d" not in schedule.ready(), "c is not done"
 
 
+def test_what_is_put_off_waits_in_its_place() -> None:
+    schedule = Schedule(NEEDS)
+    schedule.begin("a")
+    schedule.defer("a")
+    assert schedule.waiting == list(NEEDS) and schedule.ready() == ["a", "f"]
+
+
 def test_a_failure_takes_along_what_depends_on_it() -> None:
     schedule = Schedule(NEEDS)
     schedule.begin("a")
