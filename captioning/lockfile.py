@@ -4,6 +4,8 @@ DVC (3.67) writes the file in place after each stage, so a kill or a full disk c
 refuses to begin, or takes half a hash for a changed output. No result is lost with it: before that, DVC has put the
 stage's record and outputs into its run cache, from where `dvc repro` takes them back. Only `caption-stats` and `report`
 run again, in seconds: that cache takes no stage with plain outputs that git keeps.
+
+What needs packages is imported where it is used: `make clean`, which takes the torn file's name from here, needs none.
 """
 
 import re
@@ -15,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from captioning.outputs import write_text
-from captioning.runlog import UserError
 
 LOCK, TORN = Path("dvc.lock"), Path(".dvc/tmp/dvc.lock.torn")
 CONFLICT = re.compile(rb"^(<<<<<<<|=======$|>>>>>>>)", re.MULTILINE)  # of a merge: the user's to settle
@@ -29,6 +30,8 @@ def mend() -> None:
         return
     from dvc.lock import LockError
     from dvc.repo import Repo
+
+    from captioning.runlog import UserError
 
     try:
         with Repo() as repo, repo.lock:
@@ -95,6 +98,8 @@ def _hashes(lock: dict[str, Any]) -> Iterator[Any]:
 
 def main() -> int:
     """The exit status."""
+    from captioning.runlog import UserError
+
     try:
         mend()
     except UserError as error:
