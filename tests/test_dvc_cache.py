@@ -7,8 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.housekept import ROOT, Standin, project, template, used
@@ -62,12 +65,24 @@ def test_gc_refuses_beside_other_worktrees(used: tuple[Standin, set[str]], tmp_p
     assert project.keep_house("gc", "--yes").returncode == 0 and not unused & project.objects()
 
 
-def begun(project: Standin, **where: object) -> subprocess.Popen[str]:
+@contextmanager
+def begun(project: Standin, **where: object) -> Iterator[subprocess.Popen[str]]:
     """`gc`, in a process group of its own, as a terminal's jobs are."""
     call = [sys.executable, "-m", "captioning.housekeeping", "gc"]
     environment = os.environ | {"PYTHONPATH": f"{project.folder / 'fake'}{os.pathsep}{ROOT}", "DVC_NO_ANALYTICS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    return subprocess.Popen(call, cwd=project.folder, env=environment, **pipes, **where)
+    with subprocess.Popen(call, cwd=project.folder, env=environment, **pipes, **where) as gc:
+        try:
+            yield gc
+        finally:
+            gc.kill()
+
+
+def interrupt(gc: subprocess.Popen[str]) -> None:
+    """Ctrl-C once it waits: Python answers a signal that comes just before when the wait is over."""
+    while gc.poll() is None and psutil.Process(gc.pid).status() != psutil.STATUS_SLEEPING:
+        time.sleep(0.01)
+    os.killpg(gc.pid, signal.SIGINT)
 
 
 def test_interrupted_while_dvc_runs_it_is_one_line(project: Standin) -> None:
@@ -77,7 +92,7 @@ def test_interrupted_while_dvc_runs_it_is_one_line(project: Standin) -> None:
     with begun(project) as gc:
         while not (project.folder / "begun").exists() and gc.poll() is None:
             time.sleep(0.05)
-        os.killpg(gc.pid, signal.SIGINT)
+        interrupt(gc)
         assert gc.communicate(timeout=30) == ("", LINE) and gc.returncode == 130
 
 
@@ -91,7 +106,7 @@ def test_no_answer_is_one_line_and_frees_nothing(project: Standin, key: str, sta
         while not asked.endswith("free it? [y/N] ") and (read := gc.stdout.read(1)):
             asked += read
         if key == "C":
-            os.killpg(gc.pid, signal.SIGINT)
+            interrupt(gc)
         else:
             os.write(terminal, b"\x04")
         assert gc.communicate(timeout=30) == ("\n", line) and gc.returncode == status
