@@ -186,9 +186,9 @@ def test_each_job_has_cores_of_its_own_and_all_when_it_is_alone(project: Stand) 
     if len(cores) < 2:
         pytest.skip("one core")
     said = f"{sys.executable} -c 'import os; print(*sorted(os.sched_getaffinity(0)), os.environ[\"OMP_NUM_THREADS\"])'"
-    project.set_stages(pair(f"({MEET}) && sleep 0.7; {said} > {{me}}.txt", "a", "b"))
+    project.set_stages(pair(f"({MEET}) && sleep 2; {said} > {{me}}.txt", "a", "b"))
     project.jobs("--jobs", "2")
-    project.set_stages({"c": {"cmd": f"sleep 0.3; {said} > c.txt", "deps": ["a.txt"], "outs": ["c.txt"]}})
+    project.set_stages({"c": {"cmd": f"sleep 2; {said} > c.txt", "deps": ["a.txt"], "outs": ["c.txt"]}})
     project.jobs("--jobs", "2")
     shares = {me: [int(core) for core in project.read(f"{me}.txt").split()] for me in "abc"}
     threads = {me: cores.pop() for me, cores in shares.items()}
