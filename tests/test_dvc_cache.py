@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -71,7 +72,8 @@ def begun(project: Standin, **where: object) -> Iterator[subprocess.Popen[str]]:
     call = [sys.executable, "-m", "captioning.housekeeping", "gc"]
     environment = os.environ | {"PYTHONPATH": f"{project.folder / 'fake'}{os.pathsep}{ROOT}", "DVC_NO_ANALYTICS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen(call, cwd=project.folder, env=environment, **pipes, **where) as gc:
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell may have had it ignored
+    with subprocess.Popen(call, cwd=project.folder, env=environment, preexec_fn=heeding, **pipes, **where) as gc:
         try:
             yield gc
         finally:

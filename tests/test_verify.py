@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,7 @@ stages:
     outs: [{path: data/recipes, md5: eee}]
   generate@mix-1: {cmd: e, outs: [{path: data/predictions/mix-1.jsonl, md5: fff}]}
 """
+LOCK = re.sub(r"md5: ([a-f])\1\1", lambda found: f"md5: {found[1] * 32}", LOCK)  # as long as hashes are
 
 
 def files(scores: Any = SCORES, training: Any = TRAINING, lock: str = LOCK) -> dict[str, str]:
