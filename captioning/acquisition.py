@@ -28,13 +28,12 @@ def open_source(data: Data) -> Source:
 
 def _opened(data: Data) -> Source:
     path, draw = Path(data.path), (data.images, data.seed)
-    if data.source == "folder":
-        _refuse_link(path / "resized")
     if data.source == "overhead":
         return overhead(data.images, data.image_size, data.seed)
     if data.source == "archive":
         return archive(find_archive(path), *draw)
     if data.source == "folder":
+        _refuse_link(path / "resized")
         found = find_shards(path)
         return shards(found, path.name, *draw) if found else folder(path, *draw)
     snapshot, wanted = look_for_shards(data.repository, data.revision)

@@ -1,9 +1,8 @@
 """A checkpoint's folder before it is loaded: that it is PaliGemma's, in safetensors, and whole."""
 
 from pathlib import Path
-from typing import Any
 
-from captioning.plain_json import read_json
+from captioning.plain_json import read_map
 from captioning.quoting import plain, short
 from captioning.runlog import UserError
 from captioning.tensor_files import read_shapes
@@ -32,7 +31,7 @@ def check_config(folder: Path) -> None:
     """Raises `UserError` where `folder` has no config.json of a PaliGemma."""
     if not (folder / CONFIG).exists():
         raise UserError(f"{folder}: no checkpoint here; `dvc repro checkpoint` makes it, `dvc pull` fetches it")
-    kind = _json(folder / CONFIG).get("model_type")
+    kind = read_map(folder / CONFIG, remedy=AGAIN).get("model_type")
     if kind != MODEL:
         raise UserError(f"{folder / CONFIG}: model_type is {short(kind)}; a checkpoint of {MODEL} is wanted")
 
@@ -42,18 +41,11 @@ def check_tokenizer(folder: Path) -> None:
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise UserError(f"{folder}: no {' or '.join(TOKENIZERS)}; {AGAIN}")
     for path in sorted(folder.glob("*.json")):
-        _json(path)
+        read_map(path, remedy=AGAIN)
 
 
 def _named(index: Path) -> set[str]:
-    found = _json(index).get("weight_map")
+    found = read_map(index, remedy=AGAIN).get("weight_map")
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
         raise UserError(f"{index}: no index of weights; {AGAIN}")
     return set(found.values())
-
-
-def _json(path: Path) -> dict[str, Any]:
-    found = read_json(path, AGAIN)
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: {short(found)} is no map; {AGAIN}")
-    return found

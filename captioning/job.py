@@ -92,10 +92,12 @@ def _work(work: Callable[[], bool], log: Path, environment: Mapping[str, str]) -
     threading.Thread(target=_end_commands, args=(told,), daemon=True).start()
     try:
         status = DONE if work() else UNCHANGED
+    except Busy as reason:
+        print(redacted(str(reason)), file=sys.stderr)
+        status = BUSY
     except Exception as error:
-        busy = isinstance(error, Busy)
-        print(redacted(f"{error}" if busy else f"ERROR: {error}"), file=sys.stderr)
-        status = BUSY if busy else FAILED
+        print(redacted(f"ERROR: {error}"), file=sys.stderr)
+        status = FAILED
     sys.exit(status)
 
 

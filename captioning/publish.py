@@ -69,14 +69,14 @@ def parcel(name: str, repository: str, params: Params) -> Parcel:
     base = base_repository(known["checkpoint"], params)
     found = Findings(
         row=row_of(folder.name),
-        scores=load("metrics/scores.json"),
-        splits=load("metrics/splits.json"),
-        manifest=load("data/captions/manifest.json"),
+        scores=read_json("metrics/scores.json"),
+        splits=read_json("metrics/splits.json"),
+        manifest=read_json("data/captions/manifest.json"),
         seeds=len(params.seeds),
         drawn=params.data.source == "overhead",
     )
     card = hub_card((folder / "README.md").read_text(encoding="utf-8"), folder.name, repository, base, found)
-    config = load(str(folder / "adapter_config.json"))
+    config = read_json(folder / "adapter_config.json")
     config["base_model_name_or_path"] = base or f"models/checkpoints/{known['checkpoint']['name']}"
     weights = folder / "adapter_model.safetensors"
     check_safetensors(weights)
@@ -86,10 +86,6 @@ def parcel(name: str, repository: str, params: Params) -> Parcel:
         dict(zip(SENT, contents, strict=True)),
         tuple(sorted(path.name for path in folder.iterdir() if path.name not in SENT)),
     )
-
-
-def load(path: str) -> Any:
-    return read_json(Path(path))
 
 
 def base_repository(checkpoint: dict[str, Any], params: Params) -> str | None:

@@ -76,10 +76,7 @@ class ResumableTrainer(Trainer):
         path = folder / f"{name}-{self.state.global_step}-{zlib.crc32(save(weights)):08x}.jsonl"
         for old in set(folder.glob(f"{name}-*.jsonl")) - {path}:
             old.unlink()
-        there = Results(path)
-        for one in work[len(there.done) :]:
-            there.add(do(one))
-        return there.done
+        return Results(path).go_on(work, do)
 
     def own_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a subclass must have again: tensors, and values as JSON."""

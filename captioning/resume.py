@@ -14,10 +14,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -25,7 +25,9 @@ from captioning.hashes import file_hashes
 from captioning.inputs import BY_HAND, FINGERPRINT, unmoved
 from captioning.outputs import whole_folder
 from captioning.places import RESUME, RUN_LOCK
+from captioning.runlog import progress
 
+T = TypeVar("T")
 ROOT = "DVC_ROOT"  # environment of a stage: the main checkout
 STATES = 2  # of a run, kept: the newest, and one before it
 RUNS = 2  # interrupted runs with other fingerprints that are kept of each stage
@@ -158,6 +160,13 @@ class Results:
             first, self.done = self.done[:number], []
             for result in first:
                 self.add(result)
+
+    def go_on(self, work: Sequence[T], do: Callable[[T], Any], what: str | None = None) -> list[Any]:
+        """Add what `do` makes of each piece of `work` that has no result yet; all results. `what`: of a bar."""
+        rest = work[len(self.done) :]
+        for piece in rest if what is None else progress(rest, len(rest), what):
+            self.add(do(piece))
+        return self.done
 
     def add(self, result: Any) -> None:
         """Keep one more. Raises `UserError` where an input has moved."""

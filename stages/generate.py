@@ -2,13 +2,13 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from captioning import disk, inputs
 from captioning.dataset import read_examples, read_ids
-from captioning.decoding import Caption, greedy_captions
+from captioning.decoding import greedy_captions
 from captioning.hashes import verify
 from captioning.launch import device_folder, one_gpu, start
 from captioning.memory import generation_needs, require
@@ -18,7 +18,6 @@ from captioning.params import load_params
 from captioning.plain_json import read_map
 from captioning.qlora import load_adapter
 from captioning.resume import Results, workplace
-from captioning.runlog import progress
 from captioning.stage import stage_main
 from captioning.training import seed_everything
 
@@ -50,24 +49,19 @@ def main() -> None:
         images[begin : begin + machine.decoding_batch] for begin in range(0, len(images), machine.decoding_batch)
     ]
     processor, mine = load_processor(checkpoint), processes.share(batches)
-    how = (settings.prompt, maximum_tokens)
+
+    def caption(batch: list[bytes]) -> list[dict[str, Any]]:
+        said = greedy_captions(model, processor, batch, settings.prompt, maximum_tokens, len(batch))
+        return [asdict(one) for one in said]
+
     with workplace(processes.first, processes.wait) as scratch:
-        said = Results(device_folder(scratch, model.device) / f"{processes.rank}.jsonl")
-        caption_rest(said, mine, lambda batch: greedy_captions(model, processor, batch, *how, len(batch)))
-        captions = [one for of_batch in processes.together(said.done) for one in of_batch]
+        there = Results(device_folder(scratch, model.device) / f"{processes.rank}.jsonl")
+        said = there.go_on(mine, caption, "batches")
+        captions = [one for of_batch in processes.together(said) for one in of_batch]
     if not processes.first:
         return
     rows = [{"id": id_, "caption": one.pop("text"), **one} for id_, one in zip(ids, captions, strict=True)]
     write_text(arguments.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def caption_rest(
-    said: Results, batches: Sequence[list[bytes]], caption: Callable[[list[bytes]], Iterable[Caption]]
-) -> None:
-    """Add the captions of the batches that `said` has none of yet."""
-    there = len(said.done)
-    for batch in progress(batches[there:], len(batches) - there, "batches"):
-        said.add([asdict(one) for one in caption(batch)])
 
 
 def parse() -> argparse.Namespace:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas
 
@@ -29,12 +28,12 @@ def main() -> None:
     disk.require("report", disk.results("report", PLOTS))
     rows = [*params.rows, *params.refined]
     run = Run(
-        scores=load("data/scores/scores.json"),
-        significance=load("data/scores/significance.json"),
-        training={row: [load(f"metrics/training/{row}-{seed}.json") for seed in params.seeds] for row in rows},
-        recipes={row: load(f"data/recipes/{row}.json") for row in rows},
-        splits=load("metrics/splits.json"),
-        captions=load("metrics/captions.json"),
+        scores=read_json("data/scores/scores.json"),
+        significance=read_json("data/scores/significance.json"),
+        training={row: [read_json(f"metrics/training/{row}-{seed}.json") for seed in params.seeds] for row in rows},
+        recipes={row: read_json(f"data/recipes/{row}.json") for row in rows},
+        splits=read_json("metrics/splits.json"),
+        captions=read_json("metrics/captions.json"),
         params_text=shown_params(Path("params.yaml").read_text(encoding="utf-8")),
     )
     shape = (params.zero_shot, params.profile, params.seeds)
@@ -50,10 +49,6 @@ def main() -> None:
     for name, text in (files(table) | {"report.html": page(table, run, pictures, taken)}).items():
         write_text(PLOTS / name, text)
     resume.sweep()
-
-
-def load(path: str) -> Any:
-    return read_json(Path(path))
 
 
 def shown_params(text: str) -> str:

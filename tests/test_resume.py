@@ -4,16 +4,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
 from captioning import resume
-from captioning.decoding import Caption
 from captioning.inputs import FINGERPRINT
 from captioning.resume import FINISHED, RUNS, STATES, Results, States, finished, place, sweep, workplace
 from captioning.runlog import UserError
-from stages.generate import caption_rest
 
 
 def put(text: str, name: str = "numbers.txt"):
@@ -188,19 +187,19 @@ def test_the_last_stage_sweeps_what_finished_stages_left(monkeypatch: pytest.Mon
 def test_generate_goes_on_after_the_last_whole_batch(tmp_path: Path) -> None:
     batches, seen = [[b"a"], [b"b"], [b"c"]], list[bytes]()
 
-    def caption(batch: list[bytes], last: bytes = b"") -> list[Caption]:
+    def caption(batch: list[bytes], last: bytes = b"") -> list[dict[str, Any]]:
         if batch[0] == last:
             raise KeyboardInterrupt
         seen.extend(batch)
-        return [Caption(one.decode(), 1, True) for one in batch]
+        return [{"text": one.decode()} for one in batch]
 
     with pytest.raises(KeyboardInterrupt):
-        caption_rest(Results(tmp_path / "0.jsonl"), batches, lambda batch: caption(batch, b"c"))
+        Results(tmp_path / "0.jsonl").go_on(batches, lambda batch: caption(batch, b"c"), "batches")
     with (tmp_path / "0.jsonl").open("a") as file:
         file.write('[{"text": "cut')
-    caption_rest(said := Results(tmp_path / "0.jsonl"), batches, caption)
+    said = Results(tmp_path / "0.jsonl").go_on(batches, caption, "batches")
     assert seen == [b"a", b"b", b"c"]
-    assert [one["text"] for of in said.done for one in of] == ["a", "b", "c"]
+    assert [one["text"] for of in said for one in of] == ["a", "b", "c"]
 
 
 def test_a_command_by_hand_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
