@@ -24,6 +24,7 @@ from captioning.memory import Need, adapters, trainable, weights
 from captioning.miniature import make_processor
 from captioning.params import Params, load_params
 from captioning.qlora import freeze_encoder
+from captioning.recipes import refined_rows
 from captioning.sampling import Sampling
 from captioning.scst_memory import refining
 
@@ -114,10 +115,10 @@ class Planner:
     def meta(self, rank: int, targets: str) -> Any:
         """The model with an adapter; alpha and the like change no shape."""
         lora = {"rank": rank, "alpha": 16.0, "dropout": 0.0, "rslora": False, "targets": targets}
-        return meta_model(self.folder, self.params.finetune.compute, "cuda", lora)
+        return meta_model(self.folder, self.params.profiles["paper"].machine.compute, "cuda", lora)
 
     def bare(self) -> Any:
-        return meta_model(self.folder, self.params.finetune.compute, "cuda")
+        return meta_model(self.folder, self.params.profiles["paper"].machine.compute, "cuda")
 
     def captioning(self, meta: Any, images: int) -> tuple[float, float]:
         """Operations of `images`' prompts, and bytes read while their captions are decoded."""
@@ -189,7 +190,7 @@ class Planner:
         return [
             *(self.zero_shot(name) for name in params.zero_shot[:1]),
             *(self.variant(name) for name in params.rows),
-            *(self.scst(row, *pair) for row, pair in params.refined.items()),
+            *(self.scst(row, *pair) for row, pair in refined_rows(params).items()),
         ]
 
 

@@ -83,8 +83,8 @@ def largest_need(copy: Path, stage: str, captions: Sequence[str], device: str) -
         recipe = _json(recipes / f"{TRAINED[0] if name == 'zero-shot' else prefix + row}.json")
         prompt = _json(recipes / f"{TRAINED[0]}.json")["finetune"]
         tokens = _json(next(recipes.glob("scst-*.json")))["scst"]["maximum_tokens"]
-        needs = generation_needs(checkpoint, prompt["prompt"], prompt["compute"], tokens, recipe["machine"], device,
-                                 None if name == "zero-shot" else recipe["lora"])  # fmt: skip
+        machine, lora = recipe["machine"], None if name == "zero-shot" else recipe["lora"]
+        needs = generation_needs(checkpoint, prompt["prompt"], machine["compute"], tokens, machine, device, lora)
     else:
         return None
     return max(needs, key=lambda need: need.total)

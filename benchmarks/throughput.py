@@ -30,6 +30,7 @@ from captioning.paligemma import load_frozen, load_processor, prompt_inputs
 from captioning.params import Params, load_params
 from captioning.pixels import DecodedCollator, decode_all
 from captioning.qlora import attach, freeze_encoder, lora_config
+from captioning.recipes import refined_rows
 from captioning.scst_memory import scst_needs
 from captioning.training import seed_everything
 
@@ -65,14 +66,14 @@ class Bench:
         params, profile = self.params, self.params.profiles["paper"]
         settings = params.finetune
         of_scst = params.scst.model_dump() | profile.scst.model_dump() | {
-            "baseline": "greedy", "prompt": settings.prompt, "compute": settings.compute, "maximum_tokens": SUFFIX,
+            "baseline": "greedy", "prompt": settings.prompt, "maximum_tokens": SUFFIX,
         }  # fmt: skip
         return {"lora": params.lora.model_dump(), "finetune": settings.model_dump(), "scst": of_scst,
                 "machine": self.machine, "launch": {"processes": 1}}  # fmt: skip
 
     def adapted(self) -> Any:
         base = load_frozen(
-            self.folder, self.params.finetune.compute, self.device, self.params.profiles["paper"].machine.dequantise
+            self.folder, self.machine["compute"], self.device, self.params.profiles["paper"].machine.dequantise
         )
         return attach(base, lora_config(**self.recipe()["lora"]))
 
@@ -112,7 +113,7 @@ class Bench:
     def sweeps(self, sizes: Sequence[int]) -> dict[str, list[Speed]]:
         """Speeds by batch of each kind of work."""
         recipe, free, lora = self.recipe(), free_bytes(self.device), self.params.lora.model_dump()
-        what = (self.params.finetune.prompt, self.params.finetune.compute, SUFFIX, self.machine)
+        what = (self.params.finetune.prompt, self.machine["compute"], SUFFIX, self.machine)
         needs = {
             "training": finetune_needs(self.folder, recipe, SUFFIX, self.device)[0],
             "captioning": generation_needs(self.folder, *what, self.device, lora)[0],
@@ -161,7 +162,7 @@ def hours(params: Params, speeds: dict[str, Speed]) -> dict[str, dict[str, float
     for row in params.rows:
         held = IMAGES["validation"] * epochs(params, row) / 3  # a pass without its backward one
         found[row] = ((visits(params, row) + held) / speeds["training"].per_second + test, peak["training"])
-    for row in params.refined:
+    for row in refined_rows(params):
         found[row] = (refined_visits(params) / speeds["SCST"].per_second + test, peak["SCST"])
     return {
         row: {"hours": round(seconds / 3600, 3), "gigabytes": round(size, 2)} for row, (seconds, size) in found.items()

@@ -2,9 +2,12 @@
 
 An epoch's order is drawn from seed and epoch alone. It is cut into steps, a step into micro-batches, and these are
 dealt to the processes in turn. In a last, short step a process may get an empty one: no row is repeated to fill it.
+
+Rows of unequal length may be sorted within their step, so that a micro-batch holds rows of about one length and little
+is padded. A step's rows, and so its gradient, are the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +20,12 @@ class StepBatches(Sampler[list[int]]):
     """Micro-batches of `batch` rows for one process, `accumulation` of them a step and process."""
 
     def __init__(
-        self, rows: int, batch: int, accumulation: int, seed: int, processes: Processes = ALONE, told: Any = None
-    ) -> None:
+        self, rows: int, batch: int, accumulation: int, seed: int, processes: Processes = ALONE, told: Any = None,
+        lengths: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
         self.rows, self.batch, self.accumulation = rows, batch, accumulation
         self.seed, self.processes, self.epoch, self.told = seed, processes, 0, told
+        self.lengths = lengths
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer; `told`, a data set that asks for its epoch, hears of it."""
@@ -42,6 +47,8 @@ class StepBatches(Sampler[list[int]]):
         order = torch.randperm(self.rows, generator=generator).tolist()
         for begin in range(0, self.rows, self.step):
             step = order[begin : begin + self.step]
+            if self.lengths is not None:
+                step.sort(key=self.lengths.__getitem__)
             batches = [step[place : place + self.batch] for place in range(0, len(step), self.batch)]
             batches += [[]] * (-len(batches) % self.processes.count)
             yield from self.processes.share(batches)

@@ -87,7 +87,7 @@ def load(row: TrainedRow, device: str) -> tuple[Any, Any]:
     if not sys.stderr.isatty():
         disable_progress_bar()  # of the weights
     seed_everything(0, row.machine["threads"])
-    model = load_frozen(row.checkpoint, row.compute, device, row.machine["dequantise"])
+    model = load_frozen(row.checkpoint, row.machine["compute"], device, row.machine["dequantise"])
     processor = load_processor(row.checkpoint)
     return (load_adapter(model, row.adapter) if row.adapter else model), processor
 

@@ -1,15 +1,16 @@
 """Which instructions the numerical libraries use and in how many threads, set before any of them is loaded.
 
 Another instruction set rounds otherwise, and training carries the last digit to another model. Under `avx2` every
-x86-64 machine with AVX2 computes the same bytes, whatever it has beyond: held to an emulated machine that has no more
-(`python -m tests.emulated`, docs/pipeline.md). It is slow for bfloat16, for whose products a machine with AVX512-BF16
-has an instruction: `native` is the default. A GPU's numbers are its own.
+x86-64 machine with AVX2 computes the same bytes, whatever it has beyond: held to emulated processors of both makers
+(`python -m tests.emulated`, docs/pipeline.md). A GPU's numbers are its own.
 
 1. torch's kernels, oneDNN's, NumPy's and OpenBLAS's are limited to AVX2.
-2. MKL computes otherwise on Intel's and on AMD's processors even there, unless it is told to be compatible. What stays
-   is `torch.sqrt` of float32, MKL's as well, off by a unit in the last place here or there: it begins with an estimate
-   that each processor makes its own way. No training here takes it: their AdamW is fused, with a root of its own.
-3. Threads are counted by params.yaml, so that the number of visible cores changes nothing.
+2. MKL computes otherwise on Intel's and on AMD's processors even there, unless it is told to be compatible, which makes
+   its products slow: captioning/products.py gives these to OpenBLAS. What stays is `torch.sqrt` of float32, MKL's as
+   well, off by a unit in the last place here or there: it begins with an estimate that each processor makes its own
+   way. No training here takes it: their AdamW is fused, with a root of its own.
+3. Threads are counted by params.yaml, so that the number of visible cores changes nothing. OpenBLAS takes one: it would
+   never take more than there are cores.
 """
 
 import os
@@ -26,8 +27,9 @@ AVX2 = {
     "MKL_CBWR": "COMPATIBLE",
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "OPENBLAS_CORETYPE": "Haswell",
+    "OPENBLAS_NUM_THREADS": "1",
 }
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # torch is told its own number later
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch is told its own number later
 SPIN = ("GOMP_SPINCOUNT", "3000")
 
 
@@ -46,6 +48,11 @@ def settings(machine: Mapping[str, Any]) -> dict[str, str]:
     """Environment variables for a profile's `machine`."""
     threads = {name: str(machine["threads"]) for name in THREADS if "threads" in machine}
     return threads | (AVX2 if machine.get("instructions") == "avx2" else {})
+
+
+def is_limited() -> bool:
+    """Whether this process was begun under `avx2`."""
+    return os.environ.get("MKL_CBWR") == AVX2["MKL_CBWR"]
 
 
 def _machine(path: Path) -> Mapping[str, Any]:

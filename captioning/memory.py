@@ -112,7 +112,7 @@ def free_bytes(device: str) -> int:
 def finetune_needs(folder: Path, recipe: dict[str, Any], suffix: int, device: str) -> list[Need]:
     """Fine-tuning by `recipe`: its training step, and validation. `suffix`: tokens of the longest caption."""
     settings, machine = recipe["finetune"], recipe["machine"]
-    meta = meta_model(folder, settings["compute"], device, recipe["lora"])
+    meta = meta_model(folder, machine["compute"], device, recipe["lora"])
     prompt = prompt_length(load_processor(folder), settings["prompt"])
     fixed = weights(meta, machine["dequantise"]) | adapters(meta.model, machine["optimizer"])
     processes = recipe["launch"]["processes"]

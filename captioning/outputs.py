@@ -3,11 +3,12 @@
 A name that ends in `.partial` is what an interrupted run left; git and DVC ignore it, the next run replaces it.
 """
 
+import csv
 import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,19 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any, indent: int | None = 1, **options: Any) -> None:
     """`content` as JSON with a line's end; `options` are `json.dumps`'s."""
     write_text(path, json.dumps(content, indent=indent, **options) + "\n")
+
+
+def write_records(path: Path, records: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Step records as CSV: floats with six significant digits, a value that was not measured left empty."""
+    with whole(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for record in records:
+            writer.writerow([_cell(record.get(column)) for column in columns])
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
 
 
 @contextmanager

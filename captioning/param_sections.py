@@ -66,7 +66,6 @@ class Finetune(Section):
     warmup: Share
     gradient_clip: Annotated[float, Field(gt=0)]
     lora_plus: Annotated[float, Field(ge=1)]
-    compute: Literal["bfloat16", "float32"]
 
 
 class Variant(Section):
@@ -132,6 +131,7 @@ class MiniatureTraining(Section):
 
 
 class BaseTraining(MiniatureTraining):
+    processes: Literal[1, 2, 4]  # they share the four passes of a step
     tower_epochs: Positive
     tower_learning_rate: Rate
 
@@ -176,8 +176,8 @@ class ProfileScst(Section):
 class Machine(Section):
     device: Annotated[str, Field(pattern=f"^({DEVICE})$")]
     threads: Threads
-    pretraining_threads: Threads
     instructions: Literal["native", "avx2"]
+    compute: Literal["bfloat16", "float32"]
     training_rows: Positive
     decoding_batch: Positive
     dequantise: bool

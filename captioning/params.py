@@ -3,7 +3,6 @@
 All faults are reported at once, each with its key, its value and what is allowed.
 """
 
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -64,17 +63,6 @@ class Params(Section):
     @property
     def data(self) -> Data:
         return self.active.data
-
-    @property
-    def refined(self) -> dict[str, tuple[str, str]]:
-        """SCST's rows: what each starts from, against which baseline."""
-        pairs = product(self.scst.starts, self.scst.baselines)
-        return {f"scst-{start}-{baseline}": (start, baseline) for start, baseline in pairs}
-
-    @property
-    def checkpoints(self) -> set[str]:
-        """The checkpoints that some row starts from."""
-        return {*self.zero_shot, *(self.variants[row].checkpoint for row in self.rows)}
 
 
 def load_params(path: Path = PARAMS) -> Params:

@@ -18,13 +18,14 @@ from torch.utils.data import Dataset
 from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from captioning.launch import ALONE, Processes
 from captioning.miniature import CURRICULA
 from captioning.overhead import Scene, draw, facts, sample_scene
 from captioning.paligemma import check_mask, supervised_loss, tokenise
 from captioning.resume import states
 from captioning.training import LossTrainer, training_arguments
 
-BATCH = 32
+BATCH, TEXTS = 32, 8  # rows of a step; of texts sorted by length, eight a pass, so that little is padded
 
 
 def draw_pictures(images: int, size: int, seed: str) -> tuple[list[Scene], list[Image.Image]]:
@@ -47,17 +48,18 @@ class FactHeads(nn.Module):
         self.tower = tower
         self.heads = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in classes.items()})
 
-    def forward(self, pixels: Tensor, **labels: Tensor) -> dict[str, Tensor]:
+    def forward(self, pixels: Tensor, **labels: Tensor) -> Tensor:
+        """Nats of all facts, summed over the pictures."""
         features = self.tower(pixels).last_hidden_state.mean(dim=1)
-        losses = [cross_entropy(head(features), labels[name]) for name, head in self.heads.items()]
-        return {"loss": torch.stack(losses).sum()}
+        losses = [cross_entropy(head(features), labels[name], reduction="sum") for name, head in self.heads.items()]
+        return torch.stack(losses).sum()
 
 
 class Rows(Dataset):
-    """Rows of a list of dictionaries, as the Trainer wants them."""
+    """Rows of a list of dictionaries, as the Trainer wants them, with their `lengths` where these differ."""
 
-    def __init__(self, rows: Sequence[dict[str, Any]]):
-        self.rows = rows
+    def __init__(self, rows: Sequence[dict[str, Any]], lengths: Sequence[int] | None = None):
+        self.rows, self.lengths = rows, lengths
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,6 +77,7 @@ def train_tower(
     seed: int,
     scratch: Path,
     every: float | None = None,
+    processes: Processes = ALONE,
 ) -> float:
     """Train the vision tower of `model` in place on the facts of `scenes`; returns the last training loss, nats."""
     drawn = [facts(scene) for scene in scenes]
@@ -88,12 +91,12 @@ def train_tower(
     heads = FactHeads(model.model.vision_tower, model.config.vision_config.hidden_size, classes)
     trainer = LossTrainer(
         model=heads,
-        args=_arguments(scratch, seed, epochs, learning_rate),
+        args=_arguments(scratch, seed, epochs, learning_rate, BATCH // processes.count, processes),
         train_dataset=rows,
-        loss=lambda tower, batch, _: tower(**batch)["loss"],
-        states=states(scratch / "tower", every),
+        loss=lambda tower, batch, pictures: tower(**batch) / pictures,
+        processes=processes,
+        states=states(scratch / str(processes.rank) / "tower", every),
     )
-    trainer.model_accepts_loss_kwargs = False
     return trainer.train().training_loss
 
 
@@ -109,35 +112,34 @@ def train_decoder(
     seed: int,
     scratch: Path,
     every: float | None = None,
+    processes: Processes = ALONE,
 ) -> float:
     """Train projector and decoder in place, a new text an image and epoch; returns the mean loss, nats a token."""
     model.model.vision_tower.requires_grad_(False)
     rng = random.Random(f"{curriculum} {seed}")
     seen = tower_features(model, pixels)
-    rows = Rows(
-        [
-            {"seen": seen[i], "example": CURRICULA[curriculum](scene, words, rng)}
-            for _ in range(epochs)
-            for i, scene in enumerate(scenes)
-        ]
-    )
+    examples = [CURRICULA[curriculum](scene, words, rng) for _ in range(epochs) for scene in scenes]
+    tokens = processor.tokenizer([" ".join(example) for example in examples], add_special_tokens=False)["input_ids"]
+    rows = [{"seen": seen[place % len(scenes)], "example": example} for place, example in enumerate(examples)]
     trainer = LossTrainer(
         model=model,
-        args=_arguments(scratch, seed, 1, learning_rate),
-        train_dataset=rows,
+        args=_arguments(scratch, seed, 1, learning_rate, TEXTS, processes),
+        train_dataset=Rows(rows, lengths=list(map(len, tokens))),
         data_collator=lambda examples: _collate(processor, examples),
         loss=_decoder_loss,
-        states=states(scratch / "decoder", every),
+        processes=processes,
+        states=states(scratch / str(processes.rank) / "decoder", every),
     )
     return trainer.train().training_loss
 
 
-def _arguments(scratch: Path, seed: int, epochs: int, learning_rate: float) -> Any:
+def _arguments(scratch: Path, seed: int, epochs: int, learning_rate: float, rows: int, processes: Processes) -> Any:
     return training_arguments(
         scratch,
         seed,
         "cpu",
-        per_device_train_batch_size=BATCH,
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=BATCH // rows // processes.count,
         num_train_epochs=epochs,
         learning_rate=learning_rate,
         weight_decay=0.01,

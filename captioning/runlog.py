@@ -1,22 +1,15 @@
-"""What a run tells its user: progress with an ETA, one clear line for a mistake, step records.
+"""What a run tells its user: progress with an ETA, one clear line for a mistake. Nothing here reaches an output."""
 
-Nothing here reaches an output except step records, which hold no times: same parameters, same bytes.
-"""
-
-import csv
 import os
 import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
-
-from captioning.outputs import whole
 
 T = TypeVar("T")
 MINUTE = 60.0  # seconds
@@ -81,16 +74,3 @@ class Stopwatch:
         """What has been measured since the last lap."""
         seconds, self.seconds = dict(self.seconds), defaultdict(float)
         return seconds
-
-
-def write_records(path: Path, records: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    """Step records as CSV: floats with six significant digits, a value that was not measured left empty."""
-    with whole(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for record in records:
-            writer.writerow([_cell(record.get(column)) for column in columns])
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value

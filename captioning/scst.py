@@ -11,7 +11,9 @@ Deliberate differences from the paper, each a parameter or a reason:
 2. `<eos>` is a token of the reward where a caption really ended; without it captions learn to stop in mid-phrase.
 3. Document frequencies come from the training split, once: on a batch alone CIDEr's are meaningless.
 4. Dropout is off: captions are scored under the very distribution they were drawn from (captioning/sampling.py).
-5. The encoder is frozen and each image encoded once for the whole run; its prompt is run once a step, for the greedy
+5. The learning rate is that of an adapter that adds B A, as mix's does; another start's is divided by its own factor
+   (captioning/recipes.py). Without that rank-stabilised adapters took steps eight times as large, and collapsed.
+6. The encoder is frozen and each image encoded once for the whole run; its prompt is run once a step, for the greedy
    caption, the samples and the update together (captioning/packing.py).
 """
 

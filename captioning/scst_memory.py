@@ -23,7 +23,7 @@ from captioning.sampling import Sampling
 def scst_needs(folder: Path, recipe: dict[str, Any], device: str) -> list[Need]:
     """SCST by `recipe`: its step, and validation, which encodes as many images at a time."""
     settings, machine = recipe["scst"], recipe["machine"]
-    meta = meta_model(folder, settings["compute"], device, recipe["lora"])
+    meta = meta_model(folder, machine["compute"], device, recipe["lora"])
     freeze_encoder(meta.model)
     prompt, tokens = prompt_length(load_processor(folder), settings["prompt"]), settings["maximum_tokens"]
     sampling = Sampling((0,), *(settings[name] for name in ("temperature", "top_k", "top_p")))

@@ -5,8 +5,8 @@ Source: the paper's Table II. Deliberate differences:
 1. Beside CIDEr stand its interval, letters that say which rows differ, BLEU-4, METEOR, ROUGE-L, length, the share of
    captions that ended and, where a world was drawn, how often scene and colour are named right. With several seeds,
    scores are mean ± standard deviation.
-2. After the paper's rows come SCST, one row a start and baseline, further variants and zero-shot rows, and yardsticks
-   that involve no model.
+2. Further checkpoints as they are stand with the paper's two. After the paper's rows come further variants, each with
+   SCST's rows that start from it, one a baseline, and yardsticks that involve no model.
 3. Labels take rank and checkpoint from the recipe. The paper's number stands beside ours only where both agree with it.
 4. Nothing is set in bold as best: one run cannot rank.
 """
@@ -104,8 +104,13 @@ def build_table(
     alike = {name: (_refined(recipes[name], recipes), BEYOND) for name in refined}
     alike |= {key: (name, YARDSTICK_GROUP) for key, name in YARDSTICKS.items() if key in scores["rows"]}
     rows += [source.row(key, name, name, group) for key, (name, group) in alike.items()]
-    order = ["", *dict.fromkeys(groups.values()), BEYOND, YARDSTICK_GROUP]
-    rows.sort(key=lambda row: (order.index(row.group), row.group == BEYOND and row.key not in refined))
+    order, names = ["", *dict.fromkeys(groups.values()), BEYOND, YARDSTICK_GROUP], list(groups)
+
+    def place(row: Row) -> tuple[int, int, bool]:
+        start = recipes[row.key]["scst"]["start"] if row.key in refined else row.key
+        return order.index(row.group), names.index(start) if row.group == BEYOND else 0, row.key in refined
+
+    rows.sort(key=place)
     return Table(tuple(rows), profile, int(scores["images"]), tuple(seeds), int(significance["resamples"]))
 
 
@@ -143,7 +148,7 @@ def _zero_shot(checkpoint: str, model: str, source: _Source, profile: str) -> Ro
     key = f"zero-shot-{checkpoint}"
     named = model if checkpoint == "base" else f"{model} {CHECKPOINTS.get(checkpoint, checkpoint)}"
     name = f"{named[0].upper()}{named[1:]} (zero-shot)"
-    return source.row(key, name, name, "" if key in PAPER else BEYOND, PAPER.get(key) if profile == "paper" else None)
+    return source.row(key, name, name, "", PAPER.get(key) if profile == "paper" else None)
 
 
 def _variant(name: str, recipe: Mapping[str, Any], group: str, source: _Source, profile: str) -> Row:

@@ -18,7 +18,7 @@ from captioning.runlog import UserError
 
 ADAPTERS, STARTS, RECIPES = Path("models/adapters"), Path("models/checkpoints"), Path("data/recipes")
 ZERO_SHOT = "zero-shot-"
-COMPUTE, MACHINE = ("bfloat16", "float32"), {"device", "threads", "decoding_batch", "dequantise"}
+COMPUTE, MACHINE = ("bfloat16", "float32"), {"device", "threads", "decoding_batch", "dequantise", "compute"}
 SEEDED = re.compile(r"(.+)-\d+")
 
 
@@ -31,8 +31,7 @@ class TrainedRow:
     files: dict[str, str]  # SHA-256 of each of the checkpoint's, by name
     adapter: Path | None
     prompt: str
-    compute: str  # dtype
-    machine: dict[str, Any]  # `device`, `threads`, `decoding_batch`, `dequantise`
+    machine: dict[str, Any]  # `device`, `threads`, `decoding_batch`, `dequantise`, `compute`
 
 
 def names() -> list[str]:
@@ -94,8 +93,8 @@ def _is_whole(known: dict[str, Any]) -> bool:
     if not (isinstance(checkpoint, dict) and isinstance(settings, dict) and isinstance(machine, dict)):
         return False
     named = checkpoint.get("name") in CHECKPOINTS and isinstance(checkpoint.get("files"), dict)
-    asked = isinstance(settings.get("prompt"), str) and settings.get("compute") in COMPUTE
-    return named and asked and machine.keys() >= MACHINE
+    asked = isinstance(settings.get("prompt"), str)
+    return named and asked and machine.keys() >= MACHINE and machine["compute"] in COMPUTE
 
 
 def row_of(adapter: str) -> str:
@@ -105,11 +104,11 @@ def row_of(adapter: str) -> str:
 
 
 def _from_recipe(folder: Path, known: dict[str, Any]) -> TrainedRow:
-    """An adapter whose recipe is `known`; a refined one's prompt and dtype stand under `scst`."""
+    """An adapter whose recipe is `known`; a refined one's prompt stands under `scst`."""
     settings = known.get("finetune") or known["scst"]
     checkpoint = STARTS / known["checkpoint"]["name"]
     files = known["checkpoint"]["files"]
-    return TrainedRow(folder.name, checkpoint, files, folder, settings["prompt"], settings["compute"], known["machine"])
+    return TrainedRow(folder.name, checkpoint, files, folder, settings["prompt"], known["machine"])
 
 
 def zero_shot(name: str, params: Params) -> TrainedRow:
@@ -123,4 +122,4 @@ def zero_shot(name: str, params: Params) -> TrainedRow:
         raise UserError(f"{hashes}: the hashes of {checkpoint} are not there; {remedy}")
     files = read_json(hashes)
     settings, machine = params.finetune, params.active.machine.model_dump()
-    return TrainedRow(name, checkpoint, files, None, settings.prompt, settings.compute, machine)
+    return TrainedRow(name, checkpoint, files, None, settings.prompt, machine)

@@ -20,8 +20,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from captioning.batches import EpochLoader, StepBatches
+from captioning.instructions import is_limited
 from captioning.launch import ALONE, Processes
 from captioning.paligemma import IGNORED
+from captioning.products import use_openblas
 from captioning.resumable import ResumableTrainer
 from captioning.runlog import bar
 
@@ -53,7 +55,8 @@ class SharedTrainer(ResumableTrainer):
         rows: Any = self.train_dataset
         args = self.args
         sizes = args.per_device_train_batch_size, args.gradient_accumulation_steps
-        batches = StepBatches(len(rows), *sizes, args.seed, self.processes, told=rows)
+        lengths = getattr(rows, "lengths", None)
+        batches = StepBatches(len(rows), *sizes, args.seed, self.processes, told=rows, lengths=lengths)
         collate = self.data_collator
         return EpochLoader(
             rows,
@@ -176,9 +179,12 @@ def training_arguments(folder: Path, seed: int, device: str, **options: Any) -> 
 
 
 def seed_everything(seed: int, threads: int) -> None:
-    """Seed Python, NumPy and torch, and pin the number of threads: the count of visible cores changes nothing."""
+    """Seed Python, NumPy and torch, and pin what else decides the last digit: the number of threads, so that visible
+    cores change nothing, and with `machine.instructions: avx2` whose matrix products are taken."""
     torch.set_num_threads(threads)
     set_seed(seed)
+    if is_limited():
+        use_openblas()
 
 
 def base_model(model: Any) -> Any:

@@ -35,7 +35,7 @@ def scst_files(
     """Of refining the adapter in `start`; `splits`: how many images each has, of which SCST takes some."""
     settings = recipe["scst"]
     wanted = {"train": settings["images"], "validation": settings["validation_images"]}
-    one = feature_bytes(checkpoint, settings["compute"])
+    one = feature_bytes(checkpoint, recipe["machine"]["compute"])
     features = {f"{split}.features": one * min(wanted[split] or held, held) for split, held in splits.items()}
     weights = sum(path.stat().st_size for path in start.glob("*.safetensors"))
     return _training(name, weights, features, processes)
@@ -53,7 +53,7 @@ def _training(name: str, adapter: int, files: Mapping[str, int], processes: int)
 
 def adapter_bytes(checkpoint: Path, recipe: dict[str, Any]) -> int:
     """Of the weights of an adapter, which is kept in float32."""
-    return FLOAT32 * trainable(meta_model(checkpoint, recipe["finetune"]["compute"], "cpu", recipe["lora"]).model)
+    return FLOAT32 * trainable(meta_model(checkpoint, recipe["machine"]["compute"], "cpu", recipe["lora"]).model)
 
 
 def feature_bytes(checkpoint: Path, compute: str) -> int:

@@ -7,9 +7,8 @@ from wordcloud import STOPWORDS
 from captioning import caption_stats, disk, figures
 from captioning.cider import DocumentFrequencies
 from captioning.dataset import read_ids, read_table
-from captioning.outputs import whole_folder, write_json, write_text
+from captioning.outputs import whole_folder, write_json, write_records, write_text
 from captioning.ptb import tokenize
-from captioning.runlog import write_records
 from captioning.stage import stage_main
 
 REFERENCES, PLOTS = Path("data/references"), Path("plots")

@@ -6,6 +6,7 @@ from captioning.checkpoints import available
 from captioning.origins import missing
 from captioning.outputs import write_text
 from captioning.params import CHECKPOINTS, HubCheckpoints, Params, load_params
+from captioning.recipes import starting_checkpoints
 from captioning.runlog import UserError
 from captioning.stage import stage_main
 from captioning.tracking import missing_package
@@ -28,7 +29,8 @@ def main() -> None:
 def wanted(params: Params) -> set[str]:
     """The checkpoints to make: those some row starts from, and in the miniature what these are made from."""
     made_here = not isinstance(params.active.checkpoints, HubCheckpoints)
-    return params.checkpoints | ({"base"} if made_here and params.checkpoints - {"paligemma2"} else set())
+    starts = starting_checkpoints(params)
+    return starts | ({"base"} if made_here and starts - {"paligemma2"} else set())
 
 
 def missing_data(params: Params) -> str | None:

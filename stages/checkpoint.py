@@ -20,29 +20,33 @@ NEW = {"base": "gemma", "paligemma2": "gemma2"}  # pre-trained from nothing: the
 @stage_main
 def main(name: str) -> None:
     params = load_params()
-    checkpoints = params.active.checkpoints
-    with whole_folder(FOLDER / name) as folder:
-        if Path(f"data/wanted/{name}.txt").read_text(encoding="utf-8") == "no\n":
+    checkpoints, folder = params.active.checkpoints, FOLDER / name
+    wanted = getattr(checkpoints, name.replace("-", "_"))
+    if Path(f"data/wanted/{name}.txt").read_text(encoding="utf-8") == "no\n":
+        with whole_folder(folder):
             print(f"{name}: no row starts from it", file=sys.stderr)
-        elif checkpoints.origin == "miniature":
-            disk.require(f"checkpoint {name}", disk.checkpoint(folder))
-            with workplace() as scratch:
-                pretrain(params, name, folder, scratch)
-        else:
-            wanted = getattr(checkpoints, name.replace("-", "_"))
-            fetch(checkpoints.origin, wanted.repository, wanted.revision, folder, FETCHED / name)
-    write_json(FOLDER / f"{name}.json", file_hashes(FOLDER / name))
+    elif checkpoints.origin == "miniature":
+        disk.require(f"checkpoint {name}", disk.checkpoint(folder))
+        if not pretrain(params, name, wanted, folder):
+            return
+    else:
+        with whole_folder(folder) as partial:
+            fetch(checkpoints.origin, wanted.repository, wanted.revision, partial, FETCHED / name)
+    write_json(FOLDER / f"{name}.json", file_hashes(folder))
 
 
-def pretrain(params: Params, name: str, folder: Path, scratch: Path) -> None:
-    """Make a miniature checkpoint: base and paligemma2 from nothing and alike, the others from base."""
+def pretrain(params: Params, name: str, wanted: Any, folder: Path) -> bool:
+    """Make a miniature checkpoint: base and paligemma2 from nothing and alike, the others from base. False in a process
+    that does not speak for all that make it."""
     from captioning import miniature, pretraining
+    from captioning.launch import start
     from captioning.training import seed_everything
 
-    seed, size = params.data.seed, params.data.image_size
-    wanted = getattr(params.active.checkpoints, name.replace("-", "_"))
-    seed_everything(seed, params.active.machine.pretraining_threads)
-    new = name in NEW
+    new, seed, size = name in NEW, params.data.seed, params.data.image_size
+    processes = start(wanted.processes if new else 1, "cpu")
+    if processes is None:
+        return False
+    seed_everything(seed, params.active.machine.threads)
     words = Path("data/words.txt").read_text(encoding="utf-8").split("\n")[:-1] if new else []
     if new:
         model, processor = miniature.new_checkpoint(words, size, NEW[name])
@@ -50,13 +54,17 @@ def pretrain(params: Params, name: str, folder: Path, scratch: Path) -> None:
         model, processor = miniature.load_checkpoint(FOLDER / "base")
     scenes, pictures = pretraining.draw_pictures(wanted.images, size, f"{name} {seed}")
     pixels = pretraining.pixel_values(processor, pictures)
-    how: dict[str, Any] = {"seed": seed, "scratch": scratch, "every": params.resume.every}
-    if new:
-        pretraining.train_tower(model, pixels, scenes, wanted.tower_epochs, wanted.tower_learning_rate, **how)
-    curriculum, rate = "base" if new else name, wanted.learning_rate
-    pretraining.train_decoder(model, processor, pixels, scenes, words, curriculum, wanted.epochs, rate, **how)
-    model.save_pretrained(folder, safe_serialization=True)
-    processor.save_pretrained(folder)
+    with workplace(processes.first, processes.wait) as scratch:
+        how: dict[str, Any] = {"seed": seed, "scratch": scratch, "every": params.resume.every, "processes": processes}
+        if new:
+            pretraining.train_tower(model, pixels, scenes, wanted.tower_epochs, wanted.tower_learning_rate, **how)
+        curriculum, rate = "base" if new else name, wanted.learning_rate
+        pretraining.train_decoder(model, processor, pixels, scenes, words, curriculum, wanted.epochs, rate, **how)
+    if processes.first:
+        with whole_folder(folder) as partial:
+            model.save_pretrained(partial, safe_serialization=True)
+            processor.save_pretrained(partial)
+    return processes.first
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from captioning.params import load_params
 from captioning.plain_json import read_map
 from captioning.predictions import NO_SEED, expected_runs, read_predictions
 from captioning.ptb import tokenize
+from captioning.recipes import refined_rows
 from captioning.runlog import progress
 from captioning.scores import image_feature, scorer
 from captioning.stage import stage_main
@@ -30,7 +31,7 @@ def main() -> None:
     references = {id_: tokens[id_] for id_ in test}
     facts = dict(zip(test, read_table(IMAGES, test, ["facts"])["facts"].to_pylist(), strict=True))
     checkpoints = {row: params.variants[row].checkpoint for row in params.rows}
-    refined = {row: start for row, (start, _) in params.refined.items()}
+    refined = {row: start for row, (start, _) in refined_rows(params).items()}
     runs = expected_runs(params.zero_shot, checkpoints, refined, params.seeds)
     disk.require("evaluate", disk.results("evaluate", Path("data"), len(test) * len(runs)))
     predicted = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test) for run in runs]

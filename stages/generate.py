@@ -37,11 +37,11 @@ def main() -> None:
         checkpoint, lora = Path("models/checkpoints") / recipe["checkpoint"]["name"], recipe["lora"]
         inputs.also(checkpoint)
         verify(checkpoint, recipe["checkpoint"]["files"])
-    what, own = (settings.prompt, settings.compute, maximum_tokens), machine.model_dump()
+    what, own = (settings.prompt, machine.compute, maximum_tokens), machine.model_dump()
     require(generation_needs(checkpoint, *what, own, device, lora), own)
     ids = read_ids(Path("data/splits/test.txt"))
     disk.require("generate", disk.captions(arguments.out, len(ids), maximum_tokens))
-    model = load_frozen(checkpoint, settings.compute, device, machine.dequantise)
+    model = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
     if arguments.adapter:
         model = load_adapter(model, arguments.adapter)
     images = [one.image for one in read_examples(Path("data/captions/images.parquet"), ids)]

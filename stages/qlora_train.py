@@ -9,13 +9,12 @@ from captioning.hashes import verify
 from captioning.launch import one_gpu, start
 from captioning.memory import finetune_needs, longest_suffix, require
 from captioning.model_card import model_card
-from captioning.outputs import write_json
+from captioning.outputs import write_json, write_records
 from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
 from captioning.plain_json import read_map
 from captioning.qlora import attach, count_parameters, lora_config, save
 from captioning.resume import workplace
-from captioning.runlog import write_records
 from captioning.stage import command, stage_main
 from captioning.tracking import tracked
 from captioning.training import seed_everything
@@ -44,7 +43,7 @@ def main(variant: str, seed: int) -> None:
     disk.require(f"qlora-train {name}", finetune_files(name, checkpoint, recipe, processor, images, processes.count))
     seed_everything(seed, processes.threads(machine["threads"]))
     model = attach(
-        load_frozen(checkpoint, settings["compute"], device, machine["dequantise"]), lora_config(**recipe["lora"])
+        load_frozen(checkpoint, machine["compute"], device, machine["dequantise"]), lora_config(**recipe["lora"])
     )
     params = load_params()  # of what changes no output, so no dependency
     with (

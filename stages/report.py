@@ -14,6 +14,7 @@ from captioning.outputs import write_text
 from captioning.params import Params, load_params
 from captioning.plain_json import read_json
 from captioning.predictions import read_predictions
+from captioning.recipes import refined_rows
 from captioning.report import FIGURES, Picture, Run, drawings, page
 from captioning.stage import stage_main
 from captioning.table import Row, build_table
@@ -26,7 +27,7 @@ PLOTS, IMAGES = Path("plots"), Path("data/captions/images.parquet")
 def main() -> None:
     params = load_params()
     disk.require("report", disk.results("report", PLOTS))
-    rows = [*params.rows, *params.refined]
+    rows = [*params.rows, *refined_rows(params)]
     run = Run(
         scores=read_json("data/scores/scores.json"),
         significance=read_json("data/scores/significance.json"),

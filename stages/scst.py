@@ -10,14 +10,13 @@ from captioning.hashes import verify
 from captioning.launch import device_folder, one_gpu, start
 from captioning.memory import require
 from captioning.model_card import model_card
-from captioning.outputs import write_json
+from captioning.outputs import write_json, write_records
 from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
 from captioning.places import TIMINGS
 from captioning.plain_json import read_map
 from captioning.qlora import count_parameters, freeze_encoder, load_adapter, save
 from captioning.resume import workplace
-from captioning.runlog import write_records
 from captioning.scst import COLUMNS, refine, scst_arguments, summary
 from captioning.scst_memory import scst_needs
 from captioning.scst_trainer import PARTS
@@ -45,7 +44,7 @@ def main(row: str, baseline: str, seed: int) -> None:
     adapter, held = Path(f"models/adapters/{row}-{seed}"), {of: len(ids_of(of)) for of in ("train", "validation")}
     disk.require(f"scst {name}", scst_files(name, checkpoint, recipe, adapter, held, processes.count))
     seed_everything(seed, processes.threads(machine["threads"]))
-    base = load_frozen(checkpoint, settings["compute"], device, machine["dequantise"])
+    base = load_frozen(checkpoint, machine["compute"], device, machine["dequantise"])
     model = load_adapter(base, adapter, trainable=True)
     freeze_encoder(model)
     processor, batch = load_processor(checkpoint), machine["decoding_batch"]

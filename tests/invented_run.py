@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from captioning.runlog import write_records
+from captioning.outputs import write_records
 from captioning.significance import compare
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = {"full-adapter": ("base", 8), "base-r4": ("base", 4), "base-r8": ("base", 8), "base-r16": ("base", 16),
             "mix": ("mix", 16), "cococap": ("cococap", 16), "rsvqa-lr": ("rsvqa-lr", 16),
-            "strong": ("mix", 16)}  # fmt: skip
-SCST = tuple(f"scst-{start}-{baseline}" for start in ("mix", "strong") for baseline in ("greedy", "leave-one-out"))
-ZERO_SHOT = ("base", "mix", "cococap", "rsvqa-lr")
+            "rslora": ("mix", 16)}  # fmt: skip
+SCST = tuple(f"scst-{start}-{baseline}" for start in ("mix",) for baseline in ("greedy", "leave-one-out"))
+ZERO_SHOT = ("base", "mix")
 HOSTILE = "<script>alert('a & b')</script> $x$"
 
 

@@ -44,9 +44,7 @@ def project(
     start.with_name("mix.json").write_text(json.dumps(file_hashes(start)))
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     for old, new in (
-        ("compute: bfloat16", "compute: float32"),
         ("maximum_tokens: 40", f"maximum_tokens: {LIMIT}"),
-        ("threads: 2", "threads: 1"),
         ("decoding_batch: 64", "decoding_batch: 3"),
     ):
         assert old in params
@@ -55,9 +53,9 @@ def project(
     recipe = {
         "variant": "mix",
         "checkpoint": {"name": "mix", "origin": "miniature", "files": file_hashes(start)},
-        "finetune": {"prompt": "caption en", "compute": "float32"},
+        "finetune": {"prompt": "caption en"},
         "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.0, "rslora": False, "targets": "table2"},
-        "machine": {"device": "cpu", "threads": 1, "decoding_batch": 3, "dequantise": True},
+        "machine": {"device": "cpu", "threads": 1, "decoding_batch": 3, "dequantise": True, "compute": "float32"},
     }
     (tmp_path / "data/recipes").mkdir(parents=True)
     (tmp_path / "data/recipes/mix.json").write_text(json.dumps(recipe))

@@ -161,8 +161,8 @@ def test_what_is_mapped_is_as_large_as_its_file(
     from captioning.training_disk import finetune_files, scst_files
 
     lora = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "rslora": False, "targets": "table2"}
-    recipe = {"finetune": {"compute": "float32"}, "lora": lora,
-              "scst": {"compute": "float32", "images": 3, "validation_images": 9}}  # fmt: skip
+    recipe = {"machine": {"compute": "float32"}, "lora": lora,
+              "scst": {"images": 3, "validation_images": 9}}  # fmt: skip
     decode_all(processor, pictures, tmp_path / "pixels", in_memory=0)
     encode_all(quantised, processor, pictures, 2, tmp_path / "features", in_memory=0)
     decoded = finetune_files("x", checkpoint, recipe, processor, {"train": 4}, 2)[-1]

@@ -21,11 +21,17 @@ from captioning.scst_memory import scst_needs
 
 ROOT = Path(__file__).parent.parent
 LORA: dict[str, Any] = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "rslora": False, "targets": "table2"}
-MACHINE: dict[str, Any] = {"training_rows": 8, "decoding_batch": 4, "dequantise": True, "optimizer": "adamw"}
+MACHINE: dict[str, Any] = {
+    "compute": "float32",
+    "training_rows": 8,
+    "decoding_batch": 4,
+    "dequantise": True,
+    "optimizer": "adamw",
+}
 RECIPE: dict[str, Any] = {
     "lora": LORA, "machine": MACHINE, "launch": {"processes": 1},
-    "finetune": {"prompt": "caption en", "compute": "float32", "batch": 4, "accumulation": 4},
-    "scst": {"prompt": "caption en", "compute": "float32", "batch": 8, "samples": 2, "baseline": "greedy", "kl": 0.0,
+    "finetune": {"prompt": "caption en", "batch": 4, "accumulation": 4},
+    "scst": {"prompt": "caption en", "batch": 8, "samples": 2, "baseline": "greedy", "kl": 0.0,
              "temperature": 1.0, "top_k": 0, "top_p": 1.0, "maximum_tokens": 12},
 }  # fmt: skip
 
@@ -194,7 +200,7 @@ def test_a_stage_that_cannot_fit_ends_before_a_weight_is_loaded(
     monkeypatch.chdir(tmp_path)
     params = load_params()
     settings, machine = params.finetune, params.active.machine
-    what = (settings.prompt, settings.compute, params.decoding.maximum_tokens, machine.model_dump(), "cpu", None)
+    what = (settings.prompt, machine.compute, params.decoding.maximum_tokens, machine.model_dump(), "cpu", None)
     needed = memory.generation_needs(checkpoint, *what)[0].total
     monkeypatch.setattr(memory, "free_bytes", lambda device: needed - 1)
     monkeypatch.setattr(generate, "load_frozen", load)

@@ -43,8 +43,8 @@ def recipe(origin: str) -> dict[str, Any]:
     return {
         "variant": "mix",
         "checkpoint": {"name": "mix", "origin": origin, "files": {"config.json": "ab" * 32}},
-        "finetune": {"prompt": "caption en", "compute": "bfloat16"},
-        "machine": {"device": "cpu", "threads": 1, "decoding_batch": 3, "dequantise": True},
+        "finetune": {"prompt": "caption en"},
+        "machine": {"device": "cpu", "threads": 1, "decoding_batch": 3, "dequantise": True, "compute": "bfloat16"},
     }
 
 

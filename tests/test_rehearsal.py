@@ -14,6 +14,7 @@ from benchmarks.rehearsal_report import MAPPED, closing, memory_table
 from benchmarks.watch import Part, watch
 from captioning.memory import Need
 from captioning.params import load_params
+from captioning.recipes import starting_checkpoints
 from captioning.sources import folder
 from captioning.stage import stage_main
 
@@ -29,7 +30,7 @@ def test_it_is_the_papers_profile_with_less_of_everything(tmp_path: Path, shape:
     params, paper = load_params(path), load_params(ROOT / "params.yaml")
     assert params.profile == "paper" and params.active.machine.device == device
     assert params.active.machine.dequantise == paper.profiles["paper"].machine.dequantise
-    assert params.checkpoints == {"base"}, "one checkpoint on the disk"
+    assert starting_checkpoints(params) == {"base"}, "one checkpoint on the disk"
     assert {params.variants[row].targets or params.lora.targets for row in params.rows} == {"table2", "all-linear"}
 
 

@@ -74,7 +74,7 @@ def test_a_second_run_writes_the_same_bytes(run: Path) -> None:
 def test_files_of_a_removed_variant_stay_unread(run: Path) -> None:
     params = (run / "params.yaml").read_text()
     (run / "params.yaml").write_text(
-        params.replace("mix, cococap, rsvqa-lr, strong]   #", "mix, rsvqa-lr, strong]   #")
+        params.replace("mix, cococap, rsvqa-lr, rslora]   #", "mix, rsvqa-lr, rslora]   #")
     )
     (run / "plots/steps/cococap-1.csv").write_text("not a table")
     stage.main()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from captioning.runlog import Stopwatch, progress, write_records
+from captioning.outputs import write_records
+from captioning.runlog import Stopwatch, progress
 
 
 def test_records_are_these_bytes(tmp_path: Path) -> None:

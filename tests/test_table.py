@@ -58,11 +58,11 @@ def table(variants: dict[str, tuple[str, int]] = VARIANTS, profile: str = "paper
 def test_rows_stand_in_the_papers_order_and_groups() -> None:
     _, rows = display(table())
     assert [row[0] for row in rows] == [
-        "PaliGemma (zero-shot)", "PaliGemma Mix (zero-shot)", "Full-Adapter",
+        "PaliGemma (zero-shot)", "PaliGemma Mix (zero-shot)",
+        "PaliGemma COCOCap (zero-shot)", "PaliGemma RSVQA/lr (zero-shot)", "Full-Adapter",
         "Base PaliGemma + QLoRA", "QLoRA-r4", "QLoRA-r8", "QLoRA-r16",
         "Pre-trained checkpoints + QLoRA-r16", "Mix + QLoRA-r16", "COCOCap + QLoRA-r16", "RSVQA/lr + QLoRA-r16",
         "Beyond the paper", "Mix + QLoRA-r16 + SCST, greedy", "Mix + QLoRA-r16 + SCST, leave-one-out",
-        "PaliGemma COCOCap (zero-shot)", "PaliGemma RSVQA/lr (zero-shot)",
         "Yardsticks, no model", "One constant caption", "Reference C1 against the others",
         "Caption of the nearest training image",
     ]  # fmt: skip

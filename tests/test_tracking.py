@@ -14,9 +14,10 @@ import pytest
 from captioning import tracking
 from captioning.finetune import CaptionRows, finetune
 from captioning.model_card import model_card
+from captioning.outputs import write_records
 from captioning.params import Tracking, load_params
 from captioning.qlora import count_parameters, save
-from captioning.runlog import UserError, write_records
+from captioning.runlog import UserError
 from captioning.tracking import missing_package, tracked
 from stages.report import shown_params
 

@@ -15,7 +15,7 @@ from captioning.trained_rows import recipe as read_recipe
 
 ROOT = Path(__file__).parent.parent
 PARAMS = load_params(ROOT / "params.yaml")
-MACHINE = {"device": "cpu", "threads": 1, "decoding_batch": 3, "dequantise": False}
+MACHINE = {"device": "cpu", "threads": 1, "decoding_batch": 3, "dequantise": False, "compute": "float32"}
 COUNTS = {"trainable_parameters": 1, "all_parameters": 2, "share": 50.0}
 
 
@@ -23,7 +23,7 @@ def recipe(row: str, section: str = "finetune") -> dict[str, Any]:
     return {
         "variant": row,
         "checkpoint": {"name": "mix", "origin": "miniature", "files": {"config.json": "ab"}},
-        section: {"prompt": f"ask {row}", "compute": "float32"},
+        section: {"prompt": f"ask {row}"},
         "machine": MACHINE,
     }
 
@@ -64,14 +64,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_row_by_its_name(name: str, adapter: str, prompt: str) -> None:
     row = find(name, PARAMS)
     assert (row.name, row.adapter) == (adapter, Path("models/adapters") / adapter)
-    assert (row.prompt, row.compute, row.machine) == (prompt, "float32", MACHINE)
+    assert (row.prompt, row.machine) == (prompt, MACHINE)
     assert (row.checkpoint, row.files) == (Path("models/checkpoints/mix"), {"config.json": "ab"})
 
 
 def test_a_checkpoint_as_it_is_by_the_parameters() -> None:
     row = find("zero-shot-base", PARAMS)
     assert (row.checkpoint, row.files, row.adapter) == (Path("models/checkpoints/base"), {"config.json": "cd"}, None)
-    assert (row.prompt, row.compute) == (PARAMS.finetune.prompt, PARAMS.finetune.compute)
+    assert row.prompt == PARAMS.finetune.prompt
     assert row.machine == PARAMS.active.machine.model_dump()
 
 
@@ -138,8 +138,12 @@ def test_the_cards_recipe_is_the_one_it_was_written_with() -> None:
     "half",
     [
         {"checkpoint": "mix"},
-        {"checkpoint": {"name": "../../mix", "files": {}}, "finetune": {"prompt": "caption en", "compute": "float32"}},
-        {"checkpoint": {"name": "mix", "files": {}}, "finetune": {"prompt": "caption en", "compute": "load"}},
+        {"checkpoint": {"name": "../../mix", "files": {}}, "finetune": {"prompt": "caption en"}},
+        {
+            "checkpoint": {"name": "mix", "files": {}},
+            "finetune": {"prompt": "caption en"},
+            "machine": MACHINE | {"compute": "load"},
+        },
         {"checkpoint": {"name": "mix", "files": {}}, "finetune": [], "scst": [], "machine": {}},
     ],
 )
