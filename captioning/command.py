@@ -79,7 +79,7 @@ def load(row: TrainedRow, device: str) -> tuple[Any, Any]:
 
     from captioning.paligemma import load_frozen, load_processor
     from captioning.qlora import load_adapter
-    from captioning.training import seed_everything
+    from captioning.seeds import seed_everything
 
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there[device.split(":")[0]]:

@@ -11,6 +11,7 @@ import sys
 from captioning import instructions, stage
 
 os.environ.setdefault(*instructions.SPIN)  # for tests and benchmarks, too
+os.environ.setdefault(*instructions.UNCOMPILED)
 if sys.argv[0] == "-m":  # `python -m stages.x`, whose code is not read yet
     stage.begin(sys.orig_argv[sys.orig_argv.index("-m") :])
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it recommends a kernel that would be fetched at run time

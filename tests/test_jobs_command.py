@@ -14,7 +14,7 @@ from tests.project_copy import ROOT, Project
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "two", "1.5", "²", "10000"])
 def test_jobs_is_a_number_from_1_on(text: str) -> None:
-    with pytest.raises(UserError, match=f"^JOBS: '{re.escape(text)}' is no whole number from 1 to 9999; say"):
+    with pytest.raises(UserError, match=f"^JOBS: '{re.escape(text)}' is no whole number from 1 to 9999, nor auto; say"):
         count(text)
 
 
@@ -56,4 +56,4 @@ def test_an_interruption_is_one_line_almost_from_the_first() -> None:
 def test_make_hands_on_how_many() -> None:
     said = Project(ROOT).run("make", "--dry-run", "repro", "JOBS=3").out
     assert "python -m captioning.jobs --jobs '3'\n" in said
-    assert "python -m captioning.jobs --jobs '1'\n" in Project(ROOT).run("make", "--dry-run", "repro").out
+    assert "python -m captioning.jobs --jobs 'auto'\n" in Project(ROOT).run("make", "--dry-run", "repro").out
