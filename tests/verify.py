@@ -8,9 +8,10 @@ Compared are the numbers a run leaves in git, each with the difference it may ha
    compared only where all checkpoints' hashes agree; else what they are made from: parameters and code, as in dvc.lock.
 3. What was trained may differ by `TOLERANCES`. A best epoch or step is not compared: two as good as each other swap.
 4. A stage, or an output of one, that only one of the two dvc.lock names is a difference.
-5. On x86-64, where `machine.instructions` is `avx2`, every machine computes the same bytes (captioning/instructions.py):
-   nothing may differ, neither a number nor the hash of any output of any stage, pictures included. That is the default.
-6. Elsewhere (arm64, a GPU, `native`) pictures and the page, drawn from these numbers, are not compared; nor are times, which no output holds.
+5. On x86-64, where `machine.instructions` is `avx2`, as is the default, every machine computes the same bytes
+   (captioning/instructions.py): nothing may differ, neither a number nor the hash of any output, pictures included.
+6. Elsewhere (arm64, a GPU, `native`) pictures and the page, drawn from these numbers, are not compared. No output
+   holds times.
 """
 
 import json
