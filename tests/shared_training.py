@@ -13,19 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_model
 
 import stages  # noqa: F401  # how long threads spin
 from captioning.features import EncodedImages, encode_all
 from captioning.finetune import CaptionRows, finetune
 from captioning.launch import Processes, start
+from captioning.miniature import load_checkpoint
 from captioning.paligemma import load_processor, load_quantised
+from captioning.pretraining import draw_pictures, pixel_values, train_decoder, train_tower
 from captioning.qlora import attach, freeze_encoder, lora_config, save
 from captioning.runlog import UserError
 from captioning.scst import refine, scst_arguments
 from captioning.seeds import seed_everything
 from captioning.stage import stage_main
 from captioning.training import SharedTrainer
-from tests.conftest import CAPTIONS, COLOURS, PROMPT, png
+from tests.conftest import CAPTIONS, COLOURS, PROMPT, SIZE, png
 from tests.conftest import RECIPE as TUNING
 from tests.scst_toy import IDS, RECIPE, scorers, second_captions
 
@@ -76,6 +79,20 @@ def self_critical(folder: Path, processes: Processes) -> tuple[Any, list[dict[st
     return model, done.records
 
 
+def pretraining(folder: Path, processes: Processes) -> tuple[Any, list[dict[str, Any]]]:
+    """Tower, then projector and decoder, on 40 pictures: the second step has eight, and one process may have none."""
+    model, processor = load_checkpoint(folder / "checkpoint")
+    processor.tokenizer.padding_side = "right"
+    scenes, pictures = draw_pictures(40, SIZE, "shared")
+    pixels, scratch = pixel_values(processor, pictures), folder / f"scratch-{processes.count}"
+    tower = train_tower(model, pixels, scenes, 1, 1e-4, 1, scratch, EVERY, processes)
+    decoder = train_decoder(model, processor, pixels, scenes, ["alpha"], "base", 1, 1e-4, 1, scratch, EVERY, processes)
+    return model, [{"tower": tower, "decoder": decoder}]
+
+
+TRAININGS = {"supervised": supervised, "scst": self_critical, "pretraining": pretraining}
+
+
 def kill_at(number: int) -> None:
     """This process is killed in the n-th pass of its training."""
     own, passes = SharedTrainer.training_step, itertools.count(1)
@@ -97,8 +114,12 @@ def main(what: str, folder: Path, count: int) -> None:
     seed_everything(1, 1)
     if processes.rank == processes.count - 1 and "KILL_AT" in os.environ:
         kill_at(int(os.environ["KILL_AT"]))
-    model, records = {"supervised": supervised, "scst": self_critical}[what](folder, processes)
-    save(model, folder / f"{count}-{processes.rank}", "")
+    model, records = TRAININGS[what](folder, processes)
+    if what == "pretraining":
+        (folder / f"{count}-{processes.rank}").mkdir()
+        save_model(model, str(folder / f"{count}-{processes.rank}/adapter_model.safetensors"))
+    else:
+        save(model, folder / f"{count}-{processes.rank}", "")
     if processes.first:
         (folder / f"{count}.json").write_text(json.dumps(records), encoding="utf-8")
 

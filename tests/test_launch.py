@@ -36,7 +36,7 @@ def near(one: Any, other: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize("what", ["supervised", "scst"])
+@pytest.mark.parametrize("what", ["supervised", "scst", "pretraining"])
 def test_two_processes_give_the_result_of_one(what: str, folder: Path) -> None:
     for count in (1, 2):
         done = run(what, folder, count)
@@ -46,7 +46,7 @@ def test_two_processes_give_the_result_of_one(what: str, folder: Path) -> None:
         torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-5, msg=name)
         assert torch.equal(first[name], second[name]), f"the processes have drifted apart: {name}"
     records, shared = (json.loads((folder / f"{count}.json").read_text()) for count in (1, 2))
-    assert len(records) == len(shared) > 3
+    assert len(records) == len(shared) > (0 if what == "pretraining" else 3)
     assert all(near(one, other) for one, other in zip(records, shared, strict=True))
 
 
