@@ -1,12 +1,13 @@
 # Two commands: `make repro` regenerates the paper in the small, `make test` tests. Everything else is DVC.
-PYTHON ?= python3.11
-JOBS ?= 1
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do $$python -c \
+	'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
+JOBS ?= auto
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .PHONY: repro test check bench rehearsal verify clean gc
 
-repro: .venv/installed            ## Table II, figures and the page, from params.yaml; JOBS=2: two stages at a time
+repro: .venv/installed            ## Table II, figures and the page, from params.yaml; JOBS=1: one stage at a time
 	python -m stages.check
 	python -m captioning.jobs --jobs '$(JOBS)'
 
@@ -30,7 +31,7 @@ verify: .venv/installed           ## what came out against what is committed
 	python -m tests.verify
 
 .venv/installed: requirements.txt
-	$(PYTHON) -m venv .venv
+	$(or $(PYTHON),$(error Python 3.11, 3.12 or 3.13 is needed; install one, or say make PYTHON=...)) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 

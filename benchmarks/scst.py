@@ -38,7 +38,8 @@ from captioning.qlora import attach, freeze_encoder, lora_config
 from captioning.runlog import Stopwatch
 from captioning.scores import java_on_path
 from captioning.scst_trainer import PARTS, SCSTTrainer
-from captioning.training import seed_everything, training_arguments
+from captioning.seeds import seed_everything
+from captioning.training import training_arguments
 
 PARAMS = load_params().profiles["miniature"]
 SIDE, PROMPT, SAMPLES, TOKENS, STEPS = PARAMS.data.image_size, "caption en", 5, 24, 5

@@ -26,7 +26,8 @@ from captioning import miniature
 from captioning.paligemma import IGNORED, load_frozen, load_processor, load_quantised, supervised_loss
 from captioning.pixels import DecodedCollator, decode_all
 from captioning.qlora import attach, lora_config
-from captioning.training import attention_kernel, base_model, seed_everything
+from captioning.seeds import seed_everything
+from captioning.training import attention_kernel, base_model
 
 BATCH, ACCUMULATION = 4, 4  # V.B
 Example = dict[str, Any]

@@ -32,7 +32,7 @@ from captioning.pixels import DecodedCollator, decode_all
 from captioning.qlora import attach, freeze_encoder, lora_config
 from captioning.recipes import refined_rows
 from captioning.scst_memory import scst_needs
-from captioning.training import seed_everything
+from captioning.seeds import seed_everything
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 3  # measured, after one that is not

@@ -1,13 +1,13 @@
 """Captions for one's own pictures: `python -m captioning IMAGE... --model NAME`."""
 
-import logging
 import sys
 
 from captioning import instructions
+from captioning.notices import silence_known_notices
 
 if __name__ == "__main__":
     instructions.limit()  # as a stage does, before torch is imported
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    silence_known_notices()
     from captioning.command import main
 
     sys.exit(main())

@@ -75,17 +75,14 @@ def load(row: TrainedRow, device: str) -> tuple[Any, Any]:
     """Model and processor of a row, as the `generate` stage loads them."""
     verify(row.checkpoint, row.files)
     import torch  # seconds; what is wrong above is told at once
-    from transformers.utils.logging import disable_progress_bar
 
     from captioning.paligemma import load_frozen, load_processor
     from captioning.qlora import load_adapter
-    from captioning.training import seed_everything
+    from captioning.seeds import seed_everything
 
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there[device.split(":")[0]]:
         raise UserError(f"--device {device}: torch finds none here; choose another, cpu for example")
-    if not sys.stderr.isatty():
-        disable_progress_bar()  # of the weights
     seed_everything(0, row.machine["threads"])
     model = load_frozen(row.checkpoint, row.machine["compute"], device, row.machine["dequantise"])
     processor = load_processor(row.checkpoint)

@@ -31,6 +31,7 @@ AVX2 = {
 }
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch is told its own number later
 SPIN = ("GOMP_SPINCOUNT", "3000")
+UNCOMPILED = ("TORCHDYNAMO_DISABLE", "1")  # nothing is compiled here; to prepare for it takes a second at every start
 
 
 def limit(path: Path = Path("params.yaml")) -> None:
@@ -41,6 +42,7 @@ def limit(path: Path = Path("params.yaml")) -> None:
     three times slower on a quiet machine. No number depends on it.
     """
     os.environ.setdefault(*SPIN)
+    os.environ.setdefault(*UNCOMPILED)
     os.environ.update(settings(_machine(path)))
 
 

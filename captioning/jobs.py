@@ -1,7 +1,7 @@
-"""`make repro JOBS=2`: what `dvc repro` does, with stages that do not need one another side by side.
+"""`make repro`: what `dvc repro` does, with stages that do not need one another side by side.
 
-    python -m captioning.jobs --jobs 2                  everything
-    python -m captioning.jobs --jobs 2 evaluate         what `dvc repro evaluate` looks at
+    python -m captioning.jobs                           everything, as many stages at a time as the machine has room for
+    python -m captioning.jobs --jobs 2 evaluate         what `dvc repro evaluate` looks at, two at a time
 
 dvc.lock comes out as `dvc repro --keep-going` writes it, byte for byte. What a stage says goes to `.cache/logs`, and
 where it fails its error is shown.
@@ -18,6 +18,8 @@ from captioning.runlog import UserError
 from captioning.secrets import install, redacted
 
 MOST_DIGITS = 4  # of a number of jobs
+AUTO = "auto"
+MEMORY = 2e9  # bytes that a stage on a CPU takes, its libraries included
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,10 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(chosen: argparse.Namespace) -> int:
     """Everything between the command line and the exit status. Raises `UserError`."""
-    jobs = count(chosen.jobs)
+    wanted = count(chosen.jobs)
     from captioning.lockfile import mend  # what takes long to import is imported where Ctrl-C is one line
 
     mend()
+    jobs = wanted or room()
     if jobs == 1:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *chosen.targets])
@@ -69,10 +72,28 @@ def make_logs() -> None:
         raise UserError(f"{LOGS}: {told}; what stages say goes to a folder there, make way for it") from None
 
 
-def count(text: str) -> int:
+def room() -> int:
+    """How many stages the machine has room for at a time: by its GPUs, or by cores and free memory."""
+    from psutil import virtual_memory
+
+    from captioning.params import load_params
+    from captioning.shares import own_cores, visible_gpus
+
+    params = load_params()
+    machine, processes = params.active.machine, params.launch.processes
+    if machine.device != "cpu":
+        return max(1, len(visible_gpus()) // processes) if machine.device == "cuda" else 1
+    cores = len(own_cores()) // (machine.threads * processes)
+    return max(1, min(cores, int(virtual_memory().available / (MEMORY * processes))))
+
+
+def count(text: str) -> int | None:
+    """The number of jobs that `text` says; None: as many as there is room for. Raises `UserError`."""
+    if text == AUTO:
+        return None
     if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS) or int(text) < 1:
         most = "9" * MOST_DIGITS
-        wanted = f"no whole number from 1 to {most}; say how many stages may run at a time, JOBS=2"
+        wanted = f"no whole number from 1 to {most}, nor auto; say how many stages may run at a time, JOBS=2"
         raise UserError(f"JOBS: {short(text)} is {wanted}")
     return int(text)
 
@@ -83,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m captioning.jobs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as of `dvc repro` (default: all)")
-    made.add_argument("--jobs", default="1", metavar="N", help="stages at a time; 1 is plain `dvc repro` (default)")
+    made.add_argument("--jobs", default=AUTO, metavar="N", help="stages at a time (default: as there is room for)")
     return made
 
 

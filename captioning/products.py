@@ -1,6 +1,6 @@
 """Matrix products of torch's CPU tensors by NumPy's OpenBLAS: the same bytes on every x86-64 processor, at full speed.
 
-torch multiplies with MKL, which takes other kernels on AMD's processors than on Intel's, whatever it is asked for except
+torch multiplies with MKL, which takes other kernels on AMD's processors than on Intel's, whatever it is asked for but
 `MKL_CBWR=COMPATIBLE`, and that needs 2.5 times as long. OpenBLAS takes the kernels that `OPENBLAS_CORETYPE` names, on
 any processor with these instructions.
 

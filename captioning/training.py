@@ -17,13 +17,11 @@ from typing import Any
 import torch
 from peft.optimizers import create_loraplus_optimizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from captioning.batches import EpochLoader, StepBatches
-from captioning.instructions import is_limited
 from captioning.launch import ALONE, Processes
 from captioning.paligemma import IGNORED
-from captioning.products import use_openblas
 from captioning.resumable import ResumableTrainer
 from captioning.runlog import bar
 
@@ -176,15 +174,6 @@ def training_arguments(folder: Path, seed: int, device: str, **options: Any) -> 
         disable_tqdm=True,  # `Progress` shows it
     )
     return TrainingArguments(**(shared | options))
-
-
-def seed_everything(seed: int, threads: int) -> None:
-    """Seed Python, NumPy and torch, and pin what else decides the last digit: the number of threads, so that visible
-    cores change nothing, and with `machine.instructions: avx2` whose matrix products are taken."""
-    torch.set_num_threads(threads)
-    set_seed(seed)
-    if is_limited():
-        use_openblas()
 
 
 def base_model(model: Any) -> Any:

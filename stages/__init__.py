@@ -4,13 +4,14 @@ Before its code is imported, what a stage declares in dvc.yaml is hashed (captio
 libraries are told of instructions and threads (captioning/instructions.py).
 """
 
-import logging
 import os
 import sys
 
 from captioning import instructions, stage
+from captioning.notices import silence_known_notices
 
 os.environ.setdefault(*instructions.SPIN)  # for tests and benchmarks, too
+os.environ.setdefault(*instructions.UNCOMPILED)
+silence_known_notices()
 if sys.argv[0] == "-m":  # `python -m stages.x`, whose code is not read yet
     stage.begin(sys.orig_argv[sys.orig_argv.index("-m") :])
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it recommends a kernel that would be fetched at run time

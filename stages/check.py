@@ -3,15 +3,17 @@
 from pathlib import Path
 
 from captioning.checkpoints import available
+from captioning.inputs import REQUIREMENTS
 from captioning.origins import missing
 from captioning.outputs import write_text
+from captioning.packages import GROUPS, pins
 from captioning.params import CHECKPOINTS, HubCheckpoints, Params, load_params
 from captioning.recipes import starting_checkpoints
 from captioning.runlog import UserError
 from captioning.stage import stage_main
 from captioning.tracking import missing_package
 
-OUT, WANTED = Path("data/checked.txt"), Path("data/wanted")
+OUT, WANTED, PACKAGES = Path("data/checked.txt"), Path("data/wanted"), Path("data/packages")
 
 
 @stage_main
@@ -24,6 +26,8 @@ def main() -> None:
     write_text(OUT, f"{params.profile}\n")
     for name in CHECKPOINTS:
         write_text(WANTED / f"{name}.txt", "yes\n" if name in wanted(params) else "no\n")
+    for group, names in GROUPS.items():
+        write_text(PACKAGES / f"{group}.txt", pins(REQUIREMENTS, names))
 
 
 def wanted(params: Params) -> set[str]:

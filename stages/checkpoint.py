@@ -40,7 +40,7 @@ def pretrain(params: Params, name: str, wanted: Any, folder: Path) -> bool:
     that does not speak for all that make it."""
     from captioning import miniature, pretraining
     from captioning.launch import start
-    from captioning.training import seed_everything
+    from captioning.seeds import seed_everything
 
     new, seed, size = name in NEW, params.data.seed, params.data.image_size
     processes = start(wanted.processes if new else 1, "cpu")

@@ -18,8 +18,8 @@ from captioning.params import load_params
 from captioning.plain_json import read_map
 from captioning.qlora import load_adapter
 from captioning.resume import Results, workplace
+from captioning.seeds import seed_everything
 from captioning.stage import stage_main
-from captioning.training import seed_everything
 
 
 @stage_main

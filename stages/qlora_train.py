@@ -15,9 +15,9 @@ from captioning.params import load_params
 from captioning.plain_json import read_map
 from captioning.qlora import attach, count_parameters, lora_config, save
 from captioning.resume import workplace
+from captioning.seeds import seed_everything
 from captioning.stage import command, stage_main
 from captioning.tracking import tracked
-from captioning.training import seed_everything
 from captioning.training_disk import finetune_files
 
 

@@ -20,9 +20,10 @@ from captioning.resume import workplace
 from captioning.scst import COLUMNS, refine, scst_arguments, summary
 from captioning.scst_memory import scst_needs
 from captioning.scst_trainer import PARTS
+from captioning.seeds import seed_everything
 from captioning.stage import command, stage_main
 from captioning.tracking import tracked
-from captioning.training import base_model, seed_everything
+from captioning.training import base_model
 from captioning.training_disk import scst_files
 
 REFERENCES = Path("data/references")

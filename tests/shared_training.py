@@ -22,8 +22,9 @@ from captioning.paligemma import load_processor, load_quantised
 from captioning.qlora import attach, freeze_encoder, lora_config, save
 from captioning.runlog import UserError
 from captioning.scst import refine, scst_arguments
+from captioning.seeds import seed_everything
 from captioning.stage import stage_main
-from captioning.training import SharedTrainer, seed_everything
+from captioning.training import SharedTrainer
 from tests.conftest import CAPTIONS, COLOURS, PROMPT, png
 from tests.conftest import RECIPE as TUNING
 from tests.scst_toy import IDS, RECIPE, scorers, second_captions

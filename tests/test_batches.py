@@ -49,3 +49,20 @@ def test_the_loader_tells_batches_and_rows_the_epoch() -> None:
     loader.set_epoch(3)
     assert rows.epoch == batches.epoch == 3
     assert sorted(int(row) for batch in loader for row in batch) == list(range(6))
+
+
+def steps(count: int, lengths: list[int] | None) -> list[list[int]]:
+    """The rows of each step of eight, in the order in which they are dealt."""
+    processes = [Processes(rank, count) for rank in range(count)]
+    shares = [list(StepBatches(29, 2, 4 // count, 1, process, lengths=lengths)) for process in processes]
+    dealt = [batch for turn in zip(*shares, strict=True) for batch in turn]
+    return [[row for batch in dealt[begin : begin + 4] for row in batch] for begin in range(0, len(dealt), 4)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_rows_sorted_by_length_stay_in_their_steps(count: int) -> None:
+    """Each step holds the rows it holds unsorted; its micro-batches hold neighbours in length."""
+    lengths = [(7 * row) % 13 for row in range(29)]
+    plain, by_length = steps(count, None), steps(count, lengths)
+    assert list(map(sorted, plain)) == list(map(sorted, by_length))
+    assert by_length == [sorted(step, key=lengths.__getitem__) for step in by_length] != plain

@@ -3,10 +3,12 @@
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from captioning.jobs import count, make_logs
+from captioning.jobs import count, make_logs, room
+from captioning.params import load_params
 from captioning.runlog import UserError
 from captioning.runner import SECONDS, remembered
 from tests.project_copy import ROOT, Project
@@ -14,8 +16,36 @@ from tests.project_copy import ROOT, Project
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "two", "1.5", "²", "10000"])
 def test_jobs_is_a_number_from_1_on(text: str) -> None:
-    with pytest.raises(UserError, match=f"^JOBS: '{re.escape(text)}' is no whole number from 1 to 9999; say"):
+    with pytest.raises(UserError, match=f"^JOBS: '{re.escape(text)}' is no whole number from 1 to 9999, nor auto; say"):
         count(text)
+
+
+@pytest.mark.parametrize(
+    ("cores", "free", "threads", "processes", "jobs"),
+    [
+        (2, 16e9, 1, 1, 2),
+        (16, 16e9, 1, 1, 8),  # 2 GB each
+        (16, 64e9, 4, 1, 4),
+        (16, 64e9, 1, 4, 4),
+        (1, 64e9, 1, 1, 1),
+        (8, 1e9, 1, 1, 1),
+    ],
+)
+def test_as_many_as_cores_and_memory_have_room_for(
+    cores: int, free: float, threads: int, processes: int, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    params = load_params()
+    profile = params.active
+    machine = profile.machine.model_copy(update={"threads": threads})
+    launch = params.launch.model_copy(update={"processes": processes})
+    profiles = params.profiles | {params.profile: profile.model_copy(update={"machine": machine})}
+    params = params.model_copy(update={"launch": launch, "profiles": profiles})
+    monkeypatch.setattr("captioning.params.load_params", lambda: params)
+    monkeypatch.setattr("captioning.shares.own_cores", lambda: list(range(cores)))
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
+    assert room() == jobs
+    assert count("auto") is None
 
 
 def test_a_number_that_nobody_can_read_is_cut() -> None:
@@ -56,4 +86,4 @@ def test_an_interruption_is_one_line_almost_from_the_first() -> None:
 def test_make_hands_on_how_many() -> None:
     said = Project(ROOT).run("make", "--dry-run", "repro", "JOBS=3").out
     assert "python -m captioning.jobs --jobs '3'\n" in said
-    assert "python -m captioning.jobs --jobs '1'\n" in Project(ROOT).run("make", "--dry-run", "repro").out
+    assert "python -m captioning.jobs --jobs 'auto'\n" in Project(ROOT).run("make", "--dry-run", "repro").out

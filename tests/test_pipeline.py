@@ -3,10 +3,14 @@
 import ast
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+
+from captioning.packages import GROUPS
+from captioning.params import Params
 
 ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -16,6 +20,7 @@ NOT_IN_OUTPUTS = {
     "captioning/param_sections.py",
     "captioning/plain_yaml.py",
     "captioning/runlog.py",
+    "captioning/notices.py",
     "captioning/secrets.py",
     "captioning/tracking.py",
     "captioning/memory.py",
@@ -117,3 +122,56 @@ def test_every_result_in_git_is_an_output_of_a_stage() -> None:
     )
     locked = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"].values()
     assert set(tracked.stdout.split()) <= {out["path"] for stage in locked for out in stage["outs"]}
+
+
+NO_OUTPUT = {"httpx2", "pydantic", "ruamel", "tqdm", "psutil", "filelock", "jaxtyping", "dvc", "huggingface_hub"}
+NOT_PINNED = {"captioning", "stages", *sys.stdlib_module_names}
+
+
+def third_party(path: str) -> set[str]:
+    """The installed packages that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").split(".")[0])
+    return names - NOT_PINNED
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_name_the_packages_a_stage_computes_with(name: str) -> None:
+    """Their pins are dependencies, so that another version runs the stage again."""
+    groups = {Path(dep).stem for dep in body(name)["deps"] if dep.startswith("data/packages/")}
+    pinned = {package.lower() for group in groups for package in GROUPS[group]}
+    files = {file for file in closure(script(name)) | {script(name)} if file.endswith(".py")}
+    imported = {package for file in files for package in third_party(file)} - NO_OUTPUT
+    distributions = packages_distributions()
+    missing = {package for package in imported if not pinned & {one.lower() for one in distributions[package]}}
+    assert name == "check" or not missing
+
+
+def test_tools_are_no_dependency() -> None:
+    assert not {"ruff", "pytest", "mypy", "dvc", "hypothesis"} & {name for group in GROUPS.values() for name in group}
+
+
+def test_what_no_stage_depends_on_gives_values_and_refusals_alone() -> None:
+    """Whatever makes an output from params.yaml, or formats one, is a dependency: these names are all that stages and
+    their dependencies take from modules that are none."""
+    allowed = {
+        "Checkpoint", "CHECKPOINTS", "Data", "Declared", "HubCheckpoints", "Params", "Tracking", "load_params",
+        "read_yaml", "UserError", "first_process", "progress", "bar", "put", "peak_memory", "Stopwatch", "redacted",
+        "tracked", "missing_package", "length", "require", "finetune_needs", "generation_needs", "longest_suffix",
+        "scst_needs", "disk", "inputs", "unmoved", "BY_HAND", "FINGERPRINT", "REQUIREMENTS", "command", "stage_main",
+        "silence_known_notices", "Terminated",
+        "finetune_files", "scst_files", "secrets", "DEVICE", "begin", "stage", "resume", "sizes", "install",
+    }  # fmt: skip
+    names = set()
+    for file in {file for name in STAGES for file in closure(script(name)) | {script(name)} if file.endswith(".py")}:
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+            module = (node.module or "").replace(".", "/") if isinstance(node, ast.ImportFrom) else ""
+            if f"{module}.py" in NOT_IN_OUTPUTS:
+                names |= {alias.name for alias in node.names}
+    assert names <= allowed
+    made = {name for name, value in vars(Params).items() if isinstance(value, property)}
+    assert made == {"active", "data"}, "a property of Params makes values that no dependency records"

@@ -20,7 +20,7 @@ from captioning.pretraining import (
     train_decoder,
     train_tower,
 )
-from captioning.training import seed_everything
+from captioning.seeds import seed_everything
 from tests.decoders import BOTH
 
 SIZE = 24

@@ -14,7 +14,7 @@ from captioning.qlora import freeze_encoder
 from captioning.resumable import trainable_weights
 from captioning.scst import COLUMNS, Refined, refine, scst_arguments, summary
 from captioning.scst_trainer import PARTS, STEP, VALIDATION
-from captioning.training import seed_everything
+from captioning.seeds import seed_everything
 from tests.sampled_captions import PROMPT, encoded
 from tests.scst_toy import IDS, RECIPE, scorers, second_captions
 

@@ -26,7 +26,8 @@ from captioning.resumable import (
     trainable_weights,
 )
 from captioning.scst import refine, scst_arguments
-from captioning.training import SharedTrainer, seed_everything
+from captioning.seeds import seed_everything
+from captioning.training import SharedTrainer
 from tests.conftest import PROMPT
 from tests.sampled_captions import encoded
 from tests.scst_toy import IDS, RECIPE, scorers, second_captions

@@ -193,6 +193,7 @@ def test_under_avx2_nothing_may_differ() -> None:
     assert [one.key for one in differences({key: 279.0}, {key: 279.1}, exact=True)] == [key]
     machine = {"device": "cpu", "instructions": "avx2"}
     of = {"profile": "small", "profiles": {"small": {"machine": machine}}}
-    assert limited(of)
+    assert limited(of, "x86_64")
+    assert not limited(of, "aarch64")
     machine["device"] = "cuda"
-    assert not limited(of)
+    assert not limited(of, "x86_64")

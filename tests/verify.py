@@ -8,13 +8,15 @@ Compared are the numbers a run leaves in git, each with the difference it may ha
    compared only where all checkpoints' hashes agree; else what they are made from: parameters and code, as in dvc.lock.
 3. What was trained may differ by `TOLERANCES`. A best epoch or step is not compared: two as good as each other swap.
 4. A stage, or an output of one, that only one of the two dvc.lock names is a difference.
-5. Where `machine.instructions` is `avx2`, every machine computes the same bytes (captioning/instructions.py): nothing
-   may differ, neither a number nor the hash of any output of any stage.
-6. Elsewhere pictures and the page, drawn from these numbers, are not compared; nor are times, which no output holds.
+5. On x86-64, where `machine.instructions` is `avx2`, as is the default, every machine computes the same bytes
+   (captioning/instructions.py): nothing may differ, neither a number nor the hash of any output, pictures included.
+6. Elsewhere (arm64, a GPU, `native`) pictures and the page, drawn from these numbers, are not compared. No output
+   holds times.
 """
 
 import json
 import math
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -56,6 +58,7 @@ CHECKPOINTS = "checkpoint@"
 PICTURES = (".png", ".svg")
 RECORDED = "recorded"  # in place of a hash that may differ
 COMPARED = ("dvc.lock", "metrics", "params.yaml")
+X86_64 = ("x86_64", "AMD64")  # as Python names it
 
 
 @dataclass(frozen=True)
@@ -202,10 +205,10 @@ def check_lock(where: str, files: Mapping[str, str]) -> None:
         raise UserError(f"dvc.lock: torn in {where}, by a merge or a kill; settle the conflict, or give `make repro`")
 
 
-def limited(params: Any) -> bool:
-    """Whether every machine must come to the same bytes: on a CPU, under `machine.instructions: avx2`."""
+def limited(params: Any, architecture: str) -> bool:
+    """Whether every machine must come to the same bytes: on x86-64's CPUs, under `machine.instructions: avx2`."""
     machine = params.get("profiles", {}).get(params["profile"], {}).get("machine", {})
-    return bool(machine.get("instructions") == "avx2" and machine.get("device") == "cpu")
+    return machine.get("instructions") == "avx2" and machine.get("device") == "cpu" and architecture in X86_64
 
 
 @stage_main
@@ -217,7 +220,9 @@ def main() -> None:
     if params != committed:
         remedy = "`git checkout params.yaml`, or commit it with its results"
         raise UserError(f"params.yaml: differs from HEAD, so the numbers must; {remedy}")
-    exact = limited(params)
+    exact = limited(params, platform.machine())
+    kind = "every byte is compared" if exact else "numbers are compared, with tolerances; bytes are not the same here"
+    print(f"{platform.machine()}: {kind}", file=sys.stderr)
     hashes = [checkpoint_hashes(_yaml("dvc.lock", files["dvc.lock"])) for files in (before, now)]
     agree = hashes[0] == hashes[1]
     wrong = differences(values(before, agree, exact), values(now, agree, exact), exact)
