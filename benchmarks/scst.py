@@ -122,18 +122,24 @@ def our_step(one: SCSTTrainer, prompt: Mapping[str, torch.Tensor], ids: Sequence
     return step
 
 
+def dtype(shape: str) -> str:
+    """What a shape computes in: as its profile's machine does."""
+    return load_params().profiles["miniature" if shape == "miniature" else "paper"].machine.compute
+
+
 def compare(shape: str, device: str, batch: int, pairs: int) -> list[str]:
     """Rows of the table, and what ours does by part."""
-    seed_everything(1, threads=2 if device == "cpu" else 8)
+    seed_everything(1, PARAMS.machine.threads if device == "cpu" else 8)
+    compute = dtype(shape)
     seen = world(batch, SIDE if shape == "miniature" else true_shape.SIDE)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         taught_miniature(folder, seen) if shape == "miniature" else true_shape.write(folder, device)
         processor = load_processor(folder)
-        theirs = adapted(load_quantised(folder, "bfloat16", device))
-        ours = adapted(load_frozen(folder, "bfloat16", device, dequantise=True))
+        theirs = adapted(load_quantised(folder, compute, device))
+        ours = adapted(load_frozen(folder, compute, device, dequantise=True))
     prompt = {key: value.to(device) for key, value in prompt_inputs(processor, seen.images, PROMPT).items()}
-    prompt["pixel_values"] = prompt["pixel_values"].to(torch.bfloat16)
+    prompt["pixel_values"] = prompt["pixel_values"].to(getattr(torch, compute))
     temperature = PARAMS.scst.temperature if shape == "miniature" else 1.0
     one = trainer(ours, processor, seen, device, temperature, folder)
     step = our_step(one, prompt, seen.ids)

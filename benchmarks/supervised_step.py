@@ -6,8 +6,7 @@
 The tutorial's way: the collator runs the processor on every row of every step, `model(**batch).loss` computes logits
 for all positions, batch 4 and accumulation 4 as the paper has them, torch's AdamW. Ours: pictures decoded once ahead of
 training (not counted), logits for the suffix only, NF4's weights spelt out, the 16 rows in one pass, fused AdamW, and
-on a CPU attention in plain products. In the miniature, loss and gradients of both are compared in float32 before any
-time is taken; then both compute in bfloat16.
+on a CPU attention in plain products. In the miniature, loss and gradients of both are compared before any time is taken.
 """
 
 import tempfile
@@ -19,7 +18,7 @@ import torch
 
 import stages  # noqa: F401  # how long threads spin
 from benchmarks import true_shape
-from benchmarks.scst import PROMPT, SIDE, world
+from benchmarks.scst import PARAMS, PROMPT, SIDE, dtype, world
 from benchmarks.side_by_side import HEADER, ask, parser, side_by_side
 from benchmarks.tutorial import Collator
 from captioning import miniature
@@ -94,7 +93,8 @@ def furthest(ours: tuple[float, Gradients], theirs: tuple[float, Gradients]) -> 
 
 def compare(shape: str, device: str, pairs: int) -> list[str]:
     """Rows of the table; raises `AssertionError` where the two are not the same step."""
-    seed_everything(1, threads=2 if device == "cpu" else 8)
+    seed_everything(1, PARAMS.machine.threads if device == "cpu" else 8)
+    compute = dtype(shape)
     rows = examples(BATCH * ACCUMULATION, SIDE if shape == "miniature" else true_shape.SIDE)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -127,8 +127,8 @@ def compare(shape: str, device: str, pairs: int) -> list[str]:
             apart = furthest(ours, theirs)
             assert apart < 1e-4, f"loss or a gradient differs by {apart:.1e} of its size"
             said = [f"float32: loss {ours[0]:.6f} and {theirs[0]:.6f}; loss and gradients within {apart:.1e}"]
-        ours_model = adapted(load_frozen(folder, "bfloat16", device, True))
-        theirs_model = adapted(load_quantised(folder, "bfloat16", device))
+        ours_model = adapted(load_frozen(folder, compute, device, True))
+        theirs_model = adapted(load_quantised(folder, compute, device))
     work = [_with_optimizer(ours_model, ours_step, fused=True), _with_optimizer(theirs_model, theirs_step, fused=False)]
     what = f"supervised step, {shape}, {BATCH} x {ACCUMULATION} rows from images to AdamW"
     return [side_by_side(what, *work, pairs), *said]

@@ -232,6 +232,8 @@ def main() -> None:
         sys.exit(1)
     checkpoints = "are identical" if agree else "differ, as on another instruction set"
     near = f"within tolerance of what is committed; checkpoints {checkpoints}"
+    if exact:
+        near = "every output is what is committed; dvc.lock differs in what they were made from"
     print("identical bytes: dvc.lock and metrics are what is committed" if before == now else near)
 
 
