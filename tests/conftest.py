@@ -6,11 +6,12 @@ torch is imported where a fixture is wanted, so that the tests of what needs non
 import io
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 import stages  # noqa: F401  # how long threads spin: set before torch is imported
@@ -69,10 +70,35 @@ def decoder(request: pytest.FixtureRequest) -> str:
     return getattr(request, "param", "gemma")
 
 
+Fill = Callable[[Path], object]
+
+
 @pytest.fixture(scope="session")
-def taught(tmp_path_factory: pytest.TempPathFactory, pictures: list[bytes]) -> Callable[[str], Path]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Fill], Path]:
+    """Makes a folder of the session by its name: the first of pytest's worker processes fills it, the others wait for
+    it. What could not be filled fails every test that wants it, and is not tried again."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+
+    def make(name: str, fill: Fill) -> Path:
+        folder, filled = base / name, base / f"{name}.filled"
+        with FileLock(base / f"{name}.lock"):
+            if folder.exists():
+                assert filled.exists(), f"{name} could not be made; the first test that wanted it shows why"
+                return folder
+            folder.mkdir()
+            fill(folder)
+            filled.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def taught(shared: Callable[[str, Fill], Path], pictures: list[bytes]) -> Callable[[str], Path]:
     """Makes the model with a decoder, once each."""
-    return cache(lambda decoder: teach(decoder, pictures, tmp_path_factory.mktemp(decoder)))
+    return lambda decoder: shared(f"taught-{decoder}", partial(teach, decoder, pictures))
 
 
 @pytest.fixture(scope="session")
@@ -159,9 +185,9 @@ def batch(processor: Any, pictures: list[bytes], captions: list[list[str]]) -> d
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def world(shared: Callable[[str, Fill], Path]) -> Any:
     """A copy of the project (tests/project_copy.py) after one full run with planted secrets and an audit hook; tests
     read it, or work on clones."""
-    from tests.project_copy import make_world
+    from tests.project_copy import Project, make_world
 
-    return make_world(tmp_path_factory.mktemp("project"))
+    return Project(shared("world", make_world))

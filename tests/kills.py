@@ -54,8 +54,8 @@ class Trial:
         return not self.differing
 
 
-class Killer:
-    """A project with one stage that is killed again and again."""
+class Disturbed:
+    """A project in which one stage is disturbed again and again."""
 
     def __init__(self, project: Project, stage: str) -> None:
         self.project, self.stage = project, stage
@@ -65,10 +65,6 @@ class Killer:
         self.outs = [out["path"] for out in entry["outs"]]
         self.undisturbed = self.outputs()
         self.unrecord()
-        begun = time.monotonic()
-        project.run(*self.command)
-        self.seconds = time.monotonic() - begun
-        assert self.check() == [], "an undisturbed run is not its own equal"
 
     def outputs(self) -> dict[str, Any]:
         """The stage's outputs, and what dvc.lock holds (in whatever order: a record taken out comes back last)."""
@@ -78,9 +74,9 @@ class Killer:
 
     def check(self) -> list[str]:
         """Files that are not those of an undisturbed run."""
-        found = self.outputs()
+        now = self.outputs()
         return sorted(
-            name for name in found.keys() | self.undisturbed.keys() if found.get(name) != self.undisturbed.get(name)
+            name for name in now.keys() | self.undisturbed.keys() if now.get(name) != self.undisturbed.get(name)
         )
 
     def unrecord(self) -> None:
@@ -93,21 +89,40 @@ class Killer:
         with (self.project.folder / "dvc.lock").open("w", encoding="utf-8") as file:
             yaml.dump(content, file)
 
+    def start(self, output: Any) -> subprocess.Popen[str]:
+        """The stage, under way in a process group of its own; what it says goes to `output`."""
+        return subprocess.Popen(
+            self.command, cwd=self.project.folder, env=self.project.environment(), start_new_session=True, text=True,
+            stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def mend(self) -> bool:
+        """Put dvc.lock right as `make repro` does; whether that was needed."""
+        return "cut short" in self.project.run("python", "-m", "captioning.lockfile").err
+
+
+class Killer(Disturbed):
+    """A stage that is killed at moments between its beginning and its end."""
+
+    def __init__(self, project: Project, stage: str) -> None:
+        super().__init__(project, stage)
+        begun = time.monotonic()
+        project.run(*self.command)
+        self.seconds = time.monotonic() - begun
+        assert self.check() == [], "an undisturbed run is not its own equal"
+
     def trial(self, moment: float, number: signal.Signals) -> Trial:
         """Kill the stage `moment` seconds after it is begun, and go on."""
         self.unrecord()
-        first = subprocess.Popen(
-            self.command, cwd=self.project.folder, env=self.project.environment(), start_new_session=True, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        first = self.start(subprocess.PIPE)
         try:
             said, ended = first.communicate(timeout=moment)[0], True
         except subprocess.TimeoutExpired:
             ended = False
             os.killpg(first.pid, number)
             said = first.communicate()[0]
-        _wait_for_group(first.pid)
-        torn = "cut short" in self.project.run("python", "-m", "captioning.lockfile").err
+        wait_for_group(first.pid)
+        torn = self.mend()
         again = self.project.run(*self.command, ok=False)
         differing = self.check() if again.status == 0 else [again.all]
         return Trial(self.stage, number.name, moment, ended, AGAIN in again.err, torn, differing, said)
@@ -119,7 +134,7 @@ class Killer:
             yield self.trial(rng.uniform(0.05, self.seconds), SIGNALS[number % len(SIGNALS)])
 
 
-def _wait_for_group(group: int) -> None:
+def wait_for_group(group: int) -> None:
     """Until no process of `group` is left."""
     for _ in range(200):
         try:

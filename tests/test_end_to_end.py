@@ -1,14 +1,14 @@
 """Every verb of DVC a reader would use, on a copy of the project with a world cut down to minutes.
 
-The copy is made and run once; each test works on a clone of it that shares its cache, or only reads. The two runs that
-train anew go on in the background while the other tests work.
+The copy is made and run once, two stages at a time; each test works on a clone of it, or only reads. What is trained
+anew is asked of `dvc repro --dry`; tests/test_experiments.py holds it to a run.
 """
 
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from captioning.params import CHECKPOINTS
-from tests.project_copy import REFINED, ROOT, VARIANTS, Experiment, Project, draw_folder, refining
+from tests.project_copy import REFINED, ROOT, VARIANTS, Project, draw_folder, refining
+from tests.test_trust import records, refused
 
 CHECKED = ("data/checked.txt", *(f"data/wanted/{name}.txt" for name in CHECKPOINTS))  # gone where `check` refuses
 UNPINNED = {"mix", "cococap", "rsvqa-lr", "rslora", "mix-random", "mix-all", "paligemma2"}  # their rank is lora.rank
-PREFLIGHT = "profiles.paper.machine.threads"  # a value that only the check and the report read, in the miniature
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +29,8 @@ def clone(world: Project, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return lambda **options: world.clone(tmp_path_factory.mktemp("clone") / "project", **options)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def running(world: Project, clone: Callable[..., Project]) -> Iterator[dict[str, Future[Experiment]]]:
-    """The experiments that train, under way side by side."""
-    several = clone()
-    several.train_only(["mix"])
-    wanted = {"rank": (clone(), "lora.rank=3"), "seeds": (several, "seeds=[1,2]")}
-    with ThreadPoolExecutor(len(wanted)) as pool:
-        yield {name: pool.submit(Project.experiment, *one) for name, one in wanted.items()}
-
-
 def test_a_second_repro_does_nothing(world: Project) -> None:
+    """To DVC alone, one stage after another, what two stages at a time left is all that there is to do."""
     lock = world.read("dvc.lock")
     again = world.dvc("repro")
     assert again.ran == [] and "up to date" in again.all
@@ -59,24 +50,14 @@ def test_outputs_hold_no_path_of_the_machine_and_no_time(world: Project) -> None
 
 
 def test_the_same_stage_anew_gives_the_same_lock(clone: Callable[..., Project]) -> None:
+    """tests/test_kills.py holds it of a training."""
     project = clone()
     before, lock = project.outputs(), project.read("dvc.lock")
-    for target in ("download", "split", "caption-stats", "recipes", "qlora-train@base-r4-1", "report"):
-        assert project.dvc("repro", "--single-item", "--force", target).ran == [target]
+    targets = ["download", "split", "caption-stats", "recipes", "report"]
+    assert project.dvc("repro", "--single-item", "--force", *targets).ran == targets
     assert project.read("dvc.lock") == lock
     after = project.outputs()
     assert [name for name in before if before[name] != after.get(name)] == []
-
-
-def test_two_at_a_time_give_the_same_lock_and_outputs(clone: Callable[..., Project], world: Project) -> None:
-    """From nothing: no dvc.lock, no cache."""
-    project = clone(cache=False)
-    (project.folder / "dvc.lock").unlink()
-    project.run("python", "-m", "captioning.jobs", "--jobs", "2")
-    before, after = world.outputs(), project.outputs()
-    assert [name for name in before | after if before.get(name) != after.get(name)] == []
-    assert project.read("dvc.lock") == world.read("dvc.lock")
-    assert project.run("git", "status", "--porcelain").out == ""
 
 
 def test_recipes_alone_decide_who_is_trained_anew(clone: Callable[..., Project]) -> None:
@@ -101,7 +82,7 @@ def test_a_checkpoint_that_no_row_starts_from_is_not_made(world: Project) -> Non
 
 
 def test_two_processes_write_what_one_writes(clone: Callable[..., Project], world: Project) -> None:
-    """Captions to the byte; adapters and losses as near as bfloat16 allows, which the same run in float32 bounds."""
+    """Captions to the byte; losses as near as rounding allows (tests/test_launch.py bounds it)."""
     project = clone()
     project.set_params({"launch.processes": 2})
     project.run("python", "-m", "stages.recipes")
@@ -116,6 +97,9 @@ def test_two_processes_write_what_one_writes(clone: Callable[..., Project], worl
         assert shared["trainable_parameters"] == alone["trainable_parameters"]
     losses = [float(json.loads(one.read("metrics/training/mix-1.json"))["validation_loss"]) for one in (world, project)]
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
+    found = records(project.audit)
+    assert [record for record in found if refused(record)] == [], "several processes do what one must not"
+    assert "subprocess.Popen" in {record["event"] for record in found}
     runs = list((project.folder / ".cache/resume").glob("*/*"))
     assert runs and all((run / "finished").exists() for run in runs), "the next run would go on from half a work"
 
@@ -123,8 +107,50 @@ def test_two_processes_write_what_one_writes(clone: Callable[..., Project], worl
 def test_one_target_runs_what_it_needs_and_no_more(clone: Callable[..., Project]) -> None:
     project = clone()
     project.set_params({"variants.base-r4": {"checkpoint": "base", "rank": 4, "alpha": 4.0}})
-    done = project.dvc("repro", "qlora-train@base-r4-1")
-    assert done.ran == ["check", "recipes", "qlora-train@base-r4-1"]
+    assert project.dvc("repro", "recipes").ran == ["check", "recipes"]
+    assert project.dvc("repro", "--dry", "qlora-train@base-r4-1").ran == ["qlora-train@base-r4-1"]
+    assert set(project.dvc("repro", "--dry").ran) >= {"qlora-train@base-r4-1", "generate@base-r4-1"}
+
+
+def test_a_rank_retrains_the_variants_that_take_it(clone: Callable[..., Project]) -> None:
+    project = clone()
+    project.set_params({"lora.rank": 3})
+    assert project.dvc("repro", "recipes").ran == ["check", "recipes"]
+    trained = {f"{stage}@{name}-1" for stage in ("qlora-train", "generate") for name in UNPINNED & set(VARIANTS)}
+    assert set(project.dvc("repro", "--dry").ran) == trained | refining(1) | {"report"}
+
+
+def test_a_seed_more_trains_that_seed_alone(clone: Callable[..., Project]) -> None:
+    project = clone()
+    project.set_params({"seeds": [1, 2], "rows": ["mix"]})
+    emptied = {"checkpoint@paligemma2"}  # no row starts from it any more
+    assert set(project.dvc("repro", "recipes").ran) == emptied | {"check", "recipes"}
+    trained = {"qlora-train@mix-2", "generate@mix-2"} | refining(2)
+    assert set(project.dvc("repro", "--dry").ran) == trained | {"evaluate", "report"}, "the first seed is there"
+
+
+def test_seeds_give_mean_and_deviation(clone: Callable[..., Project]) -> None:
+    """In both tables: against all references, and against `caption_1` alone. The second seed's captions are the first
+    one's, each given to the next image."""
+    project = clone()
+    project.train_only(["mix"])
+    project.set_params({"seeds": [1, 2]})
+    for path in project.folder.glob("data/predictions/*mix*-1.jsonl"):
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        moved = [row | {"caption": other["caption"]} for row, other in zip(rows, rows[1:] + rows[:1], strict=True)]
+        second = path.with_name(path.name.replace("-1.jsonl", "-2.jsonl"))
+        second.write_text("".join(json.dumps(row) + "\n" for row in moved), encoding="utf-8")
+    for path in [
+        *project.folder.glob("metrics/training/*mix*-1.json"),
+        *project.folder.glob("plots/steps/*mix*-1.csv"),
+    ]:
+        shutil.copy(path, path.with_name(path.name.replace("-1.", "-2.")))
+    project.run("python", "-m", "stages.evaluate")
+    project.run("python", "-m", "stages.report")
+    table = project.read("plots/table-2.md")
+    rows = [line for line in table.splitlines() if "QLoRA-r16" in line and "**" not in line]
+    assert len(rows) == 2 * 3 and all(re.search(r"\d ± \d", row) for row in rows), rows
+    assert "One seed a variant" not in table
 
 
 def test_verbs_that_show(clone: Callable[..., Project]) -> None:
@@ -135,20 +161,6 @@ def test_verbs_that_show(clone: Callable[..., Project]) -> None:
     page = Path(project.dvc("plots", "show").out.strip().removeprefix("file://"))
     assert page.suffix == ".html" and "caption-lengths" in page.read_text(encoding="utf-8")
     assert project.run("git", "status", "--porcelain").out == "", "the plots' folder must be ignored"
-
-
-def test_experiments_beside_the_working_tree(clone: Callable[..., Project]) -> None:
-    """`--temp` and the queue; the change is one that only the check and the report read, so nothing trains."""
-    project = clone()
-    before = project.outputs()
-    temp = project.dvc("exp", "run", "--temp", "-S", f"{PREFLIGHT}=3")
-    assert temp.ran == ["check", "report"]
-    project.dvc("exp", "run", "--queue", "-S", f"{PREFLIGHT}=5")
-    project.dvc("exp", "run", "--run-all")
-    assert "Success" in project.dvc("queue", "status").out
-    shown = csv.DictReader(project.dvc("exp", "show", "--csv").out.splitlines())
-    assert {"3", "5"} <= {row[PREFLIGHT] for row in shown}
-    assert project.outputs() == before, "the working tree was touched"
 
 
 def test_push_and_pull_restore_all_but_checkpoints(
@@ -162,7 +174,7 @@ def test_push_and_pull_restore_all_but_checkpoints(
     sender.dvc("push")
     fresh.dvc("pull", "--allow-missing")
     checkpoints = {name for name in world.outputs() if re.match("models/checkpoints/[^/]+/", name)}
-    assert {Path(name).parent.name for name in checkpoints} == {"base", "mix", "rsvqa-lr", "paligemma2"}
+    assert {Path(name).parent.name for name in checkpoints} == {"base", "mix", "paligemma2"}
     assert fresh.outputs() == world.outputs(*checkpoints)
     again = fresh.dvc("repro", "--allow-missing", "--dry")
     assert again.ran == [] and "up to date" in again.all
@@ -241,37 +253,3 @@ def test_what_was_trained_loads_without_the_project(world: Project) -> None:
     assert all(start[name].equal(value) for name, value in refined.items() if name not in decoder)
     trained = json.loads(world.read("metrics/training/scst-mix-greedy-1.json"))["trainable_parameters"]
     assert trained == sum(value.numel() for value in decoder.values())
-
-
-def test_a_rank_retrains_the_variants_that_take_it(running: dict[str, Future[Experiment]]) -> None:
-    project, done = running["rank"].result()
-    trained = {f"{stage}@{name}-1" for stage in ("qlora-train", "generate") for name in UNPINNED & set(VARIANTS)}
-    assert set(done.ran) == trained | refining(1) | {"check", "recipes", "evaluate", "report"}
-    table = project.dvc("metrics", "diff").out
-    assert re.search(r"metrics/training/mix-1\.json\s+trainable_parameters\s+\d+\s+\d+\s+-\d+", table), table
-    assert "base-r4-1" not in table
-    assert re.search(r"params\.yaml\s+lora\.rank\s+16\s+3", project.dvc("params", "diff").out)
-    shown = list(csv.DictReader(project.dvc("exp", "show", "--csv").out.splitlines()))
-    assert {"16", "3"} == {row["lora.rank"] for row in shown}
-    page = Path(project.dvc("plots", "diff").out.strip().removeprefix("file://"))
-    assert "mix-1.csv" in page.read_text(encoding="utf-8")
-
-
-def test_going_back_trains_nothing(running: dict[str, Future[Experiment]], world: Project) -> None:
-    """The run cache brings back every output of the first values."""
-    project, _ = running["rank"].result()
-    back = project.dvc("exp", "run", "-S", "lora.rank=16")
-    assert not re.search("qlora-train|scst|generate|checkpoint", " ".join(back.ran)), back.ran
-    page = "plots/report.html"  # it quotes params.yaml, which -S has folded anew
-    assert project.outputs(page, "data/checked.txt") == world.outputs(page, "data/checked.txt")
-
-
-def test_seeds_give_mean_and_deviation(running: dict[str, Future[Experiment]]) -> None:
-    """In both tables: against all references, and against `caption_1` alone."""
-    project, done = running["seeds"].result()
-    trained = {"qlora-train@mix-2", "generate@mix-2"} | refining(2)
-    emptied = {"checkpoint@rsvqa-lr", "checkpoint@paligemma2"}  # no row starts from them any more
-    assert set(done.ran) == trained | emptied | {"check", "recipes", "evaluate", "report"}, "the first seed is there"
-    rows = [line for line in project.read("plots/table-2.md").splitlines() if "QLoRA-r16" in line and "**" not in line]
-    assert len(rows) == 2 * 3 and all(re.search(r"\d ± \d", row) for row in rows), rows
-    assert "One seed a variant" not in project.read("plots/table-2.md")

@@ -1,82 +1,146 @@
-"""Twenty random moments, three signals, both training stages: always the bytes of an undisturbed run."""
+"""Both training stages, killed, edited under and out of disk at fixed points, end with the bytes of an undisturbed run.
 
+Random moments are tried by `python -m tests.kills --kills 100`.
+"""
+
+import os
 import resource
+import signal
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.kills import STAGES, Killer, killers
+from captioning.resume import FINISHED
+from tests.kills import AGAIN, STAGES, Disturbed, wait_for_group
+from tests.project_copy import Project
 
-KILLS = 20
-
-
-@pytest.fixture(scope="module")
-def every(tmp_path_factory: pytest.TempPathFactory) -> list[Killer]:
-    return killers(tmp_path_factory.mktemp("kills"))
+PATIENCE = 300.0  # seconds
+TRAINING, REFINING = STAGES
 
 
-def test_a_killed_training_ends_with_the_bytes_of_an_undisturbed_one(every: list[Killer]) -> None:
-    with ThreadPoolExecutor(len(STAGES)) as pool:
-        each = KILLS // len(STAGES)
-        trials = [one for of in pool.map(lambda killer: list(killer.trials(each, seed=1)), every) for one in of]
-    assert len(trials) == KILLS
-    assert [(one.stage, one.signal, one.differing) for one in trials if not one.survived] == []
-    assert [one for one in trials if "Traceback" in one.said] == []
-    assert sum(one.resumed for one in trials) >= KILLS // 4, "hardly one went on from a state"
-    assert {one.stage for one in trials if one.resumed} == set(STAGES)
+@pytest.fixture
+def disturbed(world: Project, tmp_path: Path) -> Callable[[str], Disturbed]:
+    """Makes a clone of the world in which a stage is unrecorded and keeps every state."""
+
+    def make(stage: str) -> Disturbed:
+        project = world.clone(tmp_path / "project")
+        project.set_params({"resume.every": 0.0})
+        return Disturbed(project, stage)
+
+    return make
 
 
-@pytest.mark.parametrize("place", range(len(STAGES)))
-def test_a_full_disk_is_one_line_and_costs_nothing(every: list[Killer], place: int) -> None:
+class Run:
+    """One run of a stage, disturbed when it has come to a certain point."""
+
+    def __init__(self, stage: Disturbed) -> None:
+        self.stage, self.log = stage, stage.project.folder.with_name("log.txt")
+        with self.log.open("w") as file:
+            self.process = stage.start(file)
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def until(self, point: Callable[[], object]) -> None:
+        """Wait until the run has come to `point`; fails where it ends before."""
+        deadline = time.monotonic() + PATIENCE
+        while not point():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.output
+            time.sleep(0.02)
+
+    def until_it_begins(self) -> None:
+        self.until(lambda: "Running stage" in self.output)
+
+    def until_a_state(self) -> None:
+        self.until(lambda: list(self.kept("step-*")))
+
+    def until_it_goes_on(self) -> None:
+        self.until(lambda: AGAIN in self.output)
+
+    def until_the_work_is_done(self) -> None:
+        self.until(lambda: list(self.kept(FINISHED)))
+
+    def kept(self, name: str) -> list[Path]:
+        """What the stage has kept to go on from."""
+        return list((self.stage.project.folder / ".cache/resume" / self.stage.stage).rglob(name))
+
+    def kill(self, number: signal.Signals) -> str:
+        """Send a signal to all processes of the run, and put dvc.lock right; what the run had to say."""
+        os.killpg(self.process.pid, number)
+        assert self.process.wait() != 0
+        wait_for_group(self.process.pid)
+        self.stage.mend()
+        self.assert_unrecorded()
+        return self.output
+
+    def fail(self) -> str:
+        """Wait for the end of a run that fails; what it had to say."""
+        assert self.process.wait() != 0
+        self.assert_unrecorded()
+        return self.output
+
+    def assert_unrecorded(self) -> None:
+        assert self.stage.stage not in self.stage.project.yaml("dvc.lock")["stages"]
+        assert "Traceback" not in self.output
+
+
+def fill_the_disk(stage: Disturbed) -> None:
     """A limit on the size of files stands in for it: states are larger than what was there before."""
-    killer = every[place]
-    killer.unrecord()
     limited = subprocess.run(
-        killer.command, cwd=killer.project.folder, env=killer.project.environment(), text=True, capture_output=True,
+        stage.command, cwd=stage.project.folder, env=stage.project.environment(), text=True, capture_output=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
     )  # fmt: skip
-    said = [line for line in limited.stderr.splitlines() if line.startswith("error: ")]
-    assert limited.returncode != 0 and len(said) == 1, limited.stderr
-    assert "make room, then give the command again" in said[0] and "Traceback" not in limited.stderr
-    killer.project.run(*killer.command)
-    assert killer.check() == []
+    errors = [line for line in limited.stderr.splitlines() if line.startswith("error: ")]
+    assert limited.returncode != 0 and len(errors) == 1, limited.stderr
+    assert "make room, then give the command again" in errors[0] and "Traceback" not in limited.stderr
 
 
-def test_an_edit_while_a_stage_works_fails_it_by_name(every: list[Killer]) -> None:
-    """Put back, the stage goes on from its last state to the bytes of an undisturbed run."""
-    killer = every[0]
-    killer.unrecord()
-    code: Path = killer.project.folder / "captioning/qlora.py"
+def edit_the_code(run: Run) -> None:
+    """The stage fails by the file's name; the file is put back."""
+    code = run.stage.project.folder / "captioning/qlora.py"
     own = code.read_bytes()
-    running = subprocess.Popen(
-        killer.command, cwd=killer.project.folder, env=killer.project.environment(), text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    states = killer.project.folder / ".cache/resume" / killer.stage
-    while running.poll() is None and not list(states.glob("*/0/step-*")):
-        pass
     code.write_bytes(own + b"# edited\n")
-    said = running.communicate()[0]
-    assert running.returncode != 0
-    assert "error: captioning/qlora.py: changed while this stage worked" in said
-    assert killer.stage not in killer.project.yaml("dvc.lock")["stages"]
+    assert "error: captioning/qlora.py: changed while this stage worked" in run.fail()
     code.write_bytes(own)
-    again = killer.project.run(*killer.command)
-    assert "going on from step" in again.err
-    assert killer.check() == []
 
 
-def test_what_finished_before_dvc_recorded_it_is_not_lost(every: list[Killer]) -> None:
-    """DVC is killed between a stage's end and its record: the work is there. A stage forced in spite of its record
-    begins anew."""
-    killer = every[0]
-    killer.unrecord()
-    killer.project.run("python", "-m", "stages.qlora_train", "mix", "1")
-    again = killer.project.run(*killer.command)
-    assert "going on from step" in again.err
-    assert killer.check() == []
-    forced = killer.project.run(*killer.command, "--force")
-    assert "going on from step" not in forced.err
-    assert killer.check() == []
+def test_a_training_survives_whatever_disturbs_it(disturbed: Callable[[str], Disturbed]) -> None:
+    """A full disk, SIGTERM while it starts, SIGINT after its first state, an edit of its code, and SIGKILL between its
+    end and DVC's record: the work is still there, and the bytes are those of the world's run. A stage that is forced
+    in spite of its record begins anew."""
+    stage = disturbed(TRAINING)
+    fill_the_disk(stage)
+    run = Run(stage)
+    run.until_it_begins()
+    run.kill(signal.SIGTERM)
+    run = Run(stage)
+    run.until_a_state()
+    assert "interrupted; give the command again" in run.kill(signal.SIGINT)
+    run = Run(stage)
+    run.until_it_goes_on()
+    edit_the_code(run)
+    run = Run(stage)
+    run.until_the_work_is_done()
+    run.kill(signal.SIGKILL)
+    again = stage.project.run(*stage.command)
+    assert AGAIN in again.err and stage.check() == []
+    forced = stage.project.run(*stage.command, "--force")
+    assert AGAIN not in forced.err and stage.check() == []
+
+
+def test_self_critical_training_survives_whatever_disturbs_it(disturbed: Callable[[str], Disturbed]) -> None:
+    """A full disk, SIGTERM after its first state, and SIGKILL when it has gone on from there."""
+    stage = disturbed(REFINING)
+    fill_the_disk(stage)
+    run = Run(stage)
+    run.until_a_state()
+    assert "interrupted; give the command again" in run.kill(signal.SIGTERM)
+    run = Run(stage)
+    run.until_it_goes_on()
+    run.kill(signal.SIGKILL)
+    again = stage.project.run(*stage.command)
+    assert AGAIN in again.err and stage.check() == []
