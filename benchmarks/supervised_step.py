@@ -6,7 +6,7 @@
 The tutorial's way: the collator runs the processor on every row of every step, `model(**batch).loss` computes logits
 for all positions, batch 4 and accumulation 4 as the paper has them, torch's AdamW. Ours: pictures decoded once ahead of
 training (not counted), logits for the suffix only, NF4's weights spelt out, the 16 rows in one pass, fused AdamW, and
-on a CPU attention in plain products. In the miniature, loss and gradients of both are compared before any time is taken.
+on a CPU attention in plain products. In the miniature, loss and gradients of both are compared before they are timed.
 """
 
 import tempfile
