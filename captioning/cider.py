@@ -126,7 +126,8 @@ class CiderD:
                     cosines[place] += clipped * direction / norm
         apart = (candidate.length - length for length in references.lengths)
         terms = zip(cosines, references.shares, apart, strict=True)
-        total = sum(cosine * share * math.exp(-(gap**2) / (2 * LENGTH_SIGMA**2)) for cosine, share, gap in terms)
+        # Python 3.12 changed how `sum` rounds: fsum rounds alike in every version
+        total = math.fsum(cosine * share * math.exp(-(gap**2) / (2 * LENGTH_SIGMA**2)) for cosine, share, gap in terms)
         return SCALE * total / LONGEST_NGRAM
 
     def scores(self, ids: Sequence[str], hypotheses: Sequence[str], ended: Sequence[bool] | None = None) -> np.ndarray:

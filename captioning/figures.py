@@ -11,6 +11,7 @@ Deliberate differences from the paper:
 3. Colours are Okabe and Ito's (2008), which remain distinct to colour-blind readers.
 """
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -161,8 +162,8 @@ def table_picture(header: Sequence[str], rows: Sequence[Sequence[str]], notes: S
     """A table as a picture. A row of one cell is a group's title; the first column is set left, the others right."""
     columns = [[header[k], *(row[k] for row in rows if len(row) > 1)] for k in range(len(header))]
     widths = [max(_inches(cell, bold=True) for cell in column) + 0.28 for column in columns]
-    note_lines = [line for note in notes for line in textwrap.wrap(note, max(40, int(sum(widths) / 0.058)))]
-    width, step = sum(widths) + 0.3, 0.27  # inches
+    note_lines = [line for note in notes for line in textwrap.wrap(note, max(40, int(math.fsum(widths) / 0.058)))]
+    width, step = math.fsum(widths) + 0.3, 0.27  # inches
     height = step * (len(rows) + 1) + 0.19 * len(note_lines) + 0.45
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -184,7 +185,7 @@ def _row(axes: Axes, cells: Sequence[str], widths: Sequence[float], y: float, bo
     style: dict[str, Any] = {"fontsize": 9, "va": "center", "color": INK, "fontweight": "bold" if bold else "normal"}
     axes.text(0.2, y, cells[0], **style)
     for k, cell in enumerate(cells[1:], start=1):
-        axes.text(0.15 + sum(widths[: k + 1]) - 0.05, y, cell, ha="right", **style)
+        axes.text(0.15 + math.fsum(widths[: k + 1]) - 0.05, y, cell, ha="right", **style)
 
 
 def _inches(text: str, bold: bool) -> float:
