@@ -12,7 +12,7 @@ repro: .venv/installed            ## Table II, figures and the page, from params
 	python -m captioning.jobs --jobs '$(JOBS)'
 
 test: .venv/tracking              ## one file a module, dvc.yaml against the code, end to end
-	python -m pytest tests -q -n auto --durations=25
+	python -m pytest tests -q -n auto --dist loadfile --no-loadscope-reorder --durations=25
 
 check: .venv/audit                ## format, lint, types, import direction, known vulnerabilities
 	ruff format --check .
