@@ -92,7 +92,7 @@ def fill_the_disk(stage: Disturbed) -> None:
     """A limit on the size of files stands in for it: states are larger than what was there before."""
     limited = subprocess.run(
         stage.command, cwd=stage.project.folder, env=stage.project.environment(), text=True, capture_output=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (450_000, 450_000)),
     )  # fmt: skip
     errors = [line for line in limited.stderr.splitlines() if line.startswith("error: ")]
     assert limited.returncode != 0 and len(errors) == 1, limited.stderr
