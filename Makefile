@@ -32,7 +32,8 @@ verify: .venv/installed           ## what came out against what is committed
 
 .venv/installed: requirements.txt
 	$(or $(PYTHON),$(error Python 3.11, 3.12 or 3.13 is needed; install one, or say make PYTHON=...)) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
+	-.venv/bin/python -m compileall -qq -j 0 .venv/lib   # on every core, which pip does not
 	touch $@
 
 .venv/tracking: .venv/installed requirements-tracking.txt

@@ -24,9 +24,9 @@ from benchmarks.tutorial import Collator
 from captioning import miniature
 from captioning.paligemma import IGNORED, load_frozen, load_processor, load_quantised, supervised_loss
 from captioning.pixels import DecodedCollator, decode_all
-from captioning.qlora import attach, lora_config
+from captioning.qlora import attach, base_model, lora_config
 from captioning.seeds import seed_everything
-from captioning.training import attention_kernel, base_model
+from captioning.training import attention_kernel
 
 BATCH, ACCUMULATION = 4, 4  # V.B
 Example = dict[str, Any]

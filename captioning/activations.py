@@ -27,8 +27,7 @@ from transformers import DynamicCache, PaliGemmaConfig, PaliGemmaForConditionalG
 
 from captioning.checkpoint_files import check_config
 from captioning.paligemma import head_logits
-from captioning.qlora import attach, lora_config
-from captioning.training import base_model
+from captioning.qlora import attach, base_model, lora_config
 
 META = torch.device("meta")
 

@@ -1,10 +1,11 @@
 """Which rows each micro-batch holds, the same optimizer steps whether one process takes them or several.
 
-An epoch's order is drawn from seed and epoch alone. It is cut into steps, a step into micro-batches, and these are
-dealt to the processes in turn. In a last, short step a process may get an empty one: no row is repeated to fill it.
+An epoch's order is drawn from seed and epoch alone. It is cut into steps, the rows of a step are dealt to the processes
+in turn, and each process cuts its own into micro-batches. In a last, short step a process may get an empty one: no row
+is repeated to fill it.
 
-Rows of unequal length may be sorted within their step, so that a micro-batch holds rows of about one length and little
-is padded. A step's rows, and so its gradient, are the same.
+Rows of unequal length may be sorted within their step, so that a micro-batch holds rows of about one length, little is
+padded, and no process waits long for another. A step's rows, and so its gradient, are the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,9 +50,9 @@ class StepBatches(Sampler[list[int]]):
             step = order[begin : begin + self.step]
             if self.lengths is not None:
                 step.sort(key=self.lengths.__getitem__)
-            batches = [step[place : place + self.batch] for place in range(0, len(step), self.batch)]
-            batches += [[]] * (-len(batches) % self.processes.count)
-            yield from self.processes.share(batches)
+            own = list(self.processes.share(step))
+            longest = -(-len(step) // self.processes.count)
+            yield from (own[place : place + self.batch] for place in range(0, longest, self.batch))
 
 
 class EpochLoader(DataLoader):

@@ -17,8 +17,9 @@ from transformers import PaliGemmaProcessor, TrainingArguments
 from captioning.launch import ALONE, Processes
 from captioning.paligemma import supervised_loss
 from captioning.pixels import DecodedCollator, decode_all
+from captioning.qlora import base_model
 from captioning.resume import states
-from captioning.training import OPTIMIZERS, LossTrainer, base_model, step_records, training_arguments
+from captioning.training import OPTIMIZERS, LossTrainer, step_records, training_arguments
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_loss")
 

@@ -110,3 +110,8 @@ def save(model: PeftModel, folder: Path, card: str) -> None:
             config["target_modules"].sort()
         write_json(path, config, indent=2, sort_keys=True)
         write_text(partial / "README.md", card)
+
+
+def base_model(model: Any) -> Any:
+    """The PaliGemma inside an adapter, with its layers adapted; a bare PaliGemma as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

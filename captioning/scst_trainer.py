@@ -21,13 +21,13 @@ from captioning.packing import Prefix, prefill
 from captioning.paligemma import prompt_tokens
 from captioning.policy_gradient import advantages, caption_log_probabilities, policy_loss
 from captioning.ptb import tokenize
-from captioning.qlora import weights_of
+from captioning.qlora import base_model, weights_of
 from captioning.resumable import trainable_weights
 from captioning.rollout import rollout
 from captioning.runlog import Stopwatch
 from captioning.sampling import Sampling, uniform
 from captioning.significance import interval, resampled_means
-from captioning.training import SharedTrainer, attention_kernel, base_model
+from captioning.training import SharedTrainer, attention_kernel
 
 STEP = ("loss", "reward", "baseline", "advantage", "advantage_deviation", "length", "ended", "distinct", "kl")
 VALIDATION = ("validation_cider", "validation_length", "validation_ended", "gain", "gain_low", "gain_high")

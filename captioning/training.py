@@ -40,6 +40,7 @@ class SharedTrainer(ResumableTrainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(Progress())
         self.lora_plus = lora_plus
+        self.unsummed = torch.zeros((), device=self.args.device)  # loss of this process's micro-batches of a step
         torch.manual_seed(self.args.seed + processes.rank)  # dropout of another share
         self.model_accepts_loss_kwargs = True  # else the Trainer divides by the accumulation a second time
 
@@ -70,13 +71,19 @@ class SharedTrainer(ResumableTrainer):
         return batches, self.processes.sum(torch.tensor(own, device=device))
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Forward and backward of one micro-batch, which may be empty; a step's last sums the gradients."""
+        """Forward and backward of one micro-batch, which may be empty. A step's last sums gradients and losses over the
+        processes, so that none waits for another before."""
         loss = torch.zeros((), device=self.args.device)
         if inputs:
             loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.accelerator.sync_gradients:
-            self.processes.sum_gradients(model.parameters())
-        return self.processes.sum(loss.clone())
+        if self.processes.count == 1:
+            return loss
+        self.unsummed = self.unsummed + loss
+        if not self.accelerator.sync_gradients:
+            return torch.zeros_like(loss)
+        self.processes.sum_gradients(model.parameters())
+        summed, self.unsummed = self.processes.sum(self.unsummed.clone()), torch.zeros_like(loss)
+        return summed
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.lora_plus != 1:  # type: ignore[has-type]
@@ -174,11 +181,6 @@ def training_arguments(folder: Path, seed: int, device: str, **options: Any) -> 
         disable_tqdm=True,  # `Progress` shows it
     )
     return TrainingArguments(**(shared | options))
-
-
-def base_model(model: Any) -> Any:
-    """The PaliGemma inside an adapter, with its layers adapted; a bare PaliGemma as it is."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def step_records(history: Sequence[dict[str, Any]], columns: Collection[str]) -> list[dict[str, Any]]:

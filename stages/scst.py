@@ -15,7 +15,7 @@ from captioning.paligemma import load_frozen, load_processor
 from captioning.params import load_params
 from captioning.places import TIMINGS
 from captioning.plain_json import read_map
-from captioning.qlora import count_parameters, freeze_encoder, load_adapter, save
+from captioning.qlora import base_model, count_parameters, freeze_encoder, load_adapter, save
 from captioning.resume import workplace
 from captioning.scst import COLUMNS, refine, scst_arguments, summary
 from captioning.scst_memory import scst_needs
@@ -23,7 +23,6 @@ from captioning.scst_trainer import PARTS
 from captioning.seeds import seed_everything
 from captioning.stage import command, stage_main
 from captioning.tracking import tracked
-from captioning.training import base_model
 from captioning.training_disk import scst_files
 
 REFERENCES = Path("data/references")

@@ -17,7 +17,10 @@ PATIENCE = 10.0  # seconds
 
 @dataclass(eq=False)
 class Opened(FileSystemEventHandler):
-    """Paths below `folder`: files opened, files written in place, files that appeared by a rename."""
+    """Paths below `folder`: files opened, files written in place, files that appeared by a rename.
+
+    Files are not taken at their creation: for a folder renamed before it was watched, that is reported of its files.
+    """
 
     folder: Path
     read: set[str] = field(default_factory=set)
@@ -35,7 +38,7 @@ class Opened(FileSystemEventHandler):
             return
         elif event.event_type == "opened":
             self.read.add(name)
-        elif event.event_type in ("created", "modified", "closed", "deleted"):
+        elif event.event_type in ("modified", "closed", "deleted"):
             self.written.add(name)
 
     def _name(self, path: str | bytes) -> str:

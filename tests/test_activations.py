@@ -15,11 +15,11 @@ from captioning.memory import longest_suffix, prompt_length
 from captioning.packing import prefill
 from captioning.paligemma import load_frozen, prompt_tokens, supervised_loss
 from captioning.policy_gradient import caption_log_probabilities
-from captioning.qlora import attach, freeze_encoder, lora_config
+from captioning.qlora import attach, base_model, freeze_encoder, lora_config
 from captioning.rollout import rollout
 from captioning.sampling import Sampling
 from captioning.scst_memory import refining
-from captioning.training import attention_kernel, base_model
+from captioning.training import attention_kernel
 from tests.decoders import BOTH
 
 PROMPT, CAPTION, CPU = "caption en", "a red plane parked near the terminal .", torch.device("cpu")

@@ -225,5 +225,5 @@ def test_a_mistake_is_one_line(project: Stand) -> None:
 
 
 def test_one_at_a_time_is_plain_dvc(project: Stand) -> None:
-    done = project.jobs("part@b")
+    done = project.jobs("--jobs", "1", "part@b")
     assert done.ran == ["seed", "part@b"] and "Generating lock file" in done.out

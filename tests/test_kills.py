@@ -4,9 +4,9 @@ Random moments are tried by `python -m tests.kills --kills 100`.
 """
 
 import os
-import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,12 +88,17 @@ class Run:
         assert "Traceback" not in self.output
 
 
-def fill_the_disk(stage: Disturbed) -> None:
-    """A limit on the size of files stands in for it: states are larger than what was there before."""
+def fill_the_disk(stage: Disturbed, commands: Path) -> None:
+    """A limit on the size of the stage's files stands in for it; DVC itself is not limited."""
+    commands.mkdir()
+    python = commands / "python"
+    python.write_text(f'#!/bin/bash\nulimit -f 300\nexec {sys.executable} "$@"\n')  # kB
+    python.chmod(0o755)
+    environment = stage.project.environment()
+    environment["PATH"] = f"{commands}{os.pathsep}{environment['PATH']}"
     limited = subprocess.run(
-        stage.command, cwd=stage.project.folder, env=stage.project.environment(), text=True, capture_output=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (450_000, 450_000)),
-    )  # fmt: skip
+        stage.command, cwd=stage.project.folder, env=environment, text=True, capture_output=True, check=False
+    )
     errors = [line for line in limited.stderr.splitlines() if line.startswith("error: ")]
     assert limited.returncode != 0 and len(errors) == 1, limited.stderr
     assert "make room, then give the command again" in errors[0] and "Traceback" not in limited.stderr
@@ -108,12 +113,12 @@ def edit_the_code(run: Run) -> None:
     code.write_bytes(own)
 
 
-def test_a_training_survives_whatever_disturbs_it(disturbed: Callable[[str], Disturbed]) -> None:
+def test_a_training_survives_whatever_disturbs_it(disturbed: Callable[[str], Disturbed], tmp_path: Path) -> None:
     """A full disk, SIGTERM while it starts, SIGINT after its first state, an edit of its code, and SIGKILL between its
     end and DVC's record: the work is still there, and the bytes are those of the world's run. A stage that is forced
     in spite of its record begins anew."""
     stage = disturbed(TRAINING)
-    fill_the_disk(stage)
+    fill_the_disk(stage, tmp_path / "commands")
     run = Run(stage)
     run.until_it_begins()
     run.kill(signal.SIGTERM)
@@ -132,10 +137,12 @@ def test_a_training_survives_whatever_disturbs_it(disturbed: Callable[[str], Dis
     assert AGAIN not in forced.err and stage.check() == []
 
 
-def test_self_critical_training_survives_whatever_disturbs_it(disturbed: Callable[[str], Disturbed]) -> None:
+def test_self_critical_training_survives_whatever_disturbs_it(
+    disturbed: Callable[[str], Disturbed], tmp_path: Path
+) -> None:
     """A full disk, SIGTERM after its first state, and SIGKILL when it has gone on from there."""
     stage = disturbed(REFINING)
-    fill_the_disk(stage)
+    fill_the_disk(stage, tmp_path / "commands")
     run = Run(stage)
     run.until_a_state()
     assert "interrupted; give the command again" in run.kill(signal.SIGTERM)

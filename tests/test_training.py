@@ -11,12 +11,12 @@ import torch
 from benchmarks.tutorial import Collator
 from captioning.finetune import CaptionRows
 from captioning.paligemma import supervised_loss
+from captioning.qlora import base_model
 from captioning.seeds import seed_everything
 from captioning.training import (
     OPTIMIZERS,
     LossTrainer,
     attention_kernel,
-    base_model,
     step_records,
     training_arguments,
 )
