@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 
 repro: .venv/installed            ## Table II, figures and the page, from params.yaml; JOBS=1: one stage at a time
 	python -m stages.check
-	python -m captioning.jobs --jobs '$(JOBS)'
+	python -m pipeline.jobs --jobs '$(JOBS)'
 
 test: .venv/tracking              ## one file a module, dvc.yaml against the code, end to end
 	python -m pytest tests -q -n auto --dist loadfile --no-loadscope-reorder --durations=25
@@ -17,9 +17,9 @@ test: .venv/tracking              ## one file a module, dvc.yaml against the cod
 check: .venv/audit                ## format, lint, types, import direction, known vulnerabilities
 	ruff format --check .
 	ruff check .
-	mypy captioning stages
+	mypy captioning pipeline stages
 	lint-imports
-	python -m tests.audit
+	python -m tools.audit
 
 bench: .venv/installed            ## each benchmark against a peer, in one run
 	python -m benchmarks
@@ -28,7 +28,7 @@ rehearsal: .venv/installed        ## the paper profile's stages at PaliGemma-3B'
 	python -m benchmarks.rehearsal
 
 verify: .venv/installed           ## what came out against what is committed
-	python -m tests.verify
+	python -m tools.verify
 
 .venv/installed: requirements.txt
 	$(or $(PYTHON),$(error Python 3.11, 3.12 or 3.13 is needed; install one, or say make PYTHON=...)) -m venv .venv
@@ -43,8 +43,8 @@ verify: .venv/installed           ## what came out against what is committed
 .venv/audit: .venv/installed requirements-audit.txt   # where the registry is silent, the check says so and goes on
 	-.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-audit.txt && touch $@
 
-clean:                            ## caches of tools, interrupted trainings, downloads, what is half written; no results; needs no installation
-	$(PYTHON) -m captioning.housekeeping clean
+clean:                            ## caches of tools, interrupted trainings, downloads; no results
+	rm -rf .cache/resume .cache/downloads .cache/logs .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
-gc: .venv/installed               ## what nothing needs in DVC's cache, checkpoints of interrupted runs: told; freed with YES=1
-	python -m captioning.housekeeping gc $(if $(filter 1,$(YES)),--yes)
+gc: .venv/installed               ## list what no commit or experiment needs in DVC's cache; YES=1 removes it
+	dvc gc --workspace --all-commits --all-experiments $(if $(filter 1,$(YES)),--force,--dry)

@@ -5,7 +5,7 @@ Both compute as a stage does: with the instructions and the dtype of the active 
 
 import sys
 
-from captioning import instructions
+from captioning.compute import instructions
 
 if sys.argv[0] == "-m":  # `python -m benchmarks.x`, before it imports torch
     instructions.limit()

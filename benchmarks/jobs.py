@@ -22,7 +22,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from benchmarks.copies import AUTHOR, ROOT, copy_files, set_values
-from captioning.command import positive
+from captioning.commands.caption import positive
 
 VARIANTS = ("full-adapter", "base-r4", "base-r8", "base-r16", "mix", "cococap", "rsvqa-lr")  # Table II
 FOLDER = ROOT / ".cache/benchmark-jobs"
@@ -44,7 +44,7 @@ def train(prepared: Path, folder: Path, jobs: int) -> float:
     shutil.copytree(prepared, folder, symlinks=True)
     targets = [f"qlora-train@{variant}-1" for variant in VARIANTS]
     begun = time.perf_counter()
-    command(folder, sys.executable, "-m", "captioning.jobs", "--jobs", str(jobs), *targets)
+    command(folder, sys.executable, "-m", "pipeline.jobs", "--jobs", str(jobs), *targets)
     return time.perf_counter() - begun
 
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from captioning import miniature
+from captioning.checkpoints import miniature
 
 SIDE = 48  # pixels
 

@@ -1,4 +1,4 @@
-"""One SCST step as the paper's notebook would write it, from library calls alone: the peer of captioning/scst.py.
+"""One SCST step as the paper's notebook would write it, from library calls alone: the peer of scst/refine.py.
 
 Two `generate` calls that share nothing, each encoding its images and running its prompts anew; a JVM tokenizer and
 pycocoevalcap at every step; an update on rows that repeat image and prompt for each sample, pixels, full head and all.

@@ -3,7 +3,7 @@
     python -m benchmarks.planning > docs/planning.md
 
 Operations are counted by torch's FlopCounterMode on the model's true shape without weights, bytes by
-captioning/memory.py on the same model; nothing is timed. From operations to hours lead the assumptions in `CHIPS` and
+limits/memory.py on the same model; nothing is timed. From operations to hours lead the assumptions in `CHIPS` and
 `Assumed`, which the page states. What was measured on a chip stands in docs/measured.json and is shown beside.
 """
 
@@ -19,14 +19,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import stages  # noqa: F401  # how long threads spin
 from benchmarks import true_shape
-from captioning.activations import meta_model
-from captioning.memory import Need, adapters, trainable, weights
-from captioning.miniature import make_processor
-from captioning.params import Params, load_params
-from captioning.qlora import freeze_encoder
-from captioning.recipes import refined_rows
-from captioning.sampling import Sampling
-from captioning.scst_memory import refining
+from captioning.adapters.lora import freeze_encoder
+from captioning.checkpoints.miniature import make_processor
+from captioning.limits.activations import meta_model
+from captioning.limits.memory import Need, adapters, trainable, weights
+from captioning.limits.scst import refining
+from captioning.params.load import Params, load_params
+from captioning.params.recipes import refined_rows
+from captioning.scst.sampling import Sampling
 
 MEASURED = Path("docs/measured.json")  # {chip: {row: {"hours", "gigabytes"}}}
 IMAGES = {"train": 26_712, "validation": 8_904, "test": 8_905}  # 60/20/20 of 44,521 (III)

@@ -29,8 +29,8 @@ import stages  # noqa: F401  # how long threads spin
 from benchmarks.copies import AUTHOR, ROOT, copy_files, set_values
 from benchmarks.rehearsal_report import TRAINED, report
 from benchmarks.watch import Part, watch
-from captioning.overhead import draw, sample_scene
-from captioning.overhead_language import captions
+from captioning.data.world.draw import draw, sample_scene
+from captioning.data.world.language import captions
 
 DISK = {"3b": 15e9, "miniature": 0.5e9}  # bytes: the checkpoint, and a copy of it as a stage's output
 SIDE = {"3b": 224, "miniature": 48}  # pixels

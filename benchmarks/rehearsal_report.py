@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.watch import Part
-from captioning.activations import meta_model
-from captioning.memory import Need, finetune_needs, generation_needs, longest_suffix
-from captioning.paligemma import load_processor
-from captioning.qlora import count_parameters
-from captioning.scst_memory import scst_needs
+from captioning.adapters.lora import count_parameters
+from captioning.limits.activations import meta_model
+from captioning.limits.memory import Need, finetune_needs, generation_needs, longest_suffix
+from captioning.limits.scst import scst_needs
+from captioning.paligemma.model import load_processor
 
 TRAINED = ("base-r16", "full-adapter")
 TABLE_II = {  # variant: trainable weights, share in percent (facts of the paper's Table II)

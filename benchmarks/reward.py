@@ -2,7 +2,7 @@
 
 Both sides get the same captions and the same tokenised references. Ours has its references indexed and its document
 frequencies counted beforehand, as in training, where every image comes back with new captions; pycocoevalcap's Cider
-has no way to keep either and does both at every call. Drawn captions are plain to `captioning/ptb.py`; a batch with
+has no way to keep either and does both at every call. Drawn captions are plain to `metrics/ptb.py`; a batch with
 one that is not, and that was not met before, costs a JVM on our side, too.
 """
 
@@ -16,11 +16,11 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from benchmarks.side_by_side import side_by_side
-from captioning.cider import CiderD, DocumentFrequencies
-from captioning.overhead import sample_scene
-from captioning.overhead_language import captions
-from captioning.ptb import tokenize
-from captioning.scores import java_on_path
+from captioning.data.world.draw import sample_scene
+from captioning.data.world.language import captions
+from captioning.evaluation.scores import java_on_path
+from captioning.metrics.cider import CiderD, DocumentFrequencies
+from captioning.metrics.ptb import tokenize
 
 IMAGES = 64
 Rewards = Callable[[], np.ndarray]

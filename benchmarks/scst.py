@@ -26,20 +26,20 @@ from benchmarks import true_shape
 from benchmarks.papers_scst import Rewards, papers_step, rewards_from_text, rewards_from_tokens
 from benchmarks.side_by_side import HEADER, ask, parser, side_by_side
 from benchmarks.tutorial import Collator
-from captioning import miniature
-from captioning.cider import CiderD, DocumentFrequencies
-from captioning.command import positive
-from captioning.overhead import draw, sample_scene
-from captioning.overhead_language import captions
-from captioning.paligemma import image_features, load_frozen, load_processor, load_quantised, prompt_inputs
-from captioning.params import load_params
-from captioning.ptb import tokenize
-from captioning.qlora import attach, freeze_encoder, lora_config
-from captioning.runlog import Stopwatch
-from captioning.scores import java_on_path
-from captioning.scst_trainer import PARTS, SCSTTrainer
-from captioning.seeds import seed_everything
-from captioning.training import training_arguments
+from captioning.adapters.lora import attach, freeze_encoder, lora_config
+from captioning.checkpoints import miniature
+from captioning.commands.caption import positive
+from captioning.compute.seeds import seed_everything
+from captioning.data.world.draw import draw, sample_scene
+from captioning.data.world.language import captions
+from captioning.evaluation.scores import java_on_path
+from captioning.metrics.cider import CiderD, DocumentFrequencies
+from captioning.metrics.ptb import tokenize
+from captioning.paligemma.model import image_features, load_frozen, load_processor, load_quantised, prompt_inputs
+from captioning.params.load import load_params
+from captioning.runtime.progress import Stopwatch
+from captioning.scst.trainer import PARTS, SCSTTrainer
+from captioning.training.trainer import training_arguments
 
 PARAMS = load_params().profiles["miniature"]
 SIDE, PROMPT, SAMPLES, TOKENS, STEPS = PARAMS.data.image_size, "caption en", 5, 24, 5

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from captioning.command import positive
+from captioning.commands.caption import positive
 
 HEADER = "| what | ours, ms | peer, ms | peer / ours, median of pairs (min-max) |\n|---|---|---|---|"
 

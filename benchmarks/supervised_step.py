@@ -21,12 +21,12 @@ from benchmarks import true_shape
 from benchmarks.scst import PARAMS, PROMPT, SIDE, dtype, world
 from benchmarks.side_by_side import HEADER, ask, parser, side_by_side
 from benchmarks.tutorial import Collator
-from captioning import miniature
-from captioning.paligemma import IGNORED, load_frozen, load_processor, load_quantised, supervised_loss
-from captioning.pixels import DecodedCollator, decode_all
-from captioning.qlora import attach, base_model, lora_config
-from captioning.seeds import seed_everything
-from captioning.training import attention_kernel
+from captioning.adapters.lora import attach, base_model, lora_config
+from captioning.checkpoints import miniature
+from captioning.compute.seeds import seed_everything
+from captioning.paligemma.model import IGNORED, load_frozen, load_processor, load_quantised, supervised_loss
+from captioning.supervised.pixels import DecodedCollator, decode_all
+from captioning.training.trainer import attention_kernel
 
 BATCH, ACCUMULATION = 4, 4  # V.B
 Example = dict[str, Any]
@@ -55,7 +55,7 @@ def tutorials_step(model: Any, collate: Collator, rows: Sequence[Example], devic
 
 
 def our_step(model: Any, collate: DecodedCollator, rows: Sequence[Example], device: str) -> float:
-    """The same in one pass over decoded rows, as captioning/training.py does it."""
+    """The same in one pass over decoded rows, as training/trainer.py does it."""
     batch = {key: value.to(device) for key, value in collate(rows).items()}
     with attention_kernel(torch.device(device)):
         loss = supervised_loss(base_model(model), batch)

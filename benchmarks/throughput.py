@@ -3,7 +3,7 @@
     python -m benchmarks.throughput CHECKPOINT DEVICE
 
 CHECKPOINT: a folder of PaliGemma's true shape; `make rehearsal` calls this with its own on a GPU. Batches double from 1
-until captioning/memory.py says that the next would not fit. The last line is what docs/measured.json holds of a chip.
+until limits/memory.py says that the next would not fit. The last line is what docs/measured.json holds of a chip.
 Steps are those of training: pictures decoded ahead, NF4's weights as `machine.dequantise` says, fused AdamW. Random
 weights never end a caption, so that each is as long as a typical one is (`SUFFIX`); SCST's are sampled to that, too.
 """
@@ -24,15 +24,15 @@ import stages  # noqa: F401  # how long threads spin
 from benchmarks import scst as scst_benchmark
 from benchmarks.planning import IMAGES, SUFFIX, epochs, refined_visits, visits
 from benchmarks.supervised_step import our_step
+from captioning.adapters.lora import attach, freeze_encoder, lora_config
+from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
-from captioning.memory import Need, finetune_needs, free_bytes, generation_needs
-from captioning.paligemma import load_frozen, load_processor, prompt_inputs
-from captioning.params import Params, load_params
-from captioning.pixels import DecodedCollator, decode_all
-from captioning.qlora import attach, freeze_encoder, lora_config
-from captioning.recipes import refined_rows
-from captioning.scst_memory import scst_needs
-from captioning.seeds import seed_everything
+from captioning.limits.memory import Need, finetune_needs, free_bytes, generation_needs
+from captioning.limits.scst import scst_needs
+from captioning.paligemma.model import load_frozen, load_processor, prompt_inputs
+from captioning.params.load import Params, load_params
+from captioning.params.recipes import refined_rows
+from captioning.supervised.pixels import DecodedCollator, decode_all
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 3  # measured, after one that is not

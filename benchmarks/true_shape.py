@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import GemmaTokenizer, PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
-from captioning.miniature import BYTES, SPECIAL, make_processor
+from captioning.checkpoints.miniature import BYTES, SPECIAL, make_processor
 
 SIDE, PATCH = 224, 14  # pixels
 VOCABULARY = 257_216  # with <image>, <loc>, <seg> and what pads the head to a multiple of 64

@@ -1,4 +1,4 @@
-"""The tutorial's collator: the library's processor on every row of every step. The peer of captioning/pixels.py."""
+"""The tutorial's collator: the library's processor on every row of every step. The peer of supervised/pixels.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PaliGemmaProcessor
 
-from captioning.paligemma import check_mask, decode_image
+from captioning.paligemma.model import check_mask, decode_image
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 import sys
 
-from captioning import instructions
-from captioning.notices import silence_known_notices
+from captioning.compute import instructions
+from captioning.runtime.notices import silence_known_notices
 
 if __name__ == "__main__":
     instructions.limit()  # as a stage does, before torch is imported
     silence_known_notices()
-    from captioning.command import main
+    from captioning.commands.caption import main
 
     sys.exit(main())

@@ -1,7 +1,7 @@
 """Captions from a model: greedy or sampled, in batches, with what became of each.
 
 A sampled caption comes from the full softmax at a temperature; tokens that no caption may hold (image, padding,
-beginning) are barred here and in captioning/sampling.py, where they are drawn and scored.
+beginning) are barred here and in scst/sampling.py, where they are drawn and scored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PaliGemmaProcessor
 
-from captioning.paligemma import prompt_inputs
+from captioning.paligemma.model import prompt_inputs
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """One script a stage: read parameters, call the library, write outputs.
 
-Before its code is imported, what a stage declares in dvc.yaml is hashed (captioning/inputs.py), and the numerical
-libraries are told of instructions and threads (captioning/instructions.py).
+Before its code is imported, what a stage declares in dvc.yaml is hashed (runtime/inputs.py), and the numerical
+libraries are told of instructions and threads (compute/instructions.py).
 """
 
 import os
 import sys
 
-from captioning import instructions, stage
-from captioning.notices import silence_known_notices
+from captioning.compute import instructions
+from captioning.runtime import stage
+from captioning.runtime.notices import silence_known_notices
 
 os.environ.setdefault(*instructions.SPIN)  # for tests and benchmarks, too
 os.environ.setdefault(*instructions.UNCOMPILED)

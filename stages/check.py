@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from captioning.checkpoints import available
-from captioning.inputs import REQUIREMENTS
-from captioning.origins import missing
-from captioning.outputs import write_text
-from captioning.packages import GROUPS, pins
-from captioning.params import CHECKPOINTS, HubCheckpoints, Params, load_params
-from captioning.recipes import starting_checkpoints
-from captioning.runlog import UserError
-from captioning.stage import stage_main
-from captioning.tracking import missing_package
+from captioning.base.errors import UserError
+from captioning.base.files import write_text
+from captioning.checkpoints.fetch import available
+from captioning.compute.packages import GROUPS, pins
+from captioning.data.sources import missing
+from captioning.params.load import CHECKPOINTS, HubCheckpoints, Params, load_params
+from captioning.params.recipes import starting_checkpoints
+from captioning.runtime.inputs import REQUIREMENTS
+from captioning.runtime.stage import stage_main
+from captioning.runtime.tracking import missing_package
 
 OUT, WANTED, PACKAGES = Path("data/checked.txt"), Path("data/wanted"), Path("data/packages")
 

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from captioning import disk
-from captioning.checkpoints import FETCHED, fetch
-from captioning.hashes import file_hashes
-from captioning.outputs import whole_folder, write_json
-from captioning.params import Params, load_params
-from captioning.resume import workplace
-from captioning.stage import command, stage_main
+from captioning.base.files import whole_folder, write_json
+from captioning.base.hashes import file_hashes
+from captioning.base.paths import FETCHED
+from captioning.checkpoints.fetch import fetch
+from captioning.params.load import Params, load_params
+from captioning.runtime.resume import workplace
+from captioning.runtime.stage import command, stage_main
 
 FOLDER = Path("models/checkpoints")
 NEW = {"base": "gemma", "paligemma2": "gemma2"}  # pre-trained from nothing: the decoder of each
@@ -26,7 +26,6 @@ def main(name: str) -> None:
         with whole_folder(folder):
             print(f"{name}: no row starts from it", file=sys.stderr)
     elif checkpoints.origin == "miniature":
-        disk.require(f"checkpoint {name}", disk.checkpoint(folder))
         if not pretrain(params, name, wanted, folder):
             return
     else:
@@ -38,9 +37,9 @@ def main(name: str) -> None:
 def pretrain(params: Params, name: str, wanted: Any, folder: Path) -> bool:
     """Make a miniature checkpoint: base and paligemma2 from nothing and alike, the others from base. False in a process
     that does not speak for all that make it."""
-    from captioning import miniature, pretraining
-    from captioning.launch import start
-    from captioning.seeds import seed_everything
+    from captioning.checkpoints import miniature, pretraining
+    from captioning.compute.processes import start
+    from captioning.compute.seeds import seed_everything
 
     new, seed, size = name in NEW, params.data.seed, params.data.image_size
     processes = start(wanted.processes if new else 1, "cpu")

@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from captioning.acquisition import PARQUET, open_source
-from captioning.dataset import CaptionedImage, write_parquet
-from captioning.hashes import sha256
-from captioning.outputs import whole_folder, write_json
-from captioning.params import Data, load_params
-from captioning.quoting import cell
-from captioning.rows import Source
-from captioning.runlog import UserError, progress
-from captioning.stage import stage_main
+from captioning.base.errors import UserError
+from captioning.base.files import whole_folder, write_json
+from captioning.base.hashes import sha256
+from captioning.base.quoting import cell
+from captioning.data.readers.rows import Source
+from captioning.data.sources import PARQUET, open_source
+from captioning.images.table import CaptionedImage, write_parquet
+from captioning.params.load import Data, load_params
+from captioning.runtime.progress import progress
+from captioning.runtime.stage import stage_main
 
 OUT = PARQUET.parent
 

@@ -6,20 +6,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from captioning import disk, inputs
-from captioning.dataset import read_examples, read_ids
+from captioning.adapters.lora import load_adapter
+from captioning.base.files import write_text
+from captioning.base.hashes import verify
+from captioning.base.json_files import read_map
+from captioning.compute.processes import device_folder, one_gpu, start
+from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
-from captioning.hashes import verify
-from captioning.launch import device_folder, one_gpu, start
-from captioning.memory import generation_needs, require
-from captioning.outputs import write_text
-from captioning.paligemma import load_frozen, load_processor
-from captioning.params import load_params
-from captioning.plain_json import read_map
-from captioning.qlora import load_adapter
-from captioning.resume import Results, workplace
-from captioning.seeds import seed_everything
-from captioning.stage import stage_main
+from captioning.images.table import read_examples, read_ids
+from captioning.limits.memory import generation_needs, require
+from captioning.paligemma.model import load_frozen, load_processor
+from captioning.params.load import load_params
+from captioning.runtime import inputs
+from captioning.runtime.resume import Results, workplace
+from captioning.runtime.stage import stage_main
 
 
 @stage_main
@@ -40,7 +40,6 @@ def main() -> None:
     what, own = (settings.prompt, machine.compute, maximum_tokens), machine.model_dump()
     require(generation_needs(checkpoint, *what, own, device, lora), own)
     ids = read_ids(Path("data/splits/test.txt"))
-    disk.require("generate", disk.captions(arguments.out, len(ids), maximum_tokens))
     model = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
     if arguments.adapter:
         model = load_adapter(model, arguments.adapter)

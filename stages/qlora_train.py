@@ -2,23 +2,22 @@
 
 from pathlib import Path
 
-from captioning import disk, inputs
-from captioning.dataset import read_examples, read_ids
-from captioning.finetune import COLUMNS, CaptionRows, finetune
-from captioning.hashes import verify
-from captioning.launch import one_gpu, start
-from captioning.memory import finetune_needs, longest_suffix, require
-from captioning.model_card import model_card
-from captioning.outputs import write_json, write_records
-from captioning.paligemma import load_frozen, load_processor
-from captioning.params import load_params
-from captioning.plain_json import read_map
-from captioning.qlora import attach, count_parameters, lora_config, save
-from captioning.resume import workplace
-from captioning.seeds import seed_everything
-from captioning.stage import command, stage_main
-from captioning.tracking import tracked
-from captioning.training_disk import finetune_files
+from captioning.adapters.card import model_card
+from captioning.adapters.lora import attach, count_parameters, lora_config, save
+from captioning.base.files import write_json, write_records
+from captioning.base.hashes import verify
+from captioning.base.json_files import read_map
+from captioning.compute.processes import one_gpu, start
+from captioning.compute.seeds import seed_everything
+from captioning.images.table import read_examples, read_ids
+from captioning.limits.memory import finetune_needs, longest_suffix, require
+from captioning.paligemma.model import load_frozen, load_processor
+from captioning.params.load import load_params
+from captioning.runtime import inputs
+from captioning.runtime.resume import workplace
+from captioning.runtime.stage import command, stage_main
+from captioning.runtime.tracking import tracked
+from captioning.supervised.finetune import COLUMNS, CaptionRows, finetune
 
 
 @stage_main
@@ -39,8 +38,6 @@ def main(variant: str, seed: int) -> None:
     processor = load_processor(checkpoint)
     longest = longest_suffix(processor, [one for of in (train, validation) for own in of.captions for one in own])
     require(finetune_needs(checkpoint, recipe, longest, device), machine)
-    images = {"training": len(train.images), "validation": len(validation.images)}
-    disk.require(f"qlora-train {name}", finetune_files(name, checkpoint, recipe, processor, images, processes.count))
     seed_everything(seed, processes.threads(machine["threads"]))
     model = attach(
         load_frozen(checkpoint, machine["compute"], device, machine["dequantise"]), lora_config(**recipe["lora"])

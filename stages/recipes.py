@@ -4,11 +4,11 @@ hashed."""
 import shutil
 from pathlib import Path
 
-from captioning.checkpoints import FETCHED
-from captioning.outputs import whole_folder, write_json
-from captioning.params import load_params
-from captioning.recipes import make_recipes
-from captioning.stage import stage_main
+from captioning.base.files import whole_folder, write_json
+from captioning.base.paths import FETCHED
+from captioning.params.load import load_params
+from captioning.params.recipes import make_recipes
+from captioning.runtime.stage import stage_main
 
 FOLDER = Path("data/recipes")
 

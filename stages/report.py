@@ -1,4 +1,4 @@
-"""Table II, Figures 3 to 7, the curves and the page, from scores, step records and predictions."""
+"""Table II, the figures, the curves and the page, from scores, step records and predictions."""
 
 import re
 from collections.abc import Sequence
@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pandas
 
-from captioning import disk, resume
-from captioning.dataset import read_ids, read_table
-from captioning.examples import Example, draw_examples, examples, groups
-from captioning.figures import captioning_example, save
-from captioning.outputs import write_text
-from captioning.params import Params, load_params
-from captioning.plain_json import read_json
-from captioning.predictions import read_predictions
-from captioning.recipes import refined_rows
-from captioning.report import FIGURES, Picture, Run, drawings, page
-from captioning.stage import stage_main
-from captioning.table import Row, build_table
-from captioning.table_text import files
+from captioning.base.files import write_text
+from captioning.base.json_files import read_json
+from captioning.evaluation.predictions import read_predictions
+from captioning.images.table import read_ids, read_table
+from captioning.params.load import Params, load_params
+from captioning.params.recipes import refined_rows
+from captioning.report.examples import Example, draw_examples, examples, groups
+from captioning.report.figures import caption_lengths, captioning_example, save, word_cloud
+from captioning.report.page import FIGURES, Picture, Run, drawings, page
+from captioning.report.table import Row, build_table
+from captioning.report.table_text import files
+from captioning.runtime import resume
+from captioning.runtime.stage import stage_main
 
 PLOTS, IMAGES = Path("plots"), Path("data/captions/images.parquet")
 
@@ -26,7 +26,6 @@ PLOTS, IMAGES = Path("plots"), Path("data/captions/images.parquet")
 @stage_main
 def main() -> None:
     params = load_params()
-    disk.require("report", disk.results("report", PLOTS))
     rows = [*params.rows, *refined_rows(params)]
     run = Run(
         scores=read_json("data/scores/scores.json"),
@@ -41,7 +40,12 @@ def main() -> None:
     table = build_table(run.scores, run.significance, run.counts, run.recipes, *shape)
     steps = {row: [pandas.read_csv(PLOTS / f"steps/{row}-{seed}.csv") for seed in params.seeds] for row in rows}
     shown = shown_examples(table.rows, params)
+    words = read_json("data/caption-words.json")
     figures = {name: captioning_example(one.picture, one.lines, one.title) for name, one in shown.items()}
+    figures |= {
+        "figure-1": caption_lengths(words["lengths"], words["without"]),
+        "figure-2": word_cloud(words["counts"]),
+    }
     for name, figure in (drawings(table, run, steps) | figures).items():
         save(figure, PLOTS / name)
     titles = FIGURES | {name: (one.heading, one.text) for name, one in shown.items()}

@@ -2,28 +2,27 @@
 
 from pathlib import Path
 
-from captioning import disk, inputs
-from captioning.cider import CiderD, DocumentFrequencies
-from captioning.dataset import draw_ids, read_examples, read_ids
-from captioning.features import EncodedImages, encode_all
-from captioning.hashes import verify
-from captioning.launch import device_folder, one_gpu, start
-from captioning.memory import require
-from captioning.model_card import model_card
-from captioning.outputs import write_json, write_records
-from captioning.paligemma import load_frozen, load_processor
-from captioning.params import load_params
-from captioning.places import TIMINGS
-from captioning.plain_json import read_map
-from captioning.qlora import base_model, count_parameters, freeze_encoder, load_adapter, save
-from captioning.resume import workplace
-from captioning.scst import COLUMNS, refine, scst_arguments, summary
-from captioning.scst_memory import scst_needs
-from captioning.scst_trainer import PARTS
-from captioning.seeds import seed_everything
-from captioning.stage import command, stage_main
-from captioning.tracking import tracked
-from captioning.training_disk import scst_files
+from captioning.adapters.card import model_card
+from captioning.adapters.lora import base_model, count_parameters, freeze_encoder, load_adapter, save
+from captioning.base.files import write_json, write_records
+from captioning.base.hashes import verify
+from captioning.base.json_files import read_map
+from captioning.base.paths import TIMINGS
+from captioning.compute.processes import device_folder, one_gpu, start
+from captioning.compute.seeds import seed_everything
+from captioning.images.table import draw_ids, read_examples, read_ids
+from captioning.limits.memory import require
+from captioning.limits.scst import scst_needs
+from captioning.metrics.cider import CiderD, DocumentFrequencies
+from captioning.paligemma.model import load_frozen, load_processor
+from captioning.params.load import load_params
+from captioning.runtime import inputs
+from captioning.runtime.resume import workplace
+from captioning.runtime.stage import command, stage_main
+from captioning.runtime.tracking import tracked
+from captioning.scst.features import EncodedImages, encode_all
+from captioning.scst.refine import COLUMNS, refine, scst_arguments, summary
+from captioning.scst.trainer import PARTS
 
 REFERENCES = Path("data/references")
 
@@ -41,8 +40,7 @@ def main(row: str, baseline: str, seed: int) -> None:
     inputs.also(checkpoint)
     verify(checkpoint, recipe["checkpoint"]["files"])
     require(scst_needs(checkpoint, recipe, device), machine)
-    adapter, held = Path(f"models/adapters/{row}-{seed}"), {of: len(ids_of(of)) for of in ("train", "validation")}
-    disk.require(f"scst {name}", scst_files(name, checkpoint, recipe, adapter, held, processes.count))
+    adapter = Path(f"models/adapters/{row}-{seed}")
     seed_everything(seed, processes.threads(machine["threads"]))
     base = load_frozen(checkpoint, machine["compute"], device, machine["dequantise"])
     model = load_adapter(base, adapter, trainable=True)

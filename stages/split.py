@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from captioning import disk
-from captioning.dataset import read_captions, read_table, stream_examples
-from captioning.outputs import whole_folder, write_json, write_text
-from captioning.params import load_params
-from captioning.runlog import progress
-from captioning.splits import Split, SplitImages, perceptual_hash
-from captioning.stage import stage_main
+from captioning.base.files import whole_folder, write_json, write_text
+from captioning.data.splits import Split, SplitImages, perceptual_hash
+from captioning.images.table import read_captions, read_table, stream_examples
+from captioning.params.load import load_params
+from captioning.runtime.progress import progress
+from captioning.runtime.stage import stage_main
 
 IMAGES = Path("data/captions/images.parquet")
 
@@ -18,7 +17,6 @@ def main() -> None:
     settings = load_params().split
     table = read_table(IMAGES, columns=["id", "source", "split"]).to_pydict()
     ids = table["id"]
-    disk.require("split", disk.results("split", Path("data"), len(ids)))
     hashes = [perceptual_hash(one.image) for one in progress(stream_examples(IMAGES), len(ids), "hashes")]
     images = SplitImages(
         ids,

@@ -119,7 +119,7 @@ def teach(decoder: str, pictures: list[bytes], folder: Path) -> Path:
     import torch
 
     from benchmarks.tutorial import Collator
-    from captioning.miniature import new_checkpoint
+    from captioning.checkpoints.miniature import new_checkpoint
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -143,7 +143,7 @@ def teach(decoder: str, pictures: list[bytes], folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def processor(checkpoint: Path) -> Any:
-    from captioning.paligemma import load_processor
+    from captioning.paligemma.model import load_processor
 
     return load_processor(checkpoint)
 
@@ -153,7 +153,7 @@ def quantised(checkpoint: Path) -> Any:
     """The model in NF4, computing in float32; a fresh one a test."""
     import torch
 
-    from captioning.paligemma import load_quantised
+    from captioning.paligemma.model import load_quantised
 
     torch.set_num_threads(1)
     return load_quantised(checkpoint, "float32", "cpu")
@@ -164,8 +164,8 @@ def adapted(checkpoint: Path) -> Callable[..., Any]:
     """Makes the quantised model with a seeded adapter; `strength` is the deviation of B, which starts as zero."""
     import torch
 
-    from captioning.paligemma import load_quantised
-    from captioning.qlora import attach, lora_config
+    from captioning.adapters.lora import attach, lora_config
+    from captioning.paligemma.model import load_quantised
 
     def make(strength: float = 0.0, rank: int = 4, dropout: float = 0.0, targets: str = "table2") -> Any:
         torch.set_num_threads(1)
@@ -193,8 +193,8 @@ def batch(processor: Any, pictures: list[bytes], captions: list[list[str]]) -> d
 
 @pytest.fixture(scope="session")
 def world(shared: Callable[[str, Fill], Path]) -> Any:
-    """A copy of the project (tests/project_copy.py) after one full run with planted secrets and an audit hook; tests
+    """A copy of the project after one full run with planted secrets and an audit hook; tests
     read it, or work on clones."""
-    from tests.project_copy import Project, make_world
+    from tests.helpers.project_copy import Project, make_world
 
     return Project(shared("world", make_world))

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from captioning.decoding import Caption, barred_tokens, generate, greedy_captions, read
-from captioning.packing import prefill
-from captioning.paligemma import image_features, pixels, prompt_inputs, prompt_tokens
-from captioning.rollout import rollout
-from captioning.sampling import Sampling
-from tests.decoders import BOTH
+from captioning.paligemma.model import image_features, pixels, prompt_inputs, prompt_tokens
+from captioning.scst.packing import prefill
+from captioning.scst.rollout import rollout
+from captioning.scst.sampling import Sampling
+from tests.helpers.decoders import BOTH
 
 PROMPT = "caption en"
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from captioning.packages import GROUPS
-from captioning.params import CHECKPOINTS
-from tests.project_copy import REFINED, ROOT, VARIANTS, Project, draw_folder, refining
-from tests.test_trust import records, refused
+from captioning.compute.packages import GROUPS
+from captioning.params.load import CHECKPOINTS
+from tests.helpers.project_copy import REFINED, ROOT, VARIANTS, Project, draw_folder, refining
+from tests.runtime.test_trust import records, refused
 
 CHECKED = (  # gone where `check` refuses
     "data/checked.txt",
@@ -55,7 +55,7 @@ def test_outputs_hold_no_path_of_the_machine_and_no_time(world: Project) -> None
 
 
 def test_the_same_stage_anew_gives_the_same_lock(clone: Callable[..., Project]) -> None:
-    """tests/test_kills.py holds it of a training."""
+    """tests/tools/test_kills.py holds it of a training."""
     project = clone()
     before, lock = project.outputs(), project.read("dvc.lock")
     targets = ["download", "split", "caption-stats", "recipes", "report"]
@@ -87,7 +87,7 @@ def test_a_checkpoint_that_no_row_starts_from_is_not_made(world: Project) -> Non
 
 
 def test_two_processes_write_what_one_writes(clone: Callable[..., Project], world: Project) -> None:
-    """Captions to the byte; losses as near as rounding allows (tests/test_launch.py bounds it)."""
+    """Captions to the byte; losses as near as rounding allows (tests/compute/test_processes.py bounds it)."""
     project = clone()
     project.set_params({"launch.processes": 2})
     project.run("python", "-m", "stages.recipes")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project_copy import Experiment, Project
+from tests.helpers.project_copy import Experiment, Project
 
 PREFLIGHT = "profiles.paper.machine.threads"  # a value that only the check and the report read, in the miniature
 

@@ -9,37 +9,20 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from captioning.packages import GROUPS
-from captioning.params import Params
+from captioning.compute.packages import GROUPS
+from captioning.params.load import Params
 
 ROOT = Path(__file__).parent.parent
+LIBRARY = ("captioning", "pipeline")
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-NOT_IN_OUTPUTS = {
-    "captioning/params.py",
-    "captioning/param_faults.py",
-    "captioning/param_sections.py",
-    "captioning/plain_yaml.py",
-    "captioning/runlog.py",
-    "captioning/notices.py",
-    "captioning/secrets.py",
-    "captioning/tracking.py",
-    "captioning/memory.py",
-    "captioning/scst_memory.py",
-    "captioning/activations.py",
-    "captioning/disk.py",
-    "captioning/sizes.py",
-    "captioning/training_disk.py",
-    "captioning/inputs.py",
-    "captioning/stage.py",
-    "captioning/__init__.py",
-}  # values: `params:`; progress, tracking, refusals, and holding inputs still change no output
-COMMANDS = {
-    "captioning/__main__.py",
-    "captioning/housekeeping.py",
-    "captioning/jobs.py",
-    "captioning/publish.py",
-}  # what people run beside the stages
-TEMPLATES = {"captioning/report.py": {"captioning/report.html.j2"}}
+EXEMPT = ("captioning/params/", "captioning/runtime/", "captioning/limits/")  # values: `params:`; the rest: no output
+RECIPES = "captioning/params/recipes.py"  # makes an output of params.yaml, so that it is a dependency
+COMMANDS = ("captioning/__main__.py", "captioning/commands/publish.py", "pipeline/jobs.py")  # run beside the stages
+
+
+def is_exempt(file: str) -> bool:
+    """Whether an edit of a library file changes no output."""
+    return file != RECIPES and (file.startswith(EXEMPT) or file == "captioning/__init__.py")
 
 
 def body(name: str) -> dict:
@@ -51,13 +34,13 @@ def script(name: str) -> str:
 
 
 def library_imports(path: str) -> set[str]:
-    """The captioning/*.py files that `path` imports directly, wherever in the file."""
+    """The library's files that `path` imports directly, wherever in the file."""
     found = set()
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "captioning":
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in LIBRARY:
             names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module or ""]
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names if alias.name.split(".")[0] == "captioning"]
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] in LIBRARY]
         else:
             continue
         files = {name.replace(".", "/") + ".py" for name in names}
@@ -65,25 +48,43 @@ def library_imports(path: str) -> set[str]:
     return found
 
 
-def closure(path: str) -> set[str]:
+def closure(path: str, exempt: bool = False) -> set[str]:
+    """The library's files that `path` runs; `exempt`: those, too, that change no output, and what they import."""
     seen, queue = set(), [path, *(["stages/__init__.py"] if path.startswith("stages/") else [])]
     while queue:
-        for module in library_imports(queue.pop()) - seen - NOT_IN_OUTPUTS:
-            seen.add(module)
-            queue.append(module)
-    return seen | {template for module in seen for template in TEMPLATES.get(module, set())}
+        for module in library_imports(queue.pop()) - seen:
+            if exempt or not is_exempt(module):
+                seen.add(module)
+                queue.append(module)
+    return seen
+
+
+def lies_in(file: str, dep: str) -> bool:
+    return file == dep or file.startswith(f"{dep}/")
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_deps_name_the_code_a_stage_runs(name: str) -> None:
-    declared = {dep for dep in body(name)["deps"] if dep.endswith((".py", ".j2"))}
-    assert declared == closure(script(name)) | {script(name)}
+def test_deps_name_the_packages_a_stage_runs(name: str) -> None:
+    """Every file that it runs lies in one of them, and none of them is without one."""
+    code = closure(script(name)) | {script(name)}
+    deps = [dep for dep in body(name)["deps"] if dep.startswith(("captioning", "stages"))]
+    assert [file for file in sorted(code) if sum(lies_in(file, dep) for dep in deps) != 1] == []
+    assert [dep for dep in deps if not any(lies_in(file, dep) for file in code)] == []
+    assert not [dep for dep in deps if is_exempt(dep if dep.endswith(".py") else f"{dep}/")]
 
 
 def test_every_library_file_is_used_by_a_stage_or_a_command() -> None:
-    used = {file for name in STAGES for file in closure(script(name)) if file.endswith(".py")} | NOT_IN_OUTPUTS
-    used |= COMMANDS | {file for command in COMMANDS for file in closure(command)}
-    assert {f"captioning/{path.name}" for path in (ROOT / "captioning").glob("*.py")} == used
+    used = {file for name in STAGES for file in closure(script(name), exempt=True)}
+    used |= {*COMMANDS, *(file for command in COMMANDS for file in closure(command, exempt=True))}
+    files = {path.relative_to(ROOT).as_posix() for folder in LIBRARY for path in (ROOT / folder).rglob("*.py")}
+    assert {file for file in files if not file.endswith("__init__.py")} == used - {"captioning/__init__.py"}
+
+
+def test_a_folder_is_small_enough_to_read() -> None:
+    """At most 20 entries in the library, at most 9 files in a package."""
+    folders = [path for path in (ROOT / "captioning").rglob("*") if path.is_dir() and path.name != "__pycache__"]
+    assert len([path for path in (ROOT / "captioning").iterdir() if path.name != "__pycache__"]) <= 20
+    assert [folder for folder in folders if len([path for path in folder.iterdir() if path.is_file()]) > 9] == []
 
 
 def test_dvc_reads_every_stage() -> None:
@@ -125,7 +126,7 @@ def test_every_result_in_git_is_an_output_of_a_stage() -> None:
 
 
 NO_OUTPUT = {"httpx2", "pydantic", "ruamel", "tqdm", "psutil", "filelock", "jaxtyping", "dvc", "huggingface_hub"}
-NOT_PINNED = {"captioning", "stages", *sys.stdlib_module_names}
+NOT_PINNED = {*LIBRARY, "stages", *sys.stdlib_module_names}
 
 
 def third_party(path: str) -> set[str]:
@@ -160,18 +161,18 @@ def test_what_no_stage_depends_on_gives_values_and_refusals_alone() -> None:
     their dependencies take from modules that are none."""
     allowed = {
         "Checkpoint", "CHECKPOINTS", "Data", "Declared", "HubCheckpoints", "Params", "Tracking", "load_params",
-        "read_yaml", "UserError", "first_process", "progress", "bar", "put", "peak_memory", "Stopwatch", "redacted",
-        "tracked", "missing_package", "length", "require", "finetune_needs", "generation_needs", "longest_suffix",
-        "scst_needs", "disk", "inputs", "unmoved", "BY_HAND", "FINGERPRINT", "REQUIREMENTS", "command", "stage_main",
-        "silence_known_notices", "Terminated",
-        "finetune_files", "scst_files", "secrets", "DEVICE", "begin", "stage", "resume", "sizes", "install",
+        "first_process", "progress", "bar", "put", "peak_memory", "Stopwatch", "tracked", "missing_package",
+        "require", "finetune_needs", "generation_needs", "longest_suffix", "scst_needs", "inputs", "unmoved", "BY_HAND",
+        "FINGERPRINT", "REQUIREMENTS", "command", "stage_main", "silence_known_notices", "DEVICE", "begin", "stage",
+        "resume", "states", "workplace", "Results", "States", "sweep",
     }  # fmt: skip
     names = set()
-    for file in {file for name in STAGES for file in closure(script(name)) | {script(name)} if file.endswith(".py")}:
+    for file in {file for name in STAGES for file in closure(script(name)) | {script(name)}}:
         for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
-            module = (node.module or "").replace(".", "/") if isinstance(node, ast.ImportFrom) else ""
-            if f"{module}.py" in NOT_IN_OUTPUTS:
-                names |= {alias.name for alias in node.names}
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = node.module.replace(".", "/")
+                if is_exempt(f"{module}.py" if (ROOT / f"{module}.py").is_file() else f"{module}/"):
+                    names |= {alias.name for alias in node.names}
     assert names <= allowed
     made = {name for name, value in vars(Params).items() if isinstance(value, property)}
     assert made == {"active", "data"}, "a property of Params makes values that no dependency records"

@@ -1,0 +1,1 @@
+"""What people run beside the stages: caption pictures, publish an adapter."""

@@ -1,0 +1,1 @@
+"""What decides the last digit: instructions, processes, seeds, pinned packages."""

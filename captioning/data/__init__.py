@@ -1,0 +1,1 @@
+"""From a source to captioned images, splits and statistics."""

@@ -1,0 +1,1 @@
+"""The drawn world: scenes from above, their pictures and captions."""

@@ -1,0 +1,1 @@
+"""Scores, yardsticks, significance."""

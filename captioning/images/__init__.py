@@ -1,0 +1,1 @@
+"""A captioned image: its row in the Parquet table, its picture."""

@@ -1,0 +1,87 @@
+"""What SCST needs in bytes (limits/memory.py): its step on torch's meta device, with the rows it packs.
+
+The step is the trainer's: prompts with gradients, the rollout's last step on a full cache, captions scored in packed
+rows, backward. Every caption runs to the limit of tokens; captions that end sooner need less.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import DynamicCache
+
+from captioning.adapters.lora import freeze_encoder
+from captioning.limits.activations import META, AttentionOf, Counted, MetaModel, Meter, longer, meta_model, tokens_of
+from captioning.limits.memory import FLOAT32, Need, adapters, prompt_length, trainable, weights
+from captioning.paligemma.model import head_logits, load_processor
+from captioning.scst.packing import Prefix, run_packed
+from captioning.scst.sampling import Sampling
+
+
+def scst_needs(folder: Path, recipe: dict[str, Any], device: str) -> list[Need]:
+    """SCST by `recipe`: its step, and validation, which encodes as many images at a time."""
+    settings, machine = recipe["scst"], recipe["machine"]
+    meta = meta_model(folder, machine["compute"], device, recipe["lora"])
+    freeze_encoder(meta.model)
+    prompt, tokens = prompt_length(load_processor(folder), settings["prompt"]), settings["maximum_tokens"]
+    sampling = Sampling((0,), *(settings[name] for name in ("temperature", "top_k", "top_p")))
+    fixed = weights(meta, machine["dequantise"]) | adapters(meta.model, machine["optimizer"])
+    if settings["kl"]:
+        fixed["the start's adapter"] = FLOAT32 * trainable(meta.model)
+
+    processes = recipe["launch"]["processes"]
+
+    def step(images: int) -> int:
+        greedy = settings["baseline"] == "greedy"
+        return refining(meta, images, prompt, settings["samples"], greedy, tokens, sampling).peak
+
+    return [
+        Need("scst.batch", settings["batch"] // processes, "images", fixed, step, device, processes=processes),
+        Need("machine.decoding_batch", machine["decoding_batch"], "validation images", fixed,
+             lambda images: meta.generate(images, prompt, tokens), device),
+    ]  # fmt: skip
+
+
+def refining(
+    meta: MetaModel, images: int, prompt: int, samples: int, greedy: bool, tokens: int, sampling: Sampling
+) -> Counted:
+    """A step on encoded images: `samples` drawn beside the greedy caption if there is one, all of `tokens`."""
+    meta.zero_gradients()
+    shape = (images, meta.image_tokens, meta.base.config.text_config.hidden_size)
+    features = torch.empty(shape, dtype=meta.base.dtype, device=META)
+    with Meter() as meter, AttentionOf(meta.device):
+        cache = DynamicCache()
+        last = meta.run(features, prompt, cache)[:, -1]
+        prefix = Prefix(tuple((layer.keys, layer.values) for layer in cache.layers), last)
+        with torch.no_grad():
+            _decode(meta.base, prefix.detached(), sampling, samples, greedy, tokens)
+        scores = _score(meta.base, prefix, sampling, samples, tokens)
+        kept = meter.live
+        scores.sum().backward()
+    return Counted(kept, meter.peak)
+
+
+def _decode(base: Any, prefix: Prefix, sampling: Sampling, samples: int, greedy: bool, tokens: int) -> None:
+    """The last of a rollout's steps: its cache is full (scst/rollout.py)."""
+    captions, grown = samples + greedy, (samples + greedy) * (tokens - 1)
+    full = DynamicCache([(longer(keys, grown), longer(values, grown)) for keys, values in prefix.layers])
+    mask = torch.empty(1, captions, prefix.length + grown + captions, dtype=torch.bool, device=META)
+    logits = head_logits(
+        base, run_packed(base, tokens_of(len(prefix.last), captions), mask, tokens_of(1, captions), full)
+    )
+    if greedy:
+        sampling.best(logits[:, 0])
+    sampling.draw(logits[:, int(greedy) :].flatten(0, 1))
+
+
+def _score(base: Any, prefix: Prefix, sampling: Sampling, captions: int, tokens: int) -> Float[Tensor, " tokens"]:
+    """Log-probabilities in packed rows (scst/loss.py)."""
+    images, row = len(prefix.last), captions * (tokens - 1)
+    states = [prefix.last[:, None].expand(-1, captions, -1)]
+    if row:
+        mask = torch.empty(images, row, prefix.length + row, dtype=torch.bool, device=META)
+        states.append(run_packed(base, tokens_of(images, row), mask, tokens_of(images, row), prefix.cache()))
+    logits = head_logits(base, torch.cat(states, dim=1).flatten(0, 1))
+    return sampling.log_probabilities(logits, tokens_of(len(logits)))

@@ -1,0 +1,1 @@
+"""Tokens, CIDEr-D: what a reward and an evaluation share."""

@@ -1,0 +1,1 @@
+"""PaliGemma: its inputs, its loss, its folder."""

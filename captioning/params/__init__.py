@@ -1,0 +1,1 @@
+"""params.yaml: its sections, its faults, and the recipes made of it."""

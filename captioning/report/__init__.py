@@ -1,0 +1,1 @@
+"""Table II, the figures, the page."""

@@ -1,0 +1,1 @@
+"""The Trainer under all trainings."""

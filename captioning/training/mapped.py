@@ -1,0 +1,25 @@
+"""Tensors that may be larger than memory: small ones stand in it, large ones in a file that the system maps."""
+
+from pathlib import Path
+from shutil import disk_usage
+
+import torch
+from torch import Tensor
+
+from captioning.base.errors import UserError
+
+IN_MEMORY = 4 * 2**30  # bytes; more goes to a file
+
+
+def room(shape: tuple[int, ...], dtype: torch.dtype, file: Path, what: str, in_memory: int = IN_MEMORY) -> Tensor:
+    """An unfilled tensor; `file` is made where it is of more than `in_memory` bytes, and holds it then.
+
+    Raises `UserError` where the disk has no room for it: a mapped file that does not fit kills the process later.
+    """
+    size = torch.Size(shape).numel()
+    if (needed := size * dtype.itemsize) <= in_memory:
+        return torch.empty(shape, dtype=dtype)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if needed > (free := disk_usage(file.parent).free):
+        raise UserError(f"{file}: {what} take {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free")
+    return torch.from_file(str(file), shared=True, size=size, dtype=dtype).view(shape)

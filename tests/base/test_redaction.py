@@ -1,0 +1,216 @@
+"""No token reaches a file, a log, an error or an adapter: some are planted, and everything written and said is searched
+for them, in the small world too (tests/helpers/planted.py)."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from captioning.base.errors import UserError
+from captioning.base.redaction import HIDDEN, redacted
+from captioning.commands.publish import Parcel, check_secrets
+from captioning.data import hub
+from captioning.params.load import load_params
+from captioning.runtime.tracking import _refusal_told
+from tests.helpers import planted
+from tests.helpers.hub_server import Answer, HubServer, Request
+from tests.helpers.online import online
+
+ROOT = Path(__file__).parents[2]
+TOKEN, KEY = planted.ENVIRONMENT["HF_TOKEN"], planted.ENVIRONMENT["WANDB_API_KEY"]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in planted.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+
+def clean(text: str) -> str:
+    assert planted.told(text.encode()) == [], text
+    return text
+
+
+def run(code: str, **options: Any) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, **options)
+
+
+def test_nothing_the_small_world_wrote_holds_one(world: Any) -> None:
+    """Every file below the copy, DVC's own and git's objects among them; what commands say is searched as they run."""
+    assert (world.folder / "models/adapters/mix-1/adapter_model.safetensors").is_file()
+    assert planted.leaks(world.folder) == {}
+    assert planted.leaks(world.audit) == {}
+
+
+def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
+    import base64
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for number in range(3):
+        text = base64.b64encode(b"x" * number + b"user:" + TOKEN.encode())
+        (tmp_path / f"{number}.txt").write_bytes(text)
+    pq.write_table(pa.table({"a": [f"about {KEY}"] * 9}), tmp_path / "a.parquet", compression="zstd")
+    subprocess.run(["git", "init", "--quiet", tmp_path / "repository"], check=True)
+    hashed = ["git", "hash-object", "-w", "--stdin"]
+    subprocess.run(hashed, cwd=tmp_path / "repository", input=planted.IN_FILE.encode(), check=True, capture_output=True)
+    assert set(planted.leaks(tmp_path)) == {"0.txt", "1.txt", "2.txt", "a.parquet"}
+    assert planted.leaks(tmp_path / "repository") == {".git": ["HF_HOME/token"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"a {TOKEN} b {KEY}", f"a {HIDDEN} b {HIDDEN}"),
+        (f"hf_{'Ab1' * 11}x, hf_oauth_eyJ.{'a' * 20}", f"{HIDDEN}, {HIDDEN}"),
+        (f"https://user:{TOKEN}@huggingface.co/a/b", f"https://{HIDDEN}@huggingface.co/a/b"),
+        ("http://me:pass@proxy:8080", f"http://{HIDDEN}@proxy:8080"),
+        ("{'authorization': 'Bearer abc', 'a': 1}", f"{{'authorization': '{HIDDEN}', 'a': 1}}"),
+        (f"api key: {COMMIT}", f"api key: {HIDDEN}"),
+        (f"wandb_v1_{'aB3' * 20}", HIDDEN),
+        ("https://s3/x?X-Amz-Signature=12ab&part=1", f"https://s3/x?X-Amz-Signature={HIDDEN}&part=1"),
+        (f"revision {COMMIT}", f"revision {COMMIT}"),
+        ("hf_raise_for_status(response), token=get_token()", "hf_raise_for_status(response), token=get_token()"),
+        ("no such token (401); mend HF_TOKEN", "no such token (401); mend HF_TOKEN"),
+        ("https://huggingface.co/a@b me@example.org", "https://huggingface.co/a@b me@example.org"),
+    ],
+)  # fmt: skip
+def test_redacted(text: str, told: str) -> None:
+    assert redacted(text) == told
+
+
+def test_every_form_of_a_known_value_goes() -> None:
+    odd = "p@ss/word+with signs"
+    text = " ".join((odd, "p%40ss%2Fword%2Bwith%20signs", "cEBzcy93b3JkK3dpdGggc2lnbnM="))
+    assert redacted(text, {"STORE_PASSWORD": odd}) == f"{HIDDEN} {HIDDEN} {HIDDEN}="
+    assert redacted("a short secret", {"SOME_TOKEN": "short"}) == "a short secret"
+
+
+def test_a_value_goes_without_its_outer_spaces_and_as_programs_escape_it() -> None:
+    assert redacted("key is 0123456789", {"WANDB_API_KEY": " 0123456789\n"}) == f"key is {HIDDEN}"
+    odd = """a "quoted" 'pass' \\ wörd\tend"""
+    for told in (json.dumps(odd), json.dumps(odd, ensure_ascii=False), repr(odd)):
+        assert redacted(told[1:-1], {"STORE_PASSWORD": odd}) == HIDDEN
+    assert redacted("b\udcffyte", {"A_TOKEN": "12345678\udcff"}) == "b\udcffyte", "no text, as a shell may hand on"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("hf_token", "0123456789", True),
+        ("GITHUB_PAT", "0123456789", True),
+        ("STORE_KEY", "0123456789abcdef", True),
+        ("store_key", "0123456789abcdef", True),
+        ("STORE_KEY", "0123456789", False),
+        ("SSH_KEY", "/home/me/.ssh/id_ed25519", False),
+        ("CUDA_PATH", "0123456789abcdef", False),
+        ("MONKEY", "0123456789abcdef", False),
+    ],
+)
+def test_a_variable_is_known_by_its_name(name: str, value: str, secret: bool) -> None:
+    assert redacted(f"({value})", {name: value}) == (f"({HIDDEN})" if secret else f"({value})")
+
+
+def test_a_fault_nobody_foresaw_is_told_without() -> None:
+    code = (
+        "import os; from captioning.base.redaction import install; install(); raise ValueError(os.environ['HF_TOKEN'])"
+    )
+    done = run(code)
+    assert done.returncode == 1
+    assert clean(done.stderr).endswith(f"ValueError: {HIDDEN}\n") and "Traceback" in done.stderr
+
+
+class Echo(HubServer):
+    """Repeats every header of a request in what it answers."""
+
+    code = 401
+
+    def answer(self, request: Request) -> Answer:
+        said = json.dumps({"error": f"refused: {request.headers}"})
+        return Answer(self.code, said.encode(), {"X-Error-Message": str(request.headers), "X-Request-Id": "1"})
+
+
+@pytest.fixture
+def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Echo]:
+    with Echo() as server, online(server, monkeypatch, str(tmp_path), TOKEN):
+        yield server  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 500])
+def test_a_hub_that_repeats_the_request_is_not_repeated(
+    echo: Echo, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    echo.code = code
+    with pytest.raises(UserError) as caught:
+        hub.look(hub.Repository("model", "us/model", "main", "do otherwise"))
+    assert echo.served and echo.served[-1].token == TOKEN, "the token goes to the Hub"
+    clean(str(caught.value) + repr(caught.value.__cause__) + caplog.text)
+
+
+def test_a_token_in_params_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    params["profiles"]["paper"]["checkpoints"]["base"]["repository"] = f"https://user:{TOKEN}@huggingface.co/a/b"
+    params["profiles"]["paper"]["data"]["repository"] = f"https://user:{TOKEN}@huggingface.co/a/b"
+    params["profiles"]["paper"]["data"]["path"] = "https://me:password@example.org/RISCM.zip"
+    YAML(typ="safe").dump(params, tmp_path / "params.yaml")
+    with pytest.raises(UserError) as caught:
+        load_params(tmp_path / "params.yaml")
+    faults = clean(str(caught.value)).splitlines()
+    assert "password@" not in str(caught.value)
+    for key in ("checkpoints.base.repository", "data.repository", "data.path"):
+        assert any(line.startswith(f"  profiles.paper.{key}: a token or a password stands there") for line in faults)
+    (tmp_path / "data").mkdir()
+    done = run("from stages.check import main; main()", cwd=tmp_path)
+    assert done.returncode == 1 and "a token or a password stands there" in clean(done.stderr)
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_yaml_that_cannot_be_read_is_not_quoted_with_its_token(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(f"profile: 'https://user:{TOKEN}@x\n", encoding="utf-8")
+    with pytest.raises(UserError, match="not readable as YAML") as caught:
+        load_params(tmp_path / "params.yaml")
+    clean(str(caught.value))
+
+
+def test_a_tracker_that_quotes_its_key_is_not_quoted() -> None:
+    refused = type("UsageError", (Exception,), {"__module__": "wandb.errors"})
+    with pytest.raises(UserError, match=r"refused \(UsageError: no such key") as caught, _refusal_told():
+        raise refused(f"no such key {KEY}, api_key={COMMIT}")
+    assert COMMIT not in clean(str(caught.value))
+
+
+def test_a_parcel_that_holds_a_token_stays_here(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    weights = tmp_path / "adapter_model.safetensors"
+    save_file({}, weights, {"made": "with care"})
+    files: dict[str, bytes | Path] = {"README.md": b"# A card", "adapter_model.safetensors": weights}
+    check_secrets(Parcel(files, ()), "Adapter mix-1")
+    save_file({}, weights, {"made": f"with {TOKEN}"})
+    with pytest.raises(UserError, match=r"^adapter_model\.safetensors: a token") as caught:
+        check_secrets(Parcel(files, ()), "")
+    clean(str(caught.value))
+    with pytest.raises(UserError, match=r"^README\.md, --message: a token"):
+        check_secrets(Parcel({"README.md": f"see https://me:{KEY}@host".encode()}, ()), f"with {TOKEN}")
+
+
+@pytest.mark.parametrize("name", ["captioning.commands.publish", "captioning"])
+def test_a_command_line_with_a_token_is_not_repeated(name: str, tmp_path: Path) -> None:
+    arguments = {
+        "captioning.commands.publish": ["mix-1", "--repository", f"https://me:{TOKEN}@huggingface.co/me/mine"],
+        "captioning": ["a.jpg", "--model", f"https://me:{TOKEN}@huggingface.co/me/mine"],
+    }
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    call = [sys.executable, "-m", name, *arguments[name]]
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0 and "Traceback" not in clean(done.stdout + done.stderr)

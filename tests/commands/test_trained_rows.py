@@ -1,0 +1,155 @@
+"""A name finds its adapter, and the adapter what it was trained by."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from captioning.adapters.card import model_card, recipe_of
+from captioning.base.errors import UserError
+from captioning.commands.trained_rows import find, names
+from captioning.commands.trained_rows import recipe as read_recipe
+from captioning.params.load import load_params
+
+ROOT = Path(__file__).parents[2]
+PARAMS = load_params(ROOT / "params.yaml")
+MACHINE = {"device": "cpu", "threads": 1, "decoding_batch": 3, "dequantise": False, "compute": "float32"}
+COUNTS = {"trainable_parameters": 1, "all_parameters": 2, "share": 50.0}
+
+
+def recipe(row: str, section: str = "finetune") -> dict[str, Any]:
+    return {
+        "variant": row,
+        "checkpoint": {"name": "mix", "origin": "miniature", "files": {"config.json": "ab"}},
+        section: {"prompt": f"ask {row}"},
+        "machine": MACHINE,
+    }
+
+
+def trained(folder: Path, row: str, seeds: Iterable[int], section: str = "finetune") -> None:
+    for seed in seeds:
+        adapter = folder / f"models/adapters/{row}-{seed}"
+        adapter.mkdir(parents=True)
+        (adapter / "adapter_config.json").write_text("{}")
+        (adapter / "README.md").write_text(model_card(adapter.name, recipe(row, section), COUNTS), encoding="utf-8")
+    recipes = folder / "data/recipes"
+    recipes.mkdir(parents=True, exist_ok=True)
+    (recipes / f"{row}.json").write_text(json.dumps(recipe(row, section)), encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    trained(tmp_path, "mix", [1])
+    trained(tmp_path, "mix-r4", [1, 2])
+    trained(tmp_path, "scst-mix-leave-one-out", [7], "scst")
+    start = tmp_path / "models/checkpoints/base"
+    start.mkdir(parents=True)
+    (start / "config.json").write_text("{}")
+    start.with_name("base.json").write_text('{"config.json": "cd"}')
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "adapter", "prompt"),
+    [
+        ("mix-1", "mix-1", "ask mix"),
+        ("mix", "mix-1", "ask mix"),
+        ("mix-r4-2", "mix-r4-2", "ask mix-r4"),
+        ("scst-mix-leave-one-out", "scst-mix-leave-one-out-7", "ask scst-mix-leave-one-out"),
+    ],
+)
+def test_a_row_by_its_name(name: str, adapter: str, prompt: str) -> None:
+    row = find(name, PARAMS)
+    assert (row.name, row.adapter) == (adapter, Path("models/adapters") / adapter)
+    assert (row.prompt, row.machine) == (prompt, MACHINE)
+    assert (row.checkpoint, row.files) == (Path("models/checkpoints/mix"), {"config.json": "ab"})
+
+
+def test_a_checkpoint_as_it_is_by_the_parameters() -> None:
+    row = find("zero-shot-base", PARAMS)
+    assert (row.checkpoint, row.files, row.adapter) == (Path("models/checkpoints/base"), {"config.json": "cd"}, None)
+    assert row.prompt == PARAMS.finetune.prompt
+    assert row.machine == PARAMS.active.machine.model_dump()
+
+
+def test_a_folder_elsewhere_by_its_card(project: Path) -> None:
+    (project / "models/adapters/mix-1").rename(project / "mine")
+    assert find(str(project / "mine"), PARAMS).prompt == "ask mix"
+    assert find("mine", PARAMS).adapter == Path("mine")
+
+
+def test_every_row_is_listed() -> None:
+    there = ["mix-1", "mix-r4-1", "mix-r4-2", "scst-mix-leave-one-out-7", "zero-shot-base"]
+    assert names() == there
+    for name in (None, "mixx"):
+        with pytest.raises(UserError, match=", ".join(there)):
+            find(name, PARAMS)
+
+
+def test_nothing_trained_says_how_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(UserError, match="dvc repro"):
+        find("mix", PARAMS)
+
+
+def test_several_seeds_are_to_be_told_apart() -> None:
+    with pytest.raises(UserError, match="choose one of mix-r4-1, mix-r4-2"):
+        find("mix-r4", PARAMS)
+
+
+def test_a_recipe_that_moved_on_is_told(project: Path) -> None:
+    (project / "data/recipes/mix.json").write_text(json.dumps(recipe("mix") | {"lora": {"rank": 4}}))
+    with pytest.raises(UserError, match=r"trained by another recipe than data/recipes/mix\.json") as told:
+        find("mix", PARAMS)
+    named = str(told.value).rsplit(": ", 1)[1]
+    assert find(named, PARAMS).prompt == "ask mix"
+
+
+def test_without_recipes_the_card_is_enough(project: Path) -> None:
+    (project / "data/recipes/mix.json").unlink()
+    assert find("mix", PARAMS).prompt == "ask mix"
+
+
+@pytest.mark.parametrize(
+    "card", [None, "# mine\n", "## Recipe\n\n```json\n{broken\n```\n", "## Recipe\n\n```json\n[]\n```\n"]
+)
+def test_a_card_without_a_recipe_says_so(project: Path, card: str | None) -> None:
+    path = project / "models/adapters/mix-1/README.md"
+    path.unlink() if card is None else path.write_text(card)
+    with pytest.raises(UserError, match=r"mix-1/README\.md: no recipe"):
+        find("mix", PARAMS)
+
+
+def test_missing_hashes_say_who_writes_them(project: Path) -> None:
+    (project / "models/checkpoints/base.json").unlink()
+    with pytest.raises(UserError, match="checkpoint@base"):
+        find("zero-shot-base", PARAMS)
+
+
+def test_the_cards_recipe_is_the_one_it_was_written_with() -> None:
+    assert recipe_of(model_card("mix-1", recipe("mix"), COUNTS)) == recipe("mix")
+
+
+@pytest.mark.parametrize(
+    "half",
+    [
+        {"checkpoint": "mix"},
+        {"checkpoint": {"name": "../../mix", "files": {}}, "finetune": {"prompt": "caption en"}},
+        {
+            "checkpoint": {"name": "mix", "files": {}},
+            "finetune": {"prompt": "caption en"},
+            "machine": MACHINE | {"compute": "load"},
+        },
+        {"checkpoint": {"name": "mix", "files": {}}, "finetune": [], "scst": [], "machine": {}},
+    ],
+)
+def test_a_card_with_half_a_recipe_is_told(tmp_path: Path, half: dict[str, Any]) -> None:
+    """Nor does a foreign card name a folder outside, or something of torch's to be called."""
+    card = f"## Recipe\n\n```json\n{json.dumps({'machine': MACHINE} | half)}\n```\n".encode()
+    (tmp_path / "README.md").write_bytes(card + b"\xff")
+    with pytest.raises(UserError, match=r"README\.md: no recipe in it"):
+        read_recipe(tmp_path)

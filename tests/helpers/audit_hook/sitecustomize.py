@@ -1,0 +1,56 @@
+"""An audit hook in every stage, put on PYTHONPATH by helpers/project_copy.py: what unpickles, runs or calls out is
+written down, a JSON object a line, with the stack that led there. Python imports this file by its name when it starts.
+"""
+
+import json
+import os
+import sys
+
+PROGRAMS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.startfile")
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib")
+DOWNLOADED = tuple(os.path.join(os.getcwd(), name) for name in ("models", "data", ".cache"))
+FRAMES = 12  # of the stack, the innermost
+
+
+def wanted(event: str, arguments: tuple) -> str | None:
+    """What to write down of an event; None: nothing."""
+    if event in ("pickle.find_class", *PROGRAMS):
+        return " ".join(map(str, arguments[:2]))
+    if event in ("socket.connect", "socket.sendto"):
+        return str(arguments[1])
+    if event == "open" and str(arguments[0]).endswith(PICKLES):
+        return str(arguments[0])
+    if event == "import" and str(arguments[0]).startswith("transformers_modules"):
+        return str(arguments[0])
+    if event == "exec" and code_file(arguments[0]).startswith((*DOWNLOADED, os.environ["HF_HOME"])):
+        return code_file(arguments[0])
+    return None
+
+
+def code_file(code: object) -> str:
+    return os.path.abspath(getattr(code, "co_filename", ""))
+
+
+def stack() -> list[str]:
+    """Files and functions of the innermost frames, without this file's."""
+    frame, found = sys._getframe(2), []
+    while frame is not None and len(found) < FRAMES:
+        found.append(f"{frame.f_code.co_filename}:{frame.f_code.co_name}")
+        frame = frame.f_back
+    return found
+
+
+def install(stage: str, folder: str) -> None:
+    log = os.open(os.path.join(folder, f"{stage}-{os.getpid()}.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def hook(event: str, arguments: tuple) -> None:
+        if (what := wanted(event, arguments)) is not None:
+            record = {"stage": stage, "event": event, "what": what, "stack": stack()}
+            os.write(log, (json.dumps(record) + "\n").encode())
+
+    sys.addaudithook(hook)
+
+
+names = [name.removeprefix("stages.") for name in sys.orig_argv if name.startswith("stages.")]
+if names and "AUDIT_LOG" in os.environ:
+    install(names[0], os.environ["AUDIT_LOG"])

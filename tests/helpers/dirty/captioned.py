@@ -1,0 +1,55 @@
+"""Predictions: `make` gives the bytes of a file whose test images are `a` and `b`."""
+
+import json
+
+from tests.helpers.dirty import AS_IT_IS, REFUSED, Case
+
+IDS = ["a", "b"]
+AGAIN = "; run its generate stage again"
+
+
+def line(id_: str, **changed: object) -> bytes:
+    record = {"id": id_, "caption": "A port .", "tokens": 4, "ended": True} | changed
+    return json.dumps({key: value for key, value in record.items() if value is not None}).encode() + b"\n"
+
+
+A, B = line("a"), line("b")
+GOOD = A + B
+LACKS = "lacks one of id, caption, tokens, ended" + AGAIN
+WRONG: list[tuple[str, bytes, str]] = [
+    ("an empty file", b"", f": no prediction for 'a'{AGAIN}"),
+    ("a file cut short", A + B[:-20], ":2: "),
+    ("an image twice", A + B + A, f":3: 'a' is there twice{AGAIN}"),
+    ("an image too few", A, f": no prediction for 'b'{AGAIN}"),
+    ("an image of another split", A + B + line("c"), f": 'c' is no test image{AGAIN}"),
+    (
+        "a pickle",
+        b"\x80\x04\x95\x1d\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94.",
+        ": 'utf-8' codec can't decode byte",
+    ),
+    ("UTF-16", GOOD.decode().encode("utf-16"), ": 'utf-8' codec can't decode byte 0xff"),
+    ("a CSV table", b"id,caption\na,A port .\n", ":1: 'id,caption' is no JSON"),
+    ("a list for a map", A + b'["b", "A port ."]\n', f':2: \'["b", "A port ."]\' {LACKS}'),
+    ("one array for lines", b"[" + A[:-1] + b", " + B[:-1] + b"]\n", LACKS),
+    ("a missing key", A + line("b", ended=None), LACKS),
+    ("a number for a caption", A + line("b", caption=7), LACKS),
+    ("true for a length", A + line("b", tokens=True), LACKS),
+    ("a negative length", A + line("b", tokens=-1), "holds a negative length, or half a character"),
+    ("a length of 5000 digits", A + B.replace(b"4", b"4" * 5000), "is no JSON"),
+    ("half a character", A + line("b", caption="\ud800"), "holds a negative length, or half a character"),
+    ("100,000 brackets", A + b"[" * 100_000, "is no JSON"),
+    ("an id with a command for the terminal", A + B + line("c\x1b[2J"), ": 'c\\x1b[2J' is no test image"),
+    ("1000 lines of nonsense", b"x\n" * 1000, ":1: 'x' is no JSON"),
+]
+FINE: list[tuple[str, bytes]] = [
+    ("lines that end as in Windows", GOOD.replace(b"\n", b"\r\n")),
+    ("empty lines", GOOD.replace(b"\n", b"\n\n")),
+    ("another order", B + A),
+    ("more keys than are read", line("a", score=0.5) + B),
+    ("a caption of a line separator", line("a", caption="A\u2028port .") + B),
+    ("an empty caption: scored as one", line("a", caption="") + B),
+]
+CASES = [
+    *(Case(what, REFUSED, told, content) for what, content, told in WRONG),
+    *(Case(what, AS_IT_IS, "", content) for what, content in FINE),
+]

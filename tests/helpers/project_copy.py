@@ -1,0 +1,233 @@
+"""Copies of the project in a folder of their own: a git repository with a world small enough to run every stage in
+minutes.
+
+The copy holds what git tracks and what it does not ignore, so that a file which was forgotten shows. A clone's
+DVC cache begins with the same files.
+"""
+
+import csv
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from ruamel.yaml import YAML
+
+from benchmarks.copies import AUTHOR, ROOT, copy_files, edit_yaml, set_values
+from tests.helpers import planted
+
+SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path stays
+    "finetune.epochs": 1,
+    "decoding.maximum_tokens": 12,
+    "scst.starts": ["mix"],
+    "scst.samples": 2,
+    "scst.validation_images": 10,
+    "profiles.miniature.data.images": 100,
+    "profiles.miniature.checkpoints.base.processes": 1,
+    "profiles.miniature.checkpoints.base.images": 96,
+    "profiles.miniature.checkpoints.base.tower_epochs": 1,
+    "profiles.miniature.checkpoints.base.epochs": 1,
+    "profiles.miniature.checkpoints.mix.images": 64,
+    "profiles.miniature.checkpoints.cococap.images": 32,
+    "profiles.miniature.checkpoints.rsvqa-lr.images": 32,
+    "profiles.miniature.checkpoints.paligemma2.processes": 1,
+    "profiles.miniature.checkpoints.paligemma2.images": 64,
+    "profiles.miniature.checkpoints.paligemma2.tower_epochs": 1,
+    "profiles.miniature.checkpoints.paligemma2.epochs": 1,
+    "profiles.miniature.machine.decoding_batch": 8,
+    "profiles.miniature.scst.images": 16,
+    "profiles.miniature.scst.epochs": 1,
+    "profiles.miniature.scst.batch": 8,
+    "profiles.miniature.scst.validate_every": 1,
+}  # fmt: skip
+VARIANTS = ("base-r4", "mix", "paligemma2")  # each costs two starts of torch
+REFINED = {"scst-mix-greedy", "scst-mix-leave-one-out"}
+KEPT_BY_GIT = {"data/.gitignore", "models/.gitignore", "data/raw/.gitignore", "data/raw/README.md"}
+HOOK = ROOT / "tests/helpers/audit_hook"
+MOMENT = re.compile(rb"(?<!\d)20[2-9]\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d")  # a date with its time
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left: exit status, stdout and stderr."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def all(self) -> str:
+        return self.out + self.err
+
+    @property
+    def ran(self) -> list[str]:
+        """The stages DVC ran, in their order; neither those it skipped nor those it took from its run cache."""
+        lines = [line for line in self.all.splitlines() if line.startswith("Running stage ")]
+        return [line.split("'")[1] for line in lines]
+
+    @property
+    def begun(self) -> list[str]:
+        """The stages that `pipeline.jobs` began."""
+        return re.findall(r"^begun: (.*)$", self.err, re.MULTILINE)
+
+
+class Project:
+    """A copy of the project, and commands in it: with secrets in their environment, which must not come out again, and
+    an audit hook in every stage, which writes into `audit`, beside the copy."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.audit = folder, folder.with_name(f"{folder.name}-audit")
+
+    def run(self, *command: str, ok: bool = True) -> Finished:
+        """Run `command` here; where `ok`, its failure fails the test with all it said."""
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=self.environment())
+        finished = Finished(done.returncode, done.stdout, done.stderr)
+        assert done.returncode == 0 or not ok, f"{' '.join(command)} in {self.folder}:\n{finished.all}"
+        assert not (names := planted.told(finished.all.encode())), f"{' '.join(command)} tells {names}"
+        return finished
+
+    def environment(self) -> dict[str, str]:
+        """That of every command here."""
+        self.audit.mkdir(exist_ok=True)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        quiet = {"DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PATH": path}
+        paths = os.pathsep.join(path for path in (str(HOOK), os.environ.get("PYTHONPATH", "")) if path)
+        watched = {"PYTHONPATH": paths, "AUDIT_LOG": str(self.audit)}
+        return os.environ | AUTHOR | quiet | watched | planted.plant(self.folder.with_name(f"{self.folder.name}-home"))
+
+    def dvc(self, *arguments: str, ok: bool = True) -> Finished:
+        return self.run("dvc", *arguments, ok=ok)
+
+    def experiment(self, *changes: str) -> "Experiment":
+        """Run with `changes`, each a value by its dotted key."""
+        return self, self.dvc("exp", "run", *(word for change in changes for word in ("-S", change)))
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def read(self, path: str) -> str:
+        return (self.folder / path).read_text(encoding="utf-8")
+
+    def adapter(self, name: str) -> Path:
+        return self.folder / f"models/adapters/{name}/adapter_model.safetensors"
+
+    def yaml(self, path: str) -> Any:
+        return YAML(typ="safe").load(self.read(path))
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        return self.yaml("dvc.yaml")["stages"]
+
+    def outputs(self, *without: str) -> dict[str, bytes]:
+        """What stages wrote, by path."""
+        folders = (self.folder / name for name in ("data", "models", "metrics", "plots"))
+        files = {path.relative_to(self.folder).as_posix(): path for folder in folders for path in folder.rglob("*")}
+        return {name: path.read_bytes() for name, path in files.items() if path.is_file() and name not in without}
+
+    def declared(self) -> set[str]:
+        """The outputs that dvc.lock names: files and folders."""
+        return {out["path"] for entry in self.yaml("dvc.lock")["stages"].values() for out in entry["outs"]}
+
+    def telling(self) -> list[str]:
+        """Outputs that hold a path of the machine, or a moment; dvc.lock is one of them."""
+        machine = machine_marks(self.folder)
+        outputs = self.outputs() | {"dvc.lock": self.read("dvc.lock").encode()}
+        return [name for name, content in outputs.items() if machine.search(content) or MOMENT.search(content)]
+
+    def loose_files(self) -> set[str]:
+        """What stands among the outputs and is neither declared nor git's."""
+        declared = self.declared()
+        return {
+            path for path in self.outputs()
+            if path not in KEPT_BY_GIT and not any(path == out or path.startswith(f"{out}/") for out in declared)
+        }  # fmt: skip
+
+    def edit_params(self, edit: Callable[[Any], None]) -> None:
+        """Let `edit` change params.yaml; comments stay."""
+        edit_yaml(self.folder / "params.yaml", edit)
+
+    def set_params(self, values: dict[str, Any]) -> None:
+        set_values(self.folder / "params.yaml", values)
+
+    def train_only(self, rows: Collection[str]) -> None:
+        """Train no other rows than these."""
+        self.set_params({"rows": list(rows)})
+
+    def clone(self, folder: Path, cache: bool = True, checkout: bool = True) -> "Project":
+        """A git clone of what is committed here, with a DVC cache of its own that holds the same and with its outputs,
+        or with neither. Nothing that is done in a clone reaches this folder, which other tests read meanwhile."""
+        subprocess.run(["git", "clone", "--quiet", self.folder, folder], check=True)
+        clone = Project(folder)
+        if cache:
+            shutil.copytree(self.folder / ".dvc/cache", folder / ".dvc/cache", copy_function=os.link)
+        if cache and checkout:
+            clone.dvc("checkout", "--quiet")
+        return clone
+
+
+Experiment = tuple[Project, Finished]
+
+
+def make_world(folder: Path) -> Project:
+    """The copy after its one full run, two stages at a time, committed."""
+    project = copy_project(folder, VARIANTS, zero_shot=("base",))
+    done = project.run("python", "-m", "pipeline.jobs", "--jobs", "2")
+    assert {name.split("@")[0] for name in done.begun} == set(project.stages), "some stage did not run"
+    project.commit("Run")
+    return project
+
+
+def copy_project(folder: Path, variants: Sequence[str], zero_shot: Sequence[str]) -> Project:
+    """The project as it stands, cut down to `SMALL` and these rows, never run, committed in a repository of its own."""
+    copy_files(folder, lambda name: not _written_by_stages(name))
+    project = Project(folder)
+    project.train_only(variants)
+    project.set_params(SMALL | {"zero_shot": list(zero_shot)})
+    project.run("git", "init", "--quiet")
+    project.commit("The project, never run")
+    return project
+
+
+def machine_marks(folder: Path) -> re.Pattern[bytes]:
+    """Finds paths of this machine, those of `folder` and the project among them, and its name."""
+    marks = [str(folder), str(ROOT), str(Path.home()) + "/"]
+    marks += [name for name in (socket.gethostname(),) if len(name) > 7]  # a short one occurs in any compressed file
+    return re.compile("|".join(map(re.escape, marks)).encode())
+
+
+def _written_by_stages(name: str) -> bool:
+    return name == "dvc.lock" or name.startswith(("metrics/", "plots/"))
+
+
+def draw_folder(folder: Path, images: int = 50) -> None:
+    """RISC's layout: stripes of `images` kinds, one with a zero-width space, one absent, one half empty, one broken."""
+    (folder / "resized").mkdir(parents=True)
+    rows = []
+    for index in range(images):
+        picture = Image.linear_gradient("L").rotate(7 * index).resize((64, 64))
+        colours = Image.new("RGB", (64, 64), (5 * index, 255 - 4 * index, 80))
+        picture = Image.blend(picture.convert("RGB"), colours, 0.5)
+        picture.paste((40, 90, 200), (index, 5, index + 12, 20 + index % 30))
+        picture.save(folder / f"resized/RSICD_{index}.jpg", quality=90)
+        captions = [f"field {index} is seen in way {way} ." for way in range(5)]
+        rows.append(["RSICD", "train", f"RSICD_{index}.jpg", *captions])
+    rows[0][3] = "a field\u200b beside a road ."
+    (folder / "resized/RSICD_1.jpg").unlink()
+    rows[2][5] = "1 ."
+    (folder / "resized/RSICD_3.jpg").write_bytes(b"no picture")
+    with (folder / "captions.csv").open("w", encoding="utf-8", newline="") as file:
+        header = ["source", "split", "image", *(f"caption_{way}" for way in range(1, 6))]
+        csv.writer(file).writerows([header, *rows])
+
+
+def refining(seed: int) -> set[str]:
+    """The stages that refine one seed's adapter against each baseline, and caption with it."""
+    return {f"{stage}{name.removeprefix('scst-')}-{seed}" for stage in ("scst@", "generate-scst@") for name in REFINED}

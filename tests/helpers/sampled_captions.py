@@ -1,0 +1,34 @@
+"""Captions as if the model had drawn them, and pictures as SCST has them: encoded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from captioning.scst.features import encode_all
+
+PROMPT = "caption en"
+
+
+def sampled(processor: Any, texts: Sequence[str], ended: Sequence[bool]) -> torch.Tensor:
+    """Caption tokens as decoding returns them: right-padded, `<eos>` where the caption ended."""
+    tokenizer = processor.tokenizer
+    rows = [
+        tokenizer.encode(text, add_special_tokens=False) + [tokenizer.eos_token_id] * end
+        for text, end in zip(texts, ended, strict=True)
+    ]
+    longest = max(map(len, rows))
+    return torch.tensor([row + [tokenizer.pad_token_id] * (longest - len(row)) for row in rows])
+
+
+def encoded(model: Any, processor: Any, images: Sequence[bytes]) -> torch.Tensor:
+    """Features `[images, tokens, hidden]`, in memory."""
+    return encode_all(model, processor, images, 8, Path("not-written"))
+
+
+def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The gradient of `loss` by each trainable parameter's name."""
+    model.zero_grad()
+    loss.backward()
+    return {name: value.grad.clone() for name, value in model.named_parameters() if value.requires_grad}

@@ -1,0 +1,128 @@
+"""What compute/test_processes.py runs in one process and in two: `… shared_training WHAT FOLDER PROCESSES`.
+
+FOLDER holds `checkpoint` (tests/conftest.py's); what comes out goes to FOLDER/PROCESSES. In float32, without dropout.
+With STATES in the environment it keeps its states, and with KILL_AT its last process is killed in that pass.
+"""
+
+import itertools
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_model
+
+import stages  # noqa: F401  # how long threads spin
+from captioning.adapters.lora import attach, freeze_encoder, lora_config, save
+from captioning.base.errors import UserError
+from captioning.checkpoints.miniature import load_checkpoint
+from captioning.checkpoints.pretraining import draw_pictures, pixel_values, train_decoder, train_tower
+from captioning.compute.processes import Processes, start
+from captioning.compute.seeds import seed_everything
+from captioning.paligemma.model import load_processor, load_quantised
+from captioning.runtime.stage import stage_main
+from captioning.scst.features import EncodedImages, encode_all
+from captioning.scst.refine import refine, scst_arguments
+from captioning.supervised.finetune import CaptionRows, finetune
+from captioning.training.trainer import SharedTrainer
+from tests.conftest import CAPTIONS, COLOURS, PROMPT, SIZE, png
+from tests.conftest import RECIPE as TUNING
+from tests.helpers.scst_toy import IDS, RECIPE, scorers, second_captions
+
+EVERY = 0.0 if "STATES" in os.environ else None  # seconds from one state to the next
+PICTURES = [png(colour) for colour in COLOURS]
+
+
+def adapter(folder: Path) -> Any:
+    torch.manual_seed(0)
+    model = attach(load_quantised(folder / "checkpoint", "float32", "cpu"), lora_config(4, 8.0, 0.0, False, "table2"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+def supervised(folder: Path, processes: Processes) -> tuple[Any, list[dict[str, Any]]]:
+    """Seven rows in micro-batches of one, four a step: the last step has three, and one process nothing to do."""
+    model, processor = adapter(folder), load_processor(folder / "checkpoint")
+    images, captions = [*PICTURES, *PICTURES[:3]], [*CAPTIONS, *(own[::-1] for own in CAPTIONS[:3])]
+    train, held = (CaptionRows(images[:rows], captions[:rows], PROMPT, "first", 1) for rows in (7, 5))
+    recipe = TUNING | {"batch": 1, "accumulation": 4, "epochs": 3, "lora_plus": 2.0, "learning_rate": 1e-4}
+    scratch = folder / f"scratch-{processes.count}"
+    done = finetune(model, processor, recipe, train, held, 1, "cpu", scratch, processes, eval_batch=2, every=EVERY)
+    return model, done.records
+
+
+def self_critical(folder: Path, processes: Processes) -> tuple[Any, list[dict[str, Any]]]:
+    """Three images, two a step: the second step has one, and one process nothing to do."""
+    model, processor = adapter(folder), load_processor(folder / "checkpoint")
+    freeze_encoder(model)
+    scratch = folder / f"scratch-{processes.count}"
+    features = encode_all(model.get_base_model(), processor, PICTURES, 2, scratch / "features", processes=processes)
+    recipe = RECIPE | {"batch": 2, "epochs": 2, "validate_every": 2, "kl": 0.1}
+    arguments = scst_arguments(recipe, 1, "cpu", 3, scratch / str(processes.rank), processes.count)
+    train, held = EncodedImages(IDS[:3], features[:3]), EncodedImages(IDS, features)
+    done = refine(
+        model,
+        processor,
+        recipe,
+        train,
+        held,
+        *scorers(second_captions([list(own) for own in CAPTIONS])),
+        arguments,
+        processes,
+        every=EVERY,
+    )
+    return model, done.records
+
+
+def pretraining(folder: Path, processes: Processes) -> tuple[Any, list[dict[str, Any]]]:
+    """Tower, then projector and decoder, on 40 pictures: the second step has eight, and one process may have none."""
+    model, processor = load_checkpoint(folder / "checkpoint")
+    processor.tokenizer.padding_side = "right"
+    scenes, pictures = draw_pictures(40, SIZE, "shared")
+    pixels, scratch = pixel_values(processor, pictures), folder / f"scratch-{processes.count}"
+    tower = train_tower(model, pixels, scenes, 1, 1e-4, 1, scratch, EVERY, processes)
+    decoder = train_decoder(model, processor, pixels, scenes, ["alpha"], "base", 1, 1e-4, 1, scratch, EVERY, processes)
+    return model, [{"tower": tower, "decoder": decoder}]
+
+
+TRAININGS = {"supervised": supervised, "scst": self_critical, "pretraining": pretraining}
+
+
+def kill_at(number: int) -> None:
+    """This process is killed in the n-th pass of its training."""
+    own, passes = SharedTrainer.training_step, itertools.count(1)
+
+    def step(self: Any, *arguments: Any, **options: Any) -> torch.Tensor:
+        if next(passes) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return own(self, *arguments, **options)
+
+    SharedTrainer.training_step = step  # type: ignore[method-assign]
+
+
+def main(what: str, folder: Path, count: int) -> None:
+    processes = start(count, "cpu")
+    if processes is None:
+        return
+    if what == "mistake":
+        raise UserError("a mistake that every process meets")
+    seed_everything(1, 1)
+    if processes.rank == processes.count - 1 and "KILL_AT" in os.environ:
+        kill_at(int(os.environ["KILL_AT"]))
+    model, records = TRAININGS[what](folder, processes)
+    if what == "pretraining":
+        (folder / f"{count}-{processes.rank}").mkdir()
+        save_model(model, str(folder / f"{count}-{processes.rank}/adapter_model.safetensors"))
+    else:
+        save(model, folder / f"{count}-{processes.rank}", "")
+    if processes.first:
+        (folder / f"{count}.json").write_text(json.dumps(records), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    stage_main(main)(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,76 @@
+"""Only checkpoints that some row starts from are made, and what is missing is told before any work."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from captioning.params.load import CHECKPOINTS
+from stages import check, checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A folder with params.yaml, changed."""
+
+    def make(**changed: object) -> Path:
+        yaml = YAML(typ="safe")
+        params = yaml.load(ROOT / "params.yaml")
+        params["scst"]["starts"] = changed.pop("starts", params["scst"]["starts"])
+        yaml.dump(params | changed, tmp_path / "params.yaml")
+        (tmp_path / "data").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "requirements.txt", tmp_path)
+        monkeypatch.chdir(tmp_path)
+        return tmp_path
+
+    return make
+
+
+def wanted(folder: Path) -> set[str]:
+    check.main()
+    told = {name: (folder / f"data/wanted/{name}.txt").read_text() for name in CHECKPOINTS}
+    assert set(told.values()) <= {"yes\n", "no\n"}
+    return {name for name, word in told.items() if word == "yes\n"}
+
+
+def test_checkpoints_follow_from_the_rows(project: Callable[..., Path]) -> None:
+    assert wanted(project()) == {"base", "mix", "cococap", "rsvqa-lr"}
+    assert wanted(project(rows=["mix"], starts=["mix"], zero_shot=["cococap"])) == {"base", "mix", "cococap"}
+    assert wanted(project(rows=["paligemma2"], starts=["paligemma2"], zero_shot=[])) == {"paligemma2"}
+
+
+def test_what_no_row_starts_from_is_an_empty_folder(
+    project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project()
+    check.main()
+    checkpoint.main("paligemma2")
+    assert "paligemma2: no row starts from it" in capsys.readouterr().err
+    assert list((folder / "models/checkpoints/paligemma2").iterdir()) == []
+    assert (folder / "models/checkpoints/paligemma2.json").read_text() == "{}\n"
+
+
+def test_pins_reach_dvc_by_what_they_are_for(project: Callable[..., Path]) -> None:
+    """Another torch is another `model`; another linter changes nothing."""
+    folder = project()
+    check.main()
+    before = {path.name: path.read_text() for path in (folder / "data/packages").iterdir()}
+    text = (folder / "requirements.txt").read_text()
+    assert "torch==" in before["model.txt"] and "ruff" not in "".join(before.values())
+    (folder / "requirements.txt").write_text(re.sub(r"^(torch|ruff)==.*$", r"\1==9.9", text, flags=re.MULTILINE))
+    check.main()
+    after = {path.name: path.read_text() for path in (folder / "data/packages").iterdir()}
+    assert {name for name in after if after[name] != before[name]} == {"model.txt"}
+
+
+def test_a_package_without_a_pin_is_named(project: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = project()
+    (folder / "requirements.txt").write_text("numpy==2\n")
+    with pytest.raises(SystemExit):
+        check.main()
+    assert "requirements.txt: no pillow, " in capsys.readouterr().err

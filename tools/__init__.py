@@ -1,0 +1,1 @@
+"""Commands for those who maintain the project: `python -m tools.NAME`."""
