@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from captioning.base.errors import UserError
 from captioning.base.paths import LOGS
 from captioning.base.quoting import short
-from captioning.base.redaction import install, redacted
+from captioning.runtime.command_line import exit_status
 
 MOST_DIGITS = 4  # of a number of jobs
 AUTO = "auto"
@@ -23,15 +23,7 @@ MEMORY = 2e9  # bytes that a stage on a CPU takes, its libraries included
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line names; the exit status."""
-    install()
-    try:
-        return run(parser().parse_args(arguments))
-    except UserError as error:
-        print(redacted(f"error: {error}"), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted before anything ran", file=sys.stderr)
-        return 130
+    return exit_status(lambda: run(parser().parse_args(arguments)), "interrupted before anything ran")
 
 
 def run(chosen: argparse.Namespace) -> int:

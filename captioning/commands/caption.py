@@ -17,11 +17,11 @@ from typing import Any
 from captioning.base.errors import UserError
 from captioning.base.files import write_text
 from captioning.base.hashes import verify
-from captioning.base.redaction import install, redacted
 from captioning.commands.picture_files import FORMATS, PictureCaption, gather, shown, told_notes
 from captioning.commands.trained_rows import TrainedRow, find
 from captioning.images.pictures import Unreadable, encode, read
 from captioning.params.load import DEVICE, load_params
+from captioning.runtime.command_line import exit_status
 from captioning.runtime.progress import progress, put
 
 EPILOG = """examples:
@@ -36,15 +36,7 @@ reported at the end, and the exit status is 1."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Caption what the command line names; the exit status."""
-    install()
-    try:
-        return run(parser().parse_args(arguments))
-    except UserError as error:
-        print(redacted(f"error: {error}"), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
+    return exit_status(lambda: run(parser().parse_args(arguments)), "interrupted; nothing was written")
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from captioning.base.errors import UserError
 from captioning.base.paths import DOWNLOADS
 from captioning.data import hub
 from captioning.data.readers.archive import archive
+from captioning.data.readers.captions_csv import TABLE
 from captioning.data.readers.drawn import overhead
 from captioning.data.readers.folder import folder
 from captioning.data.readers.rows import Source
@@ -18,7 +19,7 @@ from captioning.data.readers.shards import shards
 from captioning.params.load import Data, Declared
 
 PARQUET, RAW = Path("data/captions/images.parquet"), Path("data/raw")
-TABLE, ARCHIVE, SHARD = "captions.csv", "RISCM.zip", ".parquet"
+ARCHIVE, SHARD = "RISCM.zip", ".parquet"
 CONVERTED = "refs/convert/parquet"  # the Hub's branch of a data set it converted
 
 
