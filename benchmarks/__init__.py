@@ -8,4 +8,4 @@ import sys
 from captioning.compute import instructions
 
 if sys.argv[0] == "-m":  # `python -m benchmarks.x`, before it imports torch
-    instructions.limit()
+    instructions.limit_instructions()

@@ -6,7 +6,7 @@ from captioning.compute import instructions
 from captioning.runtime.notices import silence_known_notices
 
 if __name__ == "__main__":
-    instructions.limit()  # as a stage does, before torch is imported
+    instructions.limit_instructions()  # as a stage does, before torch is imported
     silence_known_notices()
     from captioning.commands.caption import main
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from captioning.base.redaction import redacted
+from captioning.base.redaction import redact
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORK = multiprocessing.get_context("fork")
@@ -93,10 +93,10 @@ def _work(work: Callable[[], bool], log: Path, environment: Mapping[str, str]) -
     try:
         status = DONE if work() else UNCHANGED
     except Busy as reason:
-        print(redacted(str(reason)), file=sys.stderr)
+        print(redact(str(reason)), file=sys.stderr)
         status = BUSY
     except Exception as error:
-        print(redacted(f"ERROR: {error}"), file=sys.stderr)
+        print(redact(f"ERROR: {error}"), file=sys.stderr)
         status = FAILED
     sys.exit(status)
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from captioning.base.errors import UserError
 from captioning.base.paths import LOGS
-from captioning.base.quoting import short
+from captioning.base.quoting import shorten
 from captioning.runtime.command_line import exit_status
 
 MOST_DIGITS = 4  # of a number of jobs
@@ -77,7 +77,7 @@ def count(text: str) -> int | None:
     if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS) or int(text) < 1:
         most = "9" * MOST_DIGITS
         wanted = f"no whole number from 1 to {most}, nor auto; say how many stages may run at a time, JOBS=2"
-        raise UserError(f"JOBS: {short(text)} is {wanted}")
+        raise UserError(f"JOBS: {shorten(text)} is {wanted}")
     return int(text)
 
 

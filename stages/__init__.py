@@ -12,7 +12,7 @@ from captioning.runtime import stage
 from captioning.runtime.notices import silence_known_notices
 
 os.environ.setdefault(*instructions.SPIN)  # for tests and benchmarks, too
-os.environ.setdefault(*instructions.UNCOMPILED)
+os.environ.setdefault(*instructions.NO_COMPILER)
 silence_known_notices()
 if sys.argv[0] == "-m":  # `python -m stages.x`, whose code is not read yet
     stage.begin(sys.orig_argv[sys.orig_argv.index("-m") :])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from wordcloud import STOPWORDS
 
-from captioning.base.files import whole_folder, write_json, write_records, write_text
+from captioning.base.files import atomic_folder, write_json, write_records, write_text
 from captioning.data import statistics
 from captioning.images.table import read_ids, read_table
 from captioning.metrics.cider import DocumentFrequencies
@@ -23,7 +23,7 @@ def main() -> None:
     train = read_ids(Path("data/splits/train.txt"))
     frequencies = DocumentFrequencies.from_references((tokens[id_] for id_ in train), eos=True)
     words = sorted({word for id_ in train for caption in captions[id_] for word in caption.split()})
-    with whole_folder(REFERENCES) as out:
+    with atomic_folder(REFERENCES) as out:
         write_json(out / "tokens.json", tokens, indent=None, ensure_ascii=False)
         write_json(out / "document_frequencies.json", frequencies.to_json(), indent=None, ensure_ascii=False)
     write_text(Path("data/words.txt"), "".join(f"{word}\n" for word in words))

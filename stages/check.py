@@ -5,7 +5,7 @@ from pathlib import Path
 from captioning.base.errors import UserError
 from captioning.base.files import write_text
 from captioning.checkpoints.fetch import available
-from captioning.compute.packages import GROUPS, pins
+from captioning.compute.packages import GROUPS, pinned_lines
 from captioning.data.sources import missing
 from captioning.params.load import CHECKPOINTS, HubCheckpoints, Params, load_params
 from captioning.params.recipes import starting_checkpoints
@@ -27,7 +27,7 @@ def main() -> None:
     for name in CHECKPOINTS:
         write_text(WANTED / f"{name}.txt", "yes\n" if name in wanted(params) else "no\n")
     for group, names in GROUPS.items():
-        write_text(PACKAGES / f"{group}.txt", pins(REQUIREMENTS, names))
+        write_text(PACKAGES / f"{group}.txt", pinned_lines(REQUIREMENTS, names))
 
 
 def wanted(params: Params) -> set[str]:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from captioning.base.files import whole_folder, write_json
+from captioning.base.files import atomic_folder, write_json
 from captioning.base.hashes import file_hashes
 from captioning.base.paths import FETCHED
 from captioning.checkpoints.fetch import fetch
@@ -23,13 +23,13 @@ def main(name: str) -> None:
     checkpoints, folder = params.active.checkpoints, FOLDER / name
     wanted = getattr(checkpoints, name.replace("-", "_"))
     if Path(f"data/wanted/{name}.txt").read_text(encoding="utf-8") == "no\n":
-        with whole_folder(folder):
+        with atomic_folder(folder):
             print(f"{name}: no row starts from it", file=sys.stderr)
     elif checkpoints.origin == "miniature":
         if not pretrain(params, name, wanted, folder):
             return
     else:
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             fetch(checkpoints.origin, wanted.repository, wanted.revision, partial, FETCHED / name)
     write_json(FOLDER / f"{name}.json", file_hashes(folder))
 
@@ -38,11 +38,11 @@ def pretrain(params: Params, name: str, wanted: Any, folder: Path) -> bool:
     """Make a miniature checkpoint: base and paligemma2 from nothing and alike, the others from base. False in a process
     that does not speak for all that make it."""
     from captioning.checkpoints import miniature, pretraining
-    from captioning.compute.processes import start
+    from captioning.compute.processes import start_processes
     from captioning.compute.seeds import seed_everything
 
     new, seed, size = name in NEW, params.data.seed, params.data.image_size
-    processes = start(wanted.processes if new else 1, "cpu")
+    processes = start_processes(wanted.processes if new else 1, "cpu")
     if processes is None:
         return False
     seed_everything(seed, params.active.machine.threads)
@@ -53,17 +53,17 @@ def pretrain(params: Params, name: str, wanted: Any, folder: Path) -> bool:
         model, processor = miniature.load_checkpoint(FOLDER / "base")
     scenes, pictures = pretraining.draw_pictures(wanted.images, size, f"{name} {seed}")
     pixels = pretraining.pixel_values(processor, pictures)
-    with workplace(processes.first, processes.wait) as scratch:
+    with workplace(processes.is_main, processes.wait) as scratch:
         how: dict[str, Any] = {"seed": seed, "scratch": scratch, "every": params.resume.every, "processes": processes}
         if new:
             pretraining.train_tower(model, pixels, scenes, wanted.tower_epochs, wanted.tower_learning_rate, **how)
         curriculum, rate = "base" if new else name, wanted.learning_rate
         pretraining.train_decoder(model, processor, pixels, scenes, words, curriculum, wanted.epochs, rate, **how)
-    if processes.first:
-        with whole_folder(folder) as partial:
+    if processes.is_main:
+        with atomic_folder(folder) as partial:
             model.save_pretrained(partial, safe_serialization=True)
             processor.save_pretrained(partial)
-    return processes.first
+    return processes.is_main
 
 
 if __name__ == "__main__":

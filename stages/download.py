@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from captioning.base.errors import UserError
-from captioning.base.files import whole_folder, write_json
+from captioning.base.files import atomic_folder, write_json
 from captioning.base.hashes import sha256
-from captioning.base.quoting import cell
+from captioning.base.quoting import csv_cell
 from captioning.data.readers.rows import Source
 from captioning.data.sources import PARQUET, open_source
 from captioning.images.table import CaptionedImage, write_parquet
@@ -34,7 +34,7 @@ def main() -> None:
             counts["images_by_captions_kept"][str(len(image.captions))] += 1
             yield image
 
-    with whole_folder(OUT) as out:
+    with atomic_folder(OUT) as out:
         path = out / PARQUET.name
         if not write_parquet(counted(), path):
             reason = source.set_aside[0].reason
@@ -44,7 +44,7 @@ def main() -> None:
         with (out / "set_aside.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["image", "line", "reason"])
-            writer.writerows((cell(one.image), one.line, cell(one.reason)) for one in sorted(source.set_aside))
+            writer.writerows((csv_cell(one.image), one.line, csv_cell(one.reason)) for one in sorted(source.set_aside))
 
 
 def describe(data: Data, source: Source, counts: dict[str, Counter[str]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from captioning.base.files import whole_folder, write_json
+from captioning.base.files import atomic_folder, write_json
 from captioning.base.json_files import read_map
 from captioning.evaluation.predictions import NO_SEED, expected_runs, read_predictions
 from captioning.evaluation.rows import by_row, differences, evaluate, image_scores, metrics, yardsticks
@@ -43,7 +43,7 @@ def main() -> None:
             results.append(evaluate(row, "yardstick", NO_SEED, truth, captions, facts, metrics_of))
     scores = by_row(results, {run.row: run.zero_shot for run in runs}, params.decoding.maximum_tokens)
     found = differences(results, SEED)
-    with whole_folder(OUT) as out:
+    with atomic_folder(OUT) as out:
         write_json(out / "scores.json", {"images": len(test), "rows": scores})
         write_json(out / "significance.json", found)
         pq.write_table(pa.table(image_scores(results)), out / "by-image.parquet", compression="zstd")

@@ -8,9 +8,9 @@ from typing import Any
 
 from captioning.adapters.lora import load_adapter
 from captioning.base.files import write_text
-from captioning.base.hashes import verify
+from captioning.base.hashes import require_hashes
 from captioning.base.json_files import read_map
-from captioning.compute.processes import device_folder, one_gpu, start
+from captioning.compute.processes import device_folder, start_processes, visible_device
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
 from captioning.images.table import read_examples, read_ids
@@ -27,16 +27,16 @@ def main() -> None:
     arguments = parse()
     params = load_params()
     machine, settings, maximum_tokens = params.active.machine, params.finetune, params.decoding.maximum_tokens
-    processes = start(params.launch.processes, machine.device)
+    processes = start_processes(params.launch.processes, machine.device)
     if processes is None:
         return
     seed_everything(0, processes.threads(machine.threads))
-    checkpoint, device, lora = arguments.checkpoint, one_gpu(machine.device), None
+    checkpoint, device, lora = arguments.checkpoint, visible_device(machine.device), None
     if arguments.recipe:
         recipe = read_map(arguments.recipe, "checkpoint", "lora")
         checkpoint, lora = Path("models/checkpoints") / recipe["checkpoint"]["name"], recipe["lora"]
         inputs.also(checkpoint)
-        verify(checkpoint, recipe["checkpoint"]["files"])
+        require_hashes(checkpoint, recipe["checkpoint"]["files"])
     what, own = (settings.prompt, machine.compute, maximum_tokens), machine.model_dump()
     require(generation_needs(checkpoint, *what, own, device, lora), own)
     ids = read_ids(Path("data/splits/test.txt"))
@@ -53,11 +53,11 @@ def main() -> None:
         said = greedy_captions(model, processor, batch, settings.prompt, maximum_tokens, len(batch))
         return [asdict(one) for one in said]
 
-    with workplace(processes.first, processes.wait) as scratch:
+    with workplace(processes.is_main, processes.wait) as scratch:
         there = Results(device_folder(scratch, model.device) / f"{processes.rank}.jsonl")
         said = there.go_on(mine, caption, "batches")
-        captions = [one for of_batch in processes.together(said) for one in of_batch]
-    if not processes.first:
+        captions = [one for of_batch in processes.gather_in_order(said) for one in of_batch]
+    if not processes.is_main:
         return
     rows = [{"id": id_, "caption": one.pop("text"), **one} for id_, one in zip(ids, captions, strict=True)]
     write_text(arguments.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

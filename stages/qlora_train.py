@@ -5,9 +5,9 @@ from pathlib import Path
 from captioning.adapters.card import model_card
 from captioning.adapters.lora import attach, count_parameters, lora_config, save
 from captioning.base.files import write_json, write_records
-from captioning.base.hashes import verify
+from captioning.base.hashes import require_hashes
 from captioning.base.json_files import read_map
-from captioning.compute.processes import one_gpu, start
+from captioning.compute.processes import start_processes, visible_device
 from captioning.compute.seeds import seed_everything
 from captioning.images.table import read_examples, read_ids
 from captioning.limits.memory import finetune_needs, longest_suffix, require
@@ -24,13 +24,13 @@ from captioning.supervised.finetune import COLUMNS, CaptionRows, finetune
 def main(variant: str, seed: int) -> None:
     recipe = read_map(Path(f"data/recipes/{variant}.json"), "finetune", "lora", "machine", "checkpoint", "launch")
     settings, machine = recipe["finetune"], recipe["machine"]
-    processes = start(recipe["launch"]["processes"], machine["device"])
+    processes = start_processes(recipe["launch"]["processes"], machine["device"])
     if processes is None:
         return
-    device, name = one_gpu(machine["device"]), f"{variant}-{seed}"
+    device, name = visible_device(machine["device"]), f"{variant}-{seed}"
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
     inputs.also(checkpoint)
-    verify(checkpoint, recipe["checkpoint"]["files"])
+    require_hashes(checkpoint, recipe["checkpoint"]["files"])
     train, validation = (
         rows(split, settings["prompt"], choice, seed)
         for split, choice in (("train", settings["captions"]), ("validation", "first"))
@@ -44,8 +44,8 @@ def main(variant: str, seed: int) -> None:
     )
     params = load_params()  # of what changes no output, so no dependency
     with (
-        workplace(processes.first, processes.wait) as scratch,
-        tracked(params.tracking, name, processes.first) as reporting,
+        workplace(processes.is_main, processes.wait) as scratch,
+        tracked(params.tracking, name, processes.is_main) as reporting,
     ):
         done = finetune(
             model,
@@ -63,7 +63,7 @@ def main(variant: str, seed: int) -> None:
             params.resume.every,
             **reporting,
         )
-    if not processes.first:
+    if not processes.is_main:
         return
     counts = count_parameters(model)
     save(model, Path("models/adapters") / name, model_card(name, recipe, counts))

@@ -4,7 +4,7 @@ hashed."""
 import shutil
 from pathlib import Path
 
-from captioning.base.files import whole_folder, write_json
+from captioning.base.files import atomic_folder, write_json
 from captioning.base.paths import FETCHED
 from captioning.params.load import load_params
 from captioning.params.recipes import make_recipes
@@ -16,7 +16,7 @@ FOLDER = Path("data/recipes")
 @stage_main
 def main() -> None:
     made = make_recipes(load_params())
-    with whole_folder(FOLDER) as out:
+    with atomic_folder(FOLDER) as out:
         for name, recipe in made.items():
             write_json(out / f"{name}.json", recipe, sort_keys=True)
     shutil.rmtree(FETCHED, ignore_errors=True)  # DVC has recorded the checkpoints by now

@@ -5,10 +5,10 @@ from pathlib import Path
 from captioning.adapters.card import model_card
 from captioning.adapters.lora import base_model, count_parameters, freeze_encoder, load_adapter, save
 from captioning.base.files import write_json, write_records
-from captioning.base.hashes import verify
+from captioning.base.hashes import require_hashes
 from captioning.base.json_files import read_map
 from captioning.base.paths import TIMINGS
-from captioning.compute.processes import device_folder, one_gpu, start
+from captioning.compute.processes import device_folder, start_processes, visible_device
 from captioning.compute.seeds import seed_everything
 from captioning.images.table import draw_ids, read_examples, read_ids
 from captioning.limits.memory import require
@@ -32,13 +32,13 @@ def main(row: str, baseline: str, seed: int) -> None:
     name = f"scst-{row}-{baseline}-{seed}"
     recipe = read_map(Path(f"data/recipes/scst-{row}-{baseline}.json"), "scst", "machine", "checkpoint", "launch")
     settings, machine = recipe["scst"], recipe["machine"]
-    processes = start(recipe["launch"]["processes"], machine["device"])
+    processes = start_processes(recipe["launch"]["processes"], machine["device"])
     if processes is None:
         return
-    device = one_gpu(machine["device"])
+    device = visible_device(machine["device"])
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
     inputs.also(checkpoint)
-    verify(checkpoint, recipe["checkpoint"]["files"])
+    require_hashes(checkpoint, recipe["checkpoint"]["files"])
     require(scst_needs(checkpoint, recipe, device), machine)
     adapter = Path(f"models/adapters/{row}-{seed}")
     seed_everything(seed, processes.threads(machine["threads"]))
@@ -54,7 +54,10 @@ def main(row: str, baseline: str, seed: int) -> None:
         return EncodedImages(ids, encode_all(base_model(model), processor, images, batch, file, processes=processes))
 
     params = load_params()  # of what changes no output, so no dependency
-    with workplace(processes.first, processes.wait) as scratch, tracked(params.tracking, name, processes.first) as log:
+    with (
+        workplace(processes.is_main, processes.wait) as scratch,
+        tracked(params.tracking, name, processes.is_main) as log,
+    ):
         train = encoded("train", settings["images"], scratch)
         validation = encoded("validation", settings["validation_images"], scratch)
         reward, plain = scorers([*train.ids, *validation.ids])
@@ -62,7 +65,7 @@ def main(row: str, baseline: str, seed: int) -> None:
         arguments = scst_arguments(settings, seed, device, batch, own, processes.count, machine["optimizer"], **log)
         every = params.resume.every
         done = refine(model, processor, settings, train, validation, reward, plain, arguments, processes, every)
-    if not processes.first:
+    if not processes.is_main:
         return
     counts = count_parameters(model)
     save(model, Path(f"models/adapters/{name}"), model_card(name, recipe, counts))

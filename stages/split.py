@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from captioning.base.files import whole_folder, write_json, write_text
+from captioning.base.files import atomic_folder, write_json, write_text
 from captioning.data.splits import Split, SplitImages, perceptual_hash
 from captioning.images.table import read_captions, read_table, stream_examples
 from captioning.params.load import load_params
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def write_ids(split: Split) -> None:
-    with whole_folder(Path("data/splits")) as out:
+    with atomic_folder(Path("data/splits")) as out:
         for name, ids in split.items():
             write_text(out / f"{name}.txt", "".join(f"{id_}\n" for id_ in ids))
 

@@ -16,7 +16,7 @@ from shutil import which
 from typing import Any
 
 from captioning.base.errors import UserError
-from captioning.base.redaction import redacted
+from captioning.base.redaction import redact
 
 PINS = ("requirements.txt", "requirements-tracking.txt", "requirements-audit.txt")
 IGNORED = Path("tools/audit-ignored.txt")
@@ -62,7 +62,7 @@ def audit(service: str, pins: Sequence[str]) -> Audit | str:
         answer = read(json.loads(done.stdout))
     except (ValueError, KeyError, TypeError):
         last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        return f"{service}: {redacted(last.split('(Caused')[0].strip())[:160]}"
+        return f"{service}: {redact(last.split('(Caused')[0].strip())[:160]}"
     return answer if answer.known else f"{service}: knows none of {len(answer.unknown)} packages"
 
 

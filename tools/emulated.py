@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from captioning.compute.instructions import settings
+from captioning.compute.instructions import environment_variables
 
 PROCESSORS = ("Haswell", "Cascadelake-Server", "EPYC")  # two of Intel's and one of AMD's
 EMULATOR = "qemu-x86_64"
@@ -142,7 +142,7 @@ def hashed(path: Path) -> str:
 
 def run(instructions: str, processor: str | None) -> dict[str, str]:
     """`work` in a process of its own, on this machine or an emulated one."""
-    limits = settings({"threads": 1, "instructions": instructions})
+    limits = environment_variables({"threads": 1, "instructions": instructions})
     paths = {"PYTHONPATH": os.pathsep.join(path for path in (str(ROOT), *sys.path) if path)}
     emulator = [shutil.which(EMULATOR) or EMULATOR, "-cpu", processor] if processor else []
     with tempfile.TemporaryDirectory() as folder:

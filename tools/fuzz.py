@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from captioning.base.errors import UserError
-from captioning.base.quoting import MOST_FAULTS
+from captioning.base.quoting import MAX_FAULTS
 from captioning.data.readers.folder import folder
 from captioning.data.readers.rows import MOST_LETTERS, MOST_WORDS
 from captioning.evaluation.predictions import read_predictions
@@ -150,7 +150,7 @@ def fuzz(reader: str, examples: int, number: int, place: Path, tried: Counter[st
             outcome = "refused"
             told = str(error)
             assert told.startswith(str(place)) and all(line.isprintable() for line in told.split("\n"))
-            assert told.count("\n") <= MOST_FAULTS + 1 and len(told) <= LONGEST
+            assert told.count("\n") <= MAX_FAULTS + 1 and len(told) <= LONGEST
         tried[reader] += 1
         tried[f"{reader} {outcome}"] += 1
 

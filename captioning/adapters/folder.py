@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.base.errors import UserError
-from captioning.base.quoting import all_told, plain, short
+from captioning.base.quoting import escape, join_faults, shorten
 from captioning.paligemma.tensors import Shapes, read_shapes
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -48,7 +48,7 @@ def check_adapter(folder: Path, layers: Layers, checkpoint: str, patterns: Colle
         more = f", and {len(wrong) - 1} more like it" if wrong[1:] else ""
         faults = [f"{folder / WEIGHTS}: {wrong[0]}{more}; it is of another checkpoint or recipe; {AGAIN}"]
     if faults:
-        raise UserError(all_told(faults))
+        raise UserError(join_faults(faults))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -61,29 +61,29 @@ def read_config(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise UserError(f"{path}: no JSON; {AGAIN}") from None
     if not isinstance(config, dict):
-        raise UserError(f"{path}: {short(config)} is no map of settings; {AGAIN}")
+        raise UserError(f"{path}: {shorten(config)} is no map of settings; {AGAIN}")
     return config
 
 
 def _config_faults(config: dict[str, Any], checkpoint: str, patterns: Collection[str]) -> list[str]:
     """What `qlora.lora_config` would not have written."""
     faults = [
-        f"{key}: {short(config.get(key))} is of the wrong kind" for key, kind in FREE.items()
+        f"{key}: {shorten(config.get(key))} is of the wrong kind" for key, kind in FREE.items()
         if not isinstance(config.get(key), kind) or (isinstance(config.get(key), bool) and kind is not bool)
     ]  # fmt: skip
-    faults += [f"{key}: {short(config.get(key))}; {short(value)} is used" for key, value in FIXED.items()
+    faults += [f"{key}: {shorten(config.get(key))}; {shorten(value)} is used" for key, value in FIXED.items()
                if config.get(key) != value]  # fmt: skip
-    faults += [f"{plain(key)}: {short(value)}; this setting is not used" for key, value in config.items()
+    faults += [f"{escape(key)}: {shorten(value)}; this setting is not used" for key, value in config.items()
                if key not in FREE and key not in FIXED and value]  # fmt: skip
     if not faults and config["r"] < 1:
-        faults = [f"r: {short(config['r'])} is no rank"]
+        faults = [f"r: {shorten(config['r'])} is no rank"]
     targets = config.get("target_modules")
     names = targets if isinstance(targets, list) else []
     if (isinstance(targets, str) and targets not in patterns) or not all(isinstance(name, str) for name in names):
-        faults.append(f"target_modules: {short(targets)} is not used here")
+        faults.append(f"target_modules: {shorten(targets)} is not used here")
     named = str(config.get("base_model_name_or_path"))
     if named.startswith(CHECKPOINTS) and named.removeprefix(CHECKPOINTS) != checkpoint:
-        faults.append(f"base_model_name_or_path: {short(named)}; the checkpoint here is {checkpoint}")
+        faults.append(f"base_model_name_or_path: {shorten(named)}; the checkpoint here is {checkpoint}")
     return faults
 
 
@@ -95,11 +95,11 @@ def _shape_faults(shapes: Shapes, rank: int, layers: Layers) -> list[str]:
         inward, outward = layers.get(layer, (0, 0))
         wanted = {"A.weight": (rank, inward), "B.weight": (outward, rank)}.get(side)
         if layer not in layers or wanted is None:
-            faults.append(f"{short(name)} is no layer of the checkpoint")
+            faults.append(f"{shorten(name)} is no layer of the checkpoint")
         elif shape != wanted:
-            faults.append(f"{short(name)} has shape {shape}, not {wanted}")
+            faults.append(f"{shorten(name)} has shape {shape}, not {wanted}")
         elif dtype not in DTYPES:
-            faults.append(f"{short(name)} holds {dtype}")
+            faults.append(f"{shorten(name)} holds {dtype}")
     return faults
 
 
@@ -107,4 +107,4 @@ def missing_tensors(folder: Path, wanted: set[str]) -> None:
     """Raises `UserError` where the weights in `folder` lack some of `wanted`, which peft would leave as drawn."""
     if lacking := sorted(wanted - read_shapes(folder / WEIGHTS).keys()):
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise UserError(f"{folder / WEIGHTS}: no {short(lacking[0])}{more}; {AGAIN}")
+        raise UserError(f"{folder / WEIGHTS}: no {shorten(lacking[0])}{more}; {AGAIN}")

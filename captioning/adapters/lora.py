@@ -20,8 +20,8 @@ from transformers import PaliGemmaForConditionalGeneration
 
 from captioning.adapters.folder import AGAIN, check_adapter, missing_tensors
 from captioning.base.errors import UserError
-from captioning.base.files import whole_folder, write_json, write_text
-from captioning.base.quoting import plain
+from captioning.base.files import atomic_folder, write_json, write_text
+from captioning.base.quoting import escape
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 SEVEN = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
@@ -64,7 +64,7 @@ def load_adapter(model: PaliGemmaForConditionalGeneration, folder: Path, trainab
     try:
         adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
     except ValueError as error:  # targets that no layer has
-        raise UserError(f"{folder}: {plain(' '.join(str(error).split()))}; {AGAIN}") from None
+        raise UserError(f"{folder}: {escape(' '.join(str(error).split()))}; {AGAIN}") from None
     missing_tensors(folder, set(get_peft_model_state_dict(adapted)))
     if broken := [name for name, one in adapted.named_parameters() if "lora_" in name and not one.isfinite().all()]:
         raise UserError(f"{folder}: {len(broken)} tensors hold NaN or infinity, {broken[0]} for one; {AGAIN}")
@@ -102,7 +102,7 @@ def count_parameters(model: Any) -> dict[str, float]:
 
 def save(model: PeftModel, folder: Path, card: str) -> None:
     """Adapter weights and configuration as `PeftModel.from_pretrained` reads them, and the model card."""
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         model.save_pretrained(str(partial), safe_serialization=True)
         path = partial / "adapter_config.json"
         config = json.loads(path.read_text(encoding="utf-8"))

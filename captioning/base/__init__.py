@@ -1,1 +1,1 @@
-"""How files are written and read, and what is said of a fault: every stage needs it."""
+"""Errors, and files that are written, read and hashed: every stage uses it."""

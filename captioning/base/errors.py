@@ -1,9 +1,9 @@
-"""What ends a run before its end."""
+"""Exceptions that end a run early."""
 
 
 class UserError(Exception):
-    """A mistake its user can mend: the message names file, line or key, value and remedy."""
+    """A mistake that the user can fix: the message names the file, the line or key, the value and the remedy."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM."""
+    """The process received SIGTERM."""

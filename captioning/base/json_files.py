@@ -1,28 +1,28 @@
-"""JSON that a stage or a program wrote, which an accident may have cut short."""
+"""Read JSON files, which may be damaged."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from captioning.base.errors import UserError
-from captioning.base.quoting import short
+from captioning.base.quoting import shorten
 
-AGAIN = "run `dvc repro`, which writes it anew"
+REMEDY = "run `dvc repro`, which writes it again"
 
 
-def read_json(path: Path | str, remedy: str = AGAIN) -> Any:
-    """What `path` holds. Raises `UserError` where that is no JSON; `OSError` where it is not there."""
+def read_json(path: Path | str, remedy: str = REMEDY) -> Any:
+    """Return the content of `path`. Raises `UserError` if it is not JSON, `OSError` if it does not exist."""
     try:
         return json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
-        raise UserError(f"{path}: no JSON, or cut short; {remedy}") from None
+        raise UserError(f"{path}: not JSON, or incomplete; {remedy}") from None
 
 
-def read_map(path: Path, *keys: str, remedy: str = AGAIN) -> dict[str, Any]:
-    """`read_json` of a map that has `keys`. Raises `UserError` where it is none, or lacks one."""
-    found = read_json(path, remedy)
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: {short(found)} is no map; {remedy}")
-    if lacking := [key for key in keys if key not in found]:
-        raise UserError(f"{path}: {', '.join(lacking[:3])} not in it; {remedy}")
-    return found
+def read_map(path: Path, *keys: str, remedy: str = REMEDY) -> dict[str, Any]:
+    """Read a map that has `keys`. Raises `UserError` if the file holds anything else."""
+    content = read_json(path, remedy)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {shorten(content)} is not a map; {remedy}")
+    if missing := [key for key in keys if key not in content]:
+        raise UserError(f"{path}: {', '.join(missing[:3])} missing; {remedy}")
+    return content

@@ -1,31 +1,31 @@
-"""What is told of text that others wrote: on one line, short, nothing that a terminal or a spreadsheet would obey."""
+"""Quote other people's text in messages: one short line that neither a terminal nor a spreadsheet executes."""
 
 from collections.abc import Sequence
 from typing import Any
 
-LONGEST = 80  # characters of a value that are told
-MOST_FAULTS = 20  # told at once
-FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # what a spreadsheet runs where a cell begins so; the wide forms, too
+MAX_CHARACTERS = 80  # of a value in a message
+MAX_FAULTS = 20  # in one message
+FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # a spreadsheet executes a cell that starts so
 
 
-def plain(text: str) -> str:
-    """`text` with what is not printable, line breaks and marks of direction among it, spelt out as escapes."""
+def escape(text: str) -> str:
+    """Replace characters that are not printable, such as line breaks and direction marks, by escapes."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
-def short(value: Any) -> str:
-    """A value as Python writes it, plain, cut where it is long."""
-    text = plain(repr(value))
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+def shorten(value: Any) -> str:
+    """Return the value as Python writes it, escaped, cut after `MAX_CHARACTERS`."""
+    text = escape(repr(value))
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
 
 
-def cell(text: str) -> str:
-    """`text` for a CSV file that a spreadsheet may open: plain, behind an apostrophe where it would be a formula."""
-    told = plain(text)
-    return f"'{told}" if told.lstrip().startswith(FORMULA) else told
+def csv_cell(text: str) -> str:
+    """Escape `text` for a CSV file, and put an apostrophe before what a spreadsheet would take for a formula."""
+    escaped = escape(text)
+    return f"'{escaped}" if escaped.lstrip().startswith(FORMULA_STARTS) else escaped
 
 
-def all_told(faults: Sequence[str]) -> str:
+def join_faults(faults: Sequence[str]) -> str:
     """Faults a line each, the first `MOST_FAULTS` of them."""
-    more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
-    return "\n  ".join([*faults[:MOST_FAULTS], *more])
+    more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+    return "\n  ".join([*faults[:MAX_FAULTS], *more])

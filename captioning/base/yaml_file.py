@@ -1,4 +1,4 @@
-"""YAML of people's hands as plain data: maps, lists, text, numbers, true, false and null; no tag makes an object."""
+"""Read YAML as plain data: maps, lists, text, numbers, true, false and null; a tag never makes an object."""
 
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,14 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
 from captioning.base.errors import UserError
-from captioning.base.quoting import plain, short
+from captioning.base.quoting import escape, shorten
 
-LONGEST = 200  # characters of a parser's message
-REMEDY = "mend it, or take the file back from git"
+MAX_MESSAGE = 200  # characters of a parser's message
+REMEDY = "correct it, or restore the file from git"
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
-    """Read the map that `path` holds. Raises `UserError` if it holds no plain YAML in UTF-8, or no map."""
+    """Read the map in `path`. Raises `UserError` if the file is not plain YAML in UTF-8, or not a map."""
     try:
         content = path.read_bytes()
         values = YAML(typ="safe", pure=True).load(content.decode("utf-8-sig"))
@@ -23,7 +23,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         raise _fault(f"{path}", error.strerror or error) from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _fault(f"{path}:{line}", f"byte 0x{content[error.start]:02x} is no UTF-8") from None
+        raise _fault(f"{path}:{line}", f"byte 0x{content[error.start]:02x} is not UTF-8") from None
     except MarkedYAMLError as error:
         raise _fault(f"{path}:{error.problem_mark.line + 1 if error.problem_mark else 1}", error.problem) from None
     except ReaderError as error:
@@ -32,11 +32,11 @@ def read_yaml(path: Path) -> dict[Any, Any]:
     except (YAMLError, ValueError, RecursionError) as error:
         raise _fault(f"{path}", error) from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}:1: no parameters, but {short(values)}; {REMEDY}")
+        raise UserError(f"{path}:1: no parameters, but {shorten(values)}; {REMEDY}")
     return values
 
 
-def _fault(where: str, reason: object) -> UserError:
-    text = plain(" ".join(str(reason).split()))
-    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-    return UserError(f"{where}: not readable as YAML: {text}; {REMEDY}")
+def _fault(location: str, reason: object) -> UserError:
+    text = escape(" ".join(str(reason).split()))
+    text = text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
+    return UserError(f"{location}: not readable as YAML: {text}; {REMEDY}")

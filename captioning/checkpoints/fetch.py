@@ -14,7 +14,7 @@ from pathlib import Path
 
 from captioning.base.errors import UserError
 from captioning.base.files import write_json
-from captioning.base.hashes import SOURCE
+from captioning.base.hashes import SOURCE_FILE
 from captioning.data import hub
 from captioning.paligemma.folder import check_checkpoint
 
@@ -46,7 +46,7 @@ def fetch(origin: str, repository: str, revision: str, folder: Path, downloads: 
     for name, path in _fetch_whole(snapshot, downloads).items():
         _link(path, folder / name)
     told = {"repository": repository, "revision": revision, "commit": snapshot.commit}
-    write_json(folder / SOURCE, told)
+    write_json(folder / SOURCE_FILE, told)
 
 
 def _link(path: Path, other: Path) -> None:
@@ -78,7 +78,7 @@ def _fetch_whole(snapshot: hub.Snapshot, downloads: Path) -> dict[str, Path]:
 def _files(snapshot: hub.Snapshot) -> list[hub.HubFile]:
     """What a checkpoint is made of, at the top of the repository. Raises `UserError` where a part is lacking."""
     wanted = [file for file in snapshot.files if any(fnmatch(file.path, pattern) for pattern in WEIGHTS)]
-    kept = [file for file in wanted if "/" not in file.path and file.path != SOURCE]
+    kept = [file for file in wanted if "/" not in file.path and file.path != SOURCE_FILE]
     lacking = [
         part for part in PARTS if not any(fnmatch(file.path, one) for file in kept for one in part.split(" or "))
     ]

@@ -19,7 +19,7 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captioning.checkpoints.miniature import CURRICULA
-from captioning.compute.processes import ALONE, Processes
+from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.data.world.draw import Scene, draw, facts, sample_scene
 from captioning.paligemma.model import check_mask, supervised_loss, tokenise
 from captioning.runtime.resume import states
@@ -77,7 +77,7 @@ def train_tower(
     seed: int,
     scratch: Path,
     every: float | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> float:
     """Train the vision tower of `model` in place on the facts of `scenes`; returns the last training loss, nats."""
     drawn = [facts(scene) for scene in scenes]
@@ -112,7 +112,7 @@ def train_decoder(
     seed: int,
     scratch: Path,
     every: float | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> float:
     """Train projector and decoder in place, a new text an image and epoch; returns the mean loss, nats a token."""
     model.model.vision_tower.requires_grad_(False)

@@ -16,7 +16,7 @@ from typing import Any
 
 from captioning.base.errors import UserError
 from captioning.base.files import write_text
-from captioning.base.hashes import verify
+from captioning.base.hashes import require_hashes
 from captioning.commands.picture_files import FORMATS, PictureCaption, gather, shown, told_notes
 from captioning.commands.trained_rows import TrainedRow, find
 from captioning.images.pictures import Unreadable, encode, read
@@ -66,7 +66,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def load(row: TrainedRow, device: str) -> tuple[Any, Any]:
     """Model and processor of a row, as the `generate` stage loads them."""
-    verify(row.checkpoint, row.files)
+    require_hashes(row.checkpoint, row.files)
     import torch  # seconds; what is wrong above is told at once
 
     from captioning.adapters.lora import load_adapter

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from captioning.base.quoting import cell, plain
+from captioning.base.quoting import csv_cell, escape
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
@@ -47,11 +47,11 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 def shown(path: Path) -> str:
     """A path as it is printed: bytes that are no UTF-8 become a replacement character, control characters escapes."""
-    return plain(os.fsencode(path).decode("utf-8", "replace"))
+    return escape(os.fsencode(path).decode("utf-8", "replace"))
 
 
 def as_text(captions: Sequence[PictureCaption]) -> str:
-    return "".join(f"{one.file}\t{plain(one.caption or '')}\n" for one in captions if one.error is None)
+    return "".join(f"{one.file}\t{escape(one.caption or '')}\n" for one in captions if one.error is None)
 
 
 def as_json(captions: Sequence[PictureCaption]) -> str:
@@ -64,7 +64,7 @@ def as_csv(captions: Sequence[PictureCaption]) -> str:
     writer.writeheader()
     for one in captions:
         record = asdict(one) | {"notes": "; ".join(one.notes)}
-        writer.writerow({key: cell(value) if isinstance(value, str) else value for key, value in record.items()})
+        writer.writerow({key: csv_cell(value) if isinstance(value, str) else value for key, value in record.items()})
     return buffer.getvalue()
 
 

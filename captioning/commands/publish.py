@@ -19,7 +19,7 @@ from typing import Any
 
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
-from captioning.base.redaction import install, redacted
+from captioning.base.redaction import install_hooks, redact
 from captioning.commands.hub_card import Findings, hub_card
 from captioning.commands.trained_rows import adapter_folder, names, recipe, row_of
 from captioning.params.load import HubCheckpoints, Params, load_params
@@ -41,7 +41,7 @@ class Parcel:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show or send what the command line names; the exit status."""
-    install()
+    install_hooks()
     chosen = parser().parse_args(arguments)
     try:
         ready = parcel(chosen.row, chosen.repository, load_params())
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = chosen.message or f"Adapter {chosen.row}"
         put(f"{send(ready, chosen.repository, chosen.public, chosen.revision, message)}\n")
     except UserError as error:
-        print(redacted(f"error: {error}"), file=sys.stderr)
+        print(redact(f"error: {error}"), file=sys.stderr)
         return 1
     except FileNotFoundError as error:
         print(f"error: {error.filename} is not there; `dvc repro` makes it, `dvc pull` fetches it", file=sys.stderr)
@@ -116,7 +116,7 @@ def check_safetensors(path: Path) -> None:
 def check_secrets(ready: Parcel, message: str) -> None:
     """Raises `UserError` where a file to be sent, or the commit's message, holds a token or a password."""
     texts = {name: _text(held) for name, held in ready.files.items()} | {"--message": message}
-    faults = [name for name, text in texts.items() if redacted(text) != text]
+    faults = [name for name, text in texts.items() if redact(text) != text]
     if faults:
         raise UserError(f"{', '.join(faults)}: a token or a password stands in it; take it out, and make a new one")
 
@@ -220,7 +220,7 @@ def parser() -> argparse.ArgumentParser:
 
 def repository(text: str) -> str:
     if not REPOSITORY.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{redacted(text)!r}: USER/NAME is wanted, letters, digits, dots, - and _")
+        raise argparse.ArgumentTypeError(f"{redact(text)!r}: USER/NAME is wanted, letters, digits, dots, - and _")
     return text
 
 

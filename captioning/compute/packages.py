@@ -1,7 +1,7 @@
-"""The pinned packages that outputs rest on, by what they are for.
+"""The pinned packages that decide outputs, in groups by their purpose.
 
-The stage `check` writes a file a group with their pins. A stage depends on the groups that it computes with, so that a
-new release runs again what it may change, and a new linter nothing.
+The stage `check` writes one file of pins for each group. A stage depends on the groups it computes with, so a new
+release re-runs only the stages it may change, and a new linter re-runs nothing.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ GROUPS = {
 }  # fmt: skip
 
 
-def pins(requirements: Path, packages: Sequence[str]) -> str:
-    """The lines of `requirements` that pin `packages`, in their order. Raises `UserError` if one is not pinned."""
+def pinned_lines(requirements: Path, packages: Sequence[str]) -> str:
+    """Return the lines of `requirements` that pin `packages`. Raises `UserError` if a package is not pinned."""
     pinned = {
         line.partition("==")[0]: line for line in requirements.read_text(encoding="utf-8").split() if "==" in line
     }

@@ -1,14 +1,14 @@
-"""Several processes of one stage, one a GPU: torchrun starts them, each works on its share of every batch.
+"""Run one stage in several processes, one for each GPU. torchrun starts them; each takes its share of every batch.
 
-The results are those of one process, to rounding: what is summed over a step is summed over its processes.
+The results equal those of one process, up to rounding: every sum over a step is a sum over its processes.
 
-1. Gradients are summed by hand, once a step and before clipping, not by DDP. DDP averages, and sees only what passes
-   through its own forward: a loss that goes past it, as SCST's does, trains each process alone, without an error.
-2. The Trainer is told of one process. Told of more, it repeats rows where batches do not come out even, and takes means
-   of means.
-3. Each process sees one GPU. A Trainer that sees two copies the model onto both.
-4. What processes tell one another are sums and JSON, no pickles; nor does torchrun where its rendezvous is static (the
-   default one unpickles what it finds in a store that listens to the network).
+1. This module sums gradients itself, once a step and before clipping, without DDP. DDP averages, and it sees only what
+   passes through its own forward: SCST's loss does not, so each process would train alone, without an error.
+2. The Trainer knows of one process only. If it knew of more, it would repeat rows to fill uneven batches, and average
+   averages.
+3. Each process sees one GPU. A Trainer that sees two GPUs copies the model to both.
+4. Processes exchange sums and JSON, never pickles. torchrun's rendezvous is static for the same reason: the default one
+   unpickles what it finds in a store that listens to the network.
 """
 
 import json
@@ -20,7 +20,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,82 +33,84 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from captioning.base.errors import Terminated
 
 T = TypeVar("T")
-PATIENCE = timedelta(hours=2)  # one process scores or saves while the others wait
-VISIBLE = "CUDA_VISIBLE_DEVICES"
+TIMEOUT = timedelta(hours=2)  # the others wait while one process scores or saves
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
 class Processes:
-    """One of `count` processes that do a stage together; alone, every method is what it would be without."""
+    """This process among the `count` processes that run a stage together."""
 
     rank: int = 0
     count: int = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes outputs."""
+    def is_main(self) -> bool:
+        """Return whether this process writes the outputs."""
         return self.rank == 0
 
     def threads(self, threads: int) -> int:
-        """What of a machine's `threads` falls to this process."""
+        """Return this process's share of a machine's `threads`."""
         return max(1, threads // self.count)
 
     def sum(self, values: Tensor) -> Tensor:
-        """`values` added up over the processes, in place."""
+        """Sum `values` over the processes, in place."""
         if self.count > 1:
             dist.all_reduce(values)
         return values
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """What of `items` falls to this process."""
+        """Return this process's share of `items`: every `count`-th."""
         return items[self.rank :: self.count]
 
-    def together(self, mine: Sequence[Any]) -> list[Any]:
-        """The results of all shares in the order of the items; each is JSON (a tuple comes back as a list)."""
+    def gather_in_order(self, local: Sequence[Any]) -> list[Any]:
+        """Return the results of all shares in the order of the items; each is JSON (a tuple comes back as a list)."""
         if self.count == 1:
-            return list(mine)
-        return [one[0] for one in chain(*zip_longest(*([[one] for one in of] for of in self._gather(mine)))) if one]
+            return list(local)
+        shares = self._gather_shares(local)
+        return [shares[number % self.count][number // self.count] for number in range(sum(map(len, shares)))]
 
-    def _gather(self, mine: Sequence[Any]) -> list[list[Any]]:
+    def _gather_shares(self, mine: Sequence[Any]) -> list[list[Any]]:
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        told = torch.frombuffer(bytearray(json.dumps(list(mine)).encode()), dtype=torch.uint8).to(device)
+        message = torch.frombuffer(bytearray(json.dumps(list(mine)).encode()), dtype=torch.uint8).to(device)
         lengths = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(self.count)]
-        dist.all_gather(lengths, torch.tensor([len(told)], device=device))
+        dist.all_gather(lengths, torch.tensor([len(message)], device=device))
         longest = int(max(lengths))
         buffers = [torch.zeros(longest, dtype=torch.uint8, device=device) for _ in range(self.count)]
-        dist.all_gather(buffers, torch.nn.functional.pad(told, (0, longest - len(told))))
+        dist.all_gather(buffers, torch.nn.functional.pad(message, (0, longest - len(message))))
         return [
             json.loads(bytes(buffer[: int(length)].tolist())) for buffer, length in zip(buffers, lengths, strict=True)
         ]
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Gradients added up over the processes; one that has none, because nothing fell to it, counts as zero."""
+        """Sum gradients over the processes; a parameter without a gradient counts as zero."""
         if self.count == 1:
             return
-        trained = [one for one in parameters if one.requires_grad]
-        flat = torch.cat([(torch.zeros_like(one) if one.grad is None else one.grad).flatten() for one in trained])
-        for one, summed in zip(trained, self.sum(flat).split([one.numel() for one in trained]), strict=True):
-            one.grad = summed.view_as(one).clone()
+        trained = [weight for weight in parameters if weight.requires_grad]
+        gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in trained]
+        total = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
+        for weight, summed in zip(trained, total.split([weight.numel() for weight in trained]), strict=True):
+            weight.grad = summed.view_as(weight).clone()
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process is here."""
         if self.count > 1:
             dist.barrier()
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
-def start(processes: int, device: str) -> Processes | None:
-    """This process's place among `processes`; None where they were started here and have done the stage's work.
+def start_processes(processes: int, device: str) -> Processes | None:
+    """Return this process among `processes`, or None in the process that started them, once they have finished.
 
-    Ends the program where one of them failed. Call it before anything is computed.
+    Exits if one of them failed. Call this before any computation.
     """
     if processes == 1:
-        see_one_gpu(device, 0)
-        return ALONE
+        show_one_gpu(device, 0)
+        return SINGLE_PROCESS
     if "LOCAL_RANK" in os.environ:
-        return _join(device)
+        return _join_processes(device)
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="static",
         rdzv_endpoint=f"127.0.0.1:{free_port()}", rdzv_configs={"rank": 0, "timeout": 900},
@@ -122,49 +123,49 @@ def start(processes: int, device: str) -> Processes | None:
         first = failed.get_first_failure()[1]
         if first.exitcode < 0:
             print(f"error: one of the {processes} processes was ended by {first.signal_name()}", file=sys.stderr)
-        sys.exit(1)  # else it has said why
-    except SignalException as given:
-        raise (Terminated if given.sigval == signal.SIGTERM else KeyboardInterrupt) from None
+        sys.exit(1)  # otherwise that process printed its error
+    except SignalException as interruption:
+        raise (Terminated if interruption.sigval == signal.SIGTERM else KeyboardInterrupt) from None
     return None
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens at."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """Return a port on which no program listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
-def _join(device: str) -> Processes:
+def _join_processes(device: str) -> Processes:
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    see_one_gpu(device, int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
-    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):  # from which the Trainer would learn of the others
+    show_one_gpu(device, int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
+    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):  # otherwise the Trainer finds the other processes
         del os.environ[name]
     return Processes(rank, count)
 
 
-def see_one_gpu(device: str, place: int) -> None:
-    """Hide every GPU but the `place`-th that is visible (`cuda`), or the one that `device` names (`cuda:1`)."""
+def show_one_gpu(device: str, index: int) -> None:
+    """Hide all GPUs except number `index` of the visible ones (`cuda`), or the one that `device` names (`cuda:1`)."""
     if not device.startswith("cuda"):
         return
-    visible = os.environ.get(VISIBLE)
+    visible = os.environ.get(VISIBLE_GPUS)
     known = visible.split(",") if visible else [str(number) for number in range(256)]
-    wanted = int(device.partition(":")[2] or place)
-    if wanted < len(known):  # else torch says what there is
-        os.environ[VISIBLE] = known[wanted]
+    wanted = int(device.partition(":")[2] or index)
+    if wanted < len(known):  # otherwise torch reports which GPUs exist
+        os.environ[VISIBLE_GPUS] = known[wanted]
 
 
 def device_name(device: torch.device) -> str:
-    """A GPU's model with its CUDA; of a CPU the fingerprint tells."""
+    """Return a GPU's model and CUDA version, or the type of another device."""
     return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}" if device.type == "cuda" else device.type
 
 
 def device_folder(folder: Path, device: torch.device) -> Path:
-    """The part of `folder` for what this kind of device has made: another rounds otherwise, and begins anew."""
+    """Return the subfolder for this kind of device. Another kind rounds differently and starts from the beginning."""
     return folder / re.sub(r"\W+", "-", device_name(device))
 
 
-def one_gpu(device: str) -> str:
+def visible_device(device: str) -> str:
     """The name of `device` once `start` has hidden the others."""
     return "cuda" if device.startswith("cuda") else device

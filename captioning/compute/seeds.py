@@ -1,4 +1,4 @@
-"""What decides the last digit of a computation, set once at its begin."""
+"""Seed all random generators and fix the threads, once at the start of a computation."""
 
 import random
 
@@ -10,11 +10,11 @@ from captioning.compute.products import use_openblas
 
 
 def seed_everything(seed: int, threads: int) -> None:
-    """Seed Python, NumPy and torch, and pin the number of threads, so that visible cores change nothing; with
-    `machine.instructions: avx2`, let OpenBLAS multiply matrices."""
+    """Seed Python, NumPy and torch, and fix the number of threads, so the number of visible cores has no effect. With
+    `machine.instructions: avx2`, OpenBLAS multiplies matrices."""
     torch.set_num_threads(threads)
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)  # of every GPU as well
+    torch.manual_seed(seed)  # every GPU, too
     if is_limited():
         use_openblas()

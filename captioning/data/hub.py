@@ -17,7 +17,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from captioning.base.errors import UserError
-from captioning.base.hashes import git_blob, sha256
+from captioning.base.hashes import git_blob_id, sha256
 from captioning.runtime.progress import progress
 
 TIMEOUT = 30.0  # seconds without an answer
@@ -180,7 +180,7 @@ def _proven(path: Path, file: HubFile) -> bool:
         return False
     if file.sha256:
         return sha256(path) == file.sha256
-    return file.blob is None or git_blob(path) == file.blob
+    return file.blob is None or git_blob_id(path) == file.blob
 
 
 def why(repository: Repository, error: Exception, folder: Path | None = None) -> str:

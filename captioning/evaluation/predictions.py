@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.base.errors import UserError
-from captioning.base.quoting import all_told, plain, short
+from captioning.base.quoting import escape, join_faults, shorten
 
 ALONE = " caption_1"  # behind the name of a score against each image's first reference alone
 NO_SEED = 0  # of a row that nothing was trained for
@@ -59,22 +59,22 @@ def read_predictions(path: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {plain(str(error))}; {AGAIN}") from None
+        raise UserError(f"{path}: {escape(str(error))}; {AGAIN}") from None
     found: dict[str, dict[str, Any]] = {}
     faults = []
     for number, line in enumerate(lines, start=1):
         if line:
             record, fault = _record(line)
             if fault is None and record["id"] in found:
-                fault = f"{short(record['id'])} is there twice"
+                fault = f"{shorten(record['id'])} is there twice"
             if fault is None:
                 found[record["id"]] = record
             else:
                 faults.append(f"{path}:{number}: {fault}; {AGAIN}")
     faults += [f"{path}: no prediction for {id_!r}; {AGAIN}" for id_ in ids if id_ not in found][:SHOWN]
-    faults += [f"{path}: {short(id_)} is no test image; {AGAIN}" for id_ in sorted(found.keys() - set(ids))][:SHOWN]
+    faults += [f"{path}: {shorten(id_)} is no test image; {AGAIN}" for id_ in sorted(found.keys() - set(ids))][:SHOWN]
     if faults:
-        raise UserError(all_told(faults))
+        raise UserError(join_faults(faults))
     return [found[id_] for id_ in ids]
 
 
@@ -82,11 +82,11 @@ def _record(line: str) -> tuple[dict[str, Any], str | None]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
-        return {}, f"{short(line)} is no JSON"
+        return {}, f"{shorten(line)} is no JSON"
     if not isinstance(record, dict) or any(type(record.get(key)) is not kind for key, kind in KEYS.items()):
-        return {}, f"{short(line)} lacks one of {', '.join(KEYS)}"
+        return {}, f"{shorten(line)} lacks one of {', '.join(KEYS)}"
     if record["tokens"] < 0 or _halved(record):
-        return {}, f"{short(line)} holds a negative length, or half a character"
+        return {}, f"{shorten(line)} holds a negative length, or half a character"
     return record, None
 
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from captioning.base.errors import UserError
-from captioning.base.files import whole
+from captioning.base.files import atomic_file
 
 ROW_GROUP = 500  # images; bounds the memory of writing and reading
 ZERO_WIDTH = "\u00ad\u200b\u200c\u200d\u2060\ufeff"  # soft hyphen, spaces, joiners, byte-order mark
@@ -110,7 +110,7 @@ def write_parquet(images: Iterable[CaptionedImage], path: Path) -> int:
     schema = SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": _FEATURES}})})
     rows, written = iter(images), 0
     options = {"compression": "zstd", "use_dictionary": ["source", "split"], "write_statistics": ["id"]}
-    with whole(path) as partial, pq.ParquetWriter(partial, schema, **options) as writer:
+    with atomic_file(path) as partial, pq.ParquetWriter(partial, schema, **options) as writer:
         while group := list(islice(rows, ROW_GROUP)):
             writer.write_table(pa.Table.from_pylist([_row(one) for one in group], schema=schema))
             written += len(group)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_map
-from captioning.base.quoting import plain, short
+from captioning.base.quoting import escape, shorten
 from captioning.paligemma.tensors import read_shapes
 
 CONFIG, MODEL = "config.json", "paligemma"
@@ -23,7 +23,7 @@ def check_checkpoint(folder: Path) -> None:
         read_shapes(path)
     named = {name for path in folder.glob(INDEX) for name in _named(path)}
     if lacking := sorted(named - {path.name for path in weights}):
-        raise UserError(f"{folder}: its index names {plain(', '.join(lacking[:3]))}, not there; {AGAIN}")
+        raise UserError(f"{folder}: its index names {escape(', '.join(lacking[:3]))}, not there; {AGAIN}")
     check_tokenizer(folder)
 
 
@@ -33,7 +33,7 @@ def check_config(folder: Path) -> None:
         raise UserError(f"{folder}: no checkpoint here; `dvc repro checkpoint` makes it, `dvc pull` fetches it")
     kind = read_map(folder / CONFIG, remedy=AGAIN).get("model_type")
     if kind != MODEL:
-        raise UserError(f"{folder / CONFIG}: model_type is {short(kind)}; a checkpoint of {MODEL} is wanted")
+        raise UserError(f"{folder / CONFIG}: model_type is {shorten(kind)}; a checkpoint of {MODEL} is wanted")
 
 
 def check_tokenizer(folder: Path) -> None:

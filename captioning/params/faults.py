@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from captioning.base.quoting import plain, short
-from captioning.base.redaction import redacted
+from captioning.base.quoting import escape, shorten
+from captioning.base.redaction import redact
 
 LONGEST_TEXT = 500  # characters of a message, and of names to choose from
 
@@ -23,7 +23,7 @@ def broken_references(raw: Any) -> list[str]:
     for key, section in lists.items():
         values = _list(section.get(key))
         if len({str(value) for value in values}) < len(values):
-            faults.append(f"{'scst.' if section is scst else ''}{key}: {short(values)} repeats one; each must differ")
+            faults.append(f"{'scst.' if section is scst else ''}{key}: {shorten(values)} repeats one; each must differ")
     if "leave-one-out" in _list(scst.get("baselines")) and scst.get("samples") == 1:
         faults.append("scst.samples: 1: baseline leave-one-out needs 2 or more")
     reserved = [name for name in variants if f"{name}-".startswith(("scst-", "zero-shot-"))]
@@ -34,7 +34,7 @@ def broken_references(raw: Any) -> list[str]:
 
 
 def _key(*parts: Any) -> str:
-    return ".".join(plain(str(part)) for part in parts)
+    return ".".join(escape(str(part)) for part in parts)
 
 
 def _list(value: Any) -> list[Any]:
@@ -42,11 +42,11 @@ def _list(value: Any) -> list[Any]:
 
 
 def _unknown_rows(rows: list[Any], starts: list[Any], variants: dict[str, Any]) -> list[str]:
-    known = plain(", ".join(map(str, variants)))[:LONGEST_TEXT]
+    known = escape(", ".join(map(str, variants)))[:LONGEST_TEXT]
     unknown = [row for row in rows if isinstance(row, str) and row not in variants]
     untrained = [start for start in starts if rows and isinstance(start, str) and start not in rows]
-    return [f"rows: {short(row)} is no variant; choose from {known}" for row in unknown] + [
-        f"scst.starts: {short(start)} is not among rows, so it is not trained; add it there, or set scst.starts"
+    return [f"rows: {shorten(row)} is no variant; choose from {known}" for row in unknown] + [
+        f"scst.starts: {shorten(start)} is not among rows, so it is not trained; add it there, or set scst.starts"
         for start in untrained
     ]
 
@@ -81,7 +81,7 @@ def secret_values(raw: Any, key: str = "") -> list[str]:
         return [line for name, of in raw.items() for line in secret_values(of, f"{key}.{name}".lstrip("."))]
     if isinstance(raw, list):
         return [line for place, of in enumerate(raw) for line in secret_values(of, f"{key}.{place}")]
-    if isinstance(raw, str) and redacted(raw) != raw:
+    if isinstance(raw, str) and redact(raw) != raw:
         return [f"{key}: a token or a password stands there; make a new one, and give it in the environment (HF_TOKEN)"]
     return []
 
@@ -94,11 +94,11 @@ def told(error: ValidationError) -> list[str]:
 def _fault(fault: Any) -> str:
     location = fault["loc"]  # profiles, a profile, checkpoints, the origin (which is no key), ...
     key = _key(*(location[:3] + location[4:] if "checkpoints" in location else location))
-    message = plain(fault["msg"].removeprefix("Value error, "))[:LONGEST_TEXT]
+    message = escape(fault["msg"].removeprefix("Value error, "))[:LONGEST_TEXT]
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown key; remove it or mend its spelling"
     if fault["type"] == "missing":
         return f"{key}: missing; add it"
     if fault["type"] == "value_error" and not key:
         return message
-    return f"{key}: {short(fault['input'])}: {message}"
+    return f"{key}: {shorten(fault['input'])}: {message}"

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from captioning.base.errors import UserError
-from captioning.base.quoting import all_told
-from captioning.base.redaction import redacted
+from captioning.base.quoting import join_faults
+from captioning.base.redaction import redact
 from captioning.base.yaml_file import read_yaml
 from captioning.params.faults import broken_references, secret_values, told
 from captioning.params.sections import (
@@ -74,5 +74,5 @@ def load_params(path: Path = PARAMS) -> Params:
     except ValidationError as error:
         faults = told(error) + faults
     if faults:
-        raise UserError(redacted(f"{path}: {len(faults)} fault(s)\n  {all_told(faults)}"))
+        raise UserError(redact(f"{path}: {len(faults)} fault(s)\n  {join_faults(faults)}"))
     return params

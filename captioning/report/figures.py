@@ -28,7 +28,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from wordcloud import WordCloud
 
-from captioning.base.files import whole
+from captioning.base.files import atomic_file
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
     "#0072B2",
@@ -62,7 +62,7 @@ def save(figure: Figure, path: Path) -> None:
     }
     with matplotlib.rc_context({"svg.hashsalt": "captioning", "svg.fonttype": "path"}):
         for kind, options in of_kind.items():
-            with whole(path.with_name(f"{path.name}.{kind}")) as partial:
+            with atomic_file(path.with_name(f"{path.name}.{kind}")) as partial:
                 figure.savefig(partial, format=kind, facecolor="white", **options)
 
 

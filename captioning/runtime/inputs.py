@@ -28,7 +28,7 @@ from ruamel.yaml.error import YAMLError
 
 from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
-from captioning.base.quoting import short
+from captioning.base.quoting import shorten
 from captioning.base.yaml_file import read_yaml
 from captioning.compute.instructions import AVX2, THREADS
 
@@ -117,7 +117,7 @@ def _check_profile(stage: Declared, params: Mapping[Any, Any] | None) -> None:
     if DVC_STAGE not in os.environ or stage.name == "check" or params is None or not CHECKED.is_file():
         return
     if (known := CHECKED.read_text(encoding="utf-8").strip()) != (profile := params.get("profile")):
-        told = f"{PARAMS}: profile is {short(profile)}, and the stage `check` found {known}"
+        told = f"{PARAMS}: profile is {shorten(profile)}, and the stage `check` found {known}"
         raise UserError(f"{told}; run `dvc repro` again, which begins with it")
 
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from captioning.base.files import whole_folder
+from captioning.base.files import atomic_folder
 from captioning.base.hashes import file_hashes
 from captioning.base.paths import RESUME, RUN_LOCK
 from captioning.runtime.inputs import BY_HAND, FINGERPRINT, unmoved
@@ -195,7 +195,7 @@ class States:
         """Keep a state, whose files `write` puts into the folder it is given; older ones go. Raises `UserError` where
         an input has moved: what was reckoned from is not known."""
         unmoved()
-        with whole_folder(self.place(step)) as partial:
+        with atomic_folder(self.place(step)) as partial:
             write(partial)
             (partial / HASHES).write_text(json.dumps(file_hashes(partial)), encoding="utf-8")
             for file in (*partial.iterdir(), partial):

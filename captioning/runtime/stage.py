@@ -87,7 +87,7 @@ def _exempt_imports() -> None:
 def begin(command: Sequence[str]) -> None:
     """What comes before a stage's code is imported; `command`: the process's, program left out."""
     install()
-    instructions.limit()
+    instructions.limit_instructions()
     try:
         inputs.begin(command)
     except UserError as error:
@@ -97,7 +97,7 @@ def begin(command: Sequence[str]) -> None:
 
 def install() -> None:
     """From now on, an interruption is one line wherever it strikes, and what is uncaught tells no secret."""
-    redaction.install()
+    redaction.install_hooks()
     tell = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -126,5 +126,5 @@ def _told(error: OSError) -> str:
 
 def _end(line: str, status: int) -> NoReturn:
     if first_process() or status in (1, 2):
-        print(redaction.redacted(line), file=sys.stderr)
+        print(redaction.redact(line), file=sys.stderr)
     sys.exit(status)

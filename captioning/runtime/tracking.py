@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioning.base.errors import UserError
 from captioning.base.paths import TRACKING
-from captioning.base.redaction import redacted
+from captioning.base.redaction import redact
 
 if TYPE_CHECKING:
     from captioning.params.load import Tracking
@@ -87,7 +87,7 @@ def _refusal_told() -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.split(".")[0] != "wandb":
             raise
-        reason = redacted(" ".join(str(error).split()))
+        reason = redact(" ".join(str(error).split()))
         remedy = "run `wandb login`, or set tracking.mode: offline"
         raise UserError(f"tracking: Weights & Biases refused ({type(error).__name__}: {reason}); {remedy}") from None
     finally:

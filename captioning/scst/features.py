@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PaliGemmaProcessor
 
-from captioning.compute.processes import ALONE, Processes
+from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import image_features, pixels
 from captioning.runtime.progress import progress
 from captioning.runtime.resume import Results
@@ -49,7 +49,7 @@ def encode_all(
     batch: int,
     file: Path,
     in_memory: int = IN_MEMORY,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> Float[Tensor, "images tokens hidden"]:
     """Projected features of encoded `images` in their order, on the CPU, in the model's dtype.
 

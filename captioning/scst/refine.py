@@ -24,7 +24,7 @@ from typing import Any
 from peft import PeftModel
 from transformers import PaliGemmaProcessor, TrainingArguments
 
-from captioning.compute.processes import ALONE, Processes
+from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.metrics.cider import CiderD
 from captioning.runtime.resume import states
 from captioning.scst.features import EncodedImages
@@ -53,7 +53,7 @@ def refine(
     reward: CiderD,
     plain: CiderD,
     arguments: TrainingArguments,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
     every: float | None = None,
 ) -> Refined:
     """Refine the adapter of `model` in place, and leave it at its best step by validation CIDEr-D.

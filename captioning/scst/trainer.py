@@ -73,7 +73,7 @@ class SCSTTrainer(SharedTrainer):
         lap = self.stopwatch.lap()
         lap["update"] = lap.pop("step") - sum(lap.values())
         self.seconds.append(lap)
-        drawn = [Sample(*one) for of_image in self.processes.together(self.drawn) for one in of_image]
+        drawn = [Sample(*one) for of_image in self.processes.gather_in_order(self.drawn) for one in of_image]
         self.log(step_summary(loss.item(), drawn))
         return loss
 
@@ -144,7 +144,7 @@ class SCSTTrainer(SharedTrainer):
             return self._greedy(torch.stack([rows[place]["features"] for place in batch]))
 
         mine = self.kept("validation", self.eval_batches(), of_batch)
-        captions = [Caption(*one) for batch in self.processes.together(mine) for one in batch]
+        captions = [Caption(*one) for batch in self.processes.gather_in_order(mine) for one in batch]
         scores = 100 * self.plain.scores(rows.ids, tokenize([caption.text for caption in captions]))
         if self.start_scores is None:
             self.start_scores = scores

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from transformers import PaliGemmaProcessor, TrainingArguments
 
 from captioning.adapters.lora import base_model
-from captioning.compute.processes import ALONE, Processes
+from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import supervised_loss
 from captioning.runtime.resume import states
 from captioning.supervised.pixels import DecodedCollator, decode_all
@@ -63,7 +63,7 @@ def finetune(
     seed: int,
     device: str,
     scratch: Path,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
     optimizer: str = "adamw",
     rows: int | None = None,
     eval_batch: int = 64,

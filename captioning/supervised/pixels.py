@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from transformers import PaliGemmaProcessor
 
-from captioning.compute.processes import ALONE, Processes
+from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import check_mask, decode_image, tokenise
 from captioning.runtime.progress import progress
 from captioning.training.mapped import IN_MEMORY, room
@@ -25,7 +25,7 @@ Pixels = UInt8[Tensor, "images 3 height width"]
 
 def decode_all(
     processor: PaliGemmaProcessor, images: Sequence[bytes], file: Path, in_memory: int = IN_MEMORY,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> Pixels:  # fmt: skip
     """Encoded `images` as RGB of the size that SigLIP takes, 0 to 255; several processes share `file` and the work."""
     size = processor.image_processor.size

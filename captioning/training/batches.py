@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from captioning.compute.processes import ALONE, Processes
+from captioning.compute.processes import SINGLE_PROCESS, Processes
 
 
 class StepBatches(Sampler[list[int]]):
     """Micro-batches of `batch` rows for one process, `accumulation` of them a step and process."""
 
     def __init__(
-        self, rows: int, batch: int, accumulation: int, seed: int, processes: Processes = ALONE, told: Any = None,
+        self, rows: int, batch: int, accumulation: int, seed: int, processes: Processes = SINGLE_PROCESS, told: Any = None,
         lengths: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         self.rows, self.batch, self.accumulation = rows, batch, accumulation

@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
-from captioning.compute.processes import ALONE, Processes, device_folder, device_name
+from captioning.compute.processes import SINGLE_PROCESS, Processes, device_folder, device_name
 from captioning.runtime.resume import Results, States
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class ResumableTrainer(Trainer):
     """A `Trainer` that keeps its states in `states`, if any, and leaves its model at its best validated step."""
 
     def __init__(
-        self, *arguments: Any, states: States | None = None, processes: Processes = ALONE, **options: Any
+        self, *arguments: Any, states: States | None = None, processes: Processes = SINGLE_PROCESS, **options: Any
     ) -> None:
         super().__init__(*arguments, **options)
         self.states, self.processes = states, processes
@@ -57,7 +57,7 @@ class ResumableTrainer(Trainer):
 
     def _newest(self) -> int | None:
         mine = [] if self.states is None else [step for step in self.states.whole() if self._made_here(step)]
-        common = set.intersection(*(set(steps) for steps in self.processes.together([mine])))
+        common = set.intersection(*(set(steps) for steps in self.processes.gather_in_order([mine])))
         return max(common, default=None)
 
     def _made_here(self, step: int) -> bool:
@@ -168,7 +168,7 @@ class Keeping(TrainerCallback):
     def _ask(self, control: Any, last: bool = False) -> None:
         states, processes = self.trainer.states, self.trainer.processes
         if states is not None:
-            wanted = torch.tensor(int(processes.first and (last or states.due())), device=self.trainer.args.device)
+            wanted = torch.tensor(int(processes.is_main and (last or states.due())), device=self.trainer.args.device)
             control.should_save = bool(processes.sum(wanted))
 
 

@@ -19,7 +19,7 @@ from peft.optimizers import create_loraplus_optimizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from captioning.compute.processes import ALONE, Processes
+from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import IGNORED
 from captioning.runtime.progress import bar
 from captioning.training.batches import EpochLoader, StepBatches
@@ -35,7 +35,9 @@ class SharedTrainer(ResumableTrainer):
     `lora_plus`: learning rate of the adapters' B over that of A (Hayou et al. 2024, arXiv:2402.12354).
     """
 
-    def __init__(self, *arguments: Any, processes: Processes = ALONE, lora_plus: float = 1.0, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, processes: Processes = SINGLE_PROCESS, lora_plus: float = 1.0, **options: Any
+    ) -> None:
         super().__init__(*arguments, processes=processes, **options)
         self.remove_callback(PrinterCallback)
         self.add_callback(Progress())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from captioning.base.files import whole, whole_folder, write_json, write_text
+from captioning.base.files import atomic_file, atomic_folder, write_json, write_text
 from captioning.runtime.stage import stage_main
 
 
@@ -14,7 +14,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "scores.json"
-    with whole(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text("half", encoding="utf-8")
         assert not path.exists() and partial.parent == path.parent and partial.name.endswith(".partial")
     assert path.read_text(encoding="utf-8") == "half"
@@ -24,7 +24,7 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("old", encoding="utf-8")
-    with pytest.raises(KeyError), whole(path) as partial:
+    with pytest.raises(KeyError), atomic_file(path) as partial:
         partial.write_text("half", encoding="utf-8")
         raise KeyError
     assert path.read_text(encoding="utf-8") == "old"
@@ -36,7 +36,7 @@ def test_a_folder_replaces_the_one_before_and_what_a_killed_run_left(tmp_path: P
     for one in left, folder:
         one.mkdir()
         (one / "removed.json").write_text("{}", encoding="utf-8")
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         assert names(partial) == []
         write_json(partial / "mix.json", {"rank": 4, "alpha": 1.5})
         assert names(folder) == ["removed.json"]
@@ -48,7 +48,7 @@ def test_a_failing_folder_leaves_the_one_before(tmp_path: Path) -> None:
     folder = tmp_path / "recipes"
     folder.mkdir()
     (folder / "mix.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(KeyError), whole_folder(folder) as partial:
+    with pytest.raises(KeyError), atomic_folder(folder) as partial:
         (partial / "half.json").write_text("{", encoding="utf-8")
         raise KeyError
     assert names(tmp_path) == ["recipes", "recipes/mix.json"]
@@ -58,7 +58,7 @@ def test_no_file_takes_a_folders_place(tmp_path: Path, capsys: pytest.CaptureFix
     folder = tmp_path / "results"
     folder.mkdir()
     (folder / "mine.txt").write_text("kept", encoding="utf-8")
-    with pytest.raises(IsADirectoryError), whole(folder):
+    with pytest.raises(IsADirectoryError), atomic_file(folder):
         raise AssertionError("nothing is written first")
     with pytest.raises(SystemExit) as ended:
         stage_main(lambda: write_text(folder, "captions"))()

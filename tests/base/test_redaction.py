@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from captioning.base.errors import UserError
-from captioning.base.redaction import HIDDEN, redacted
+from captioning.base.redaction import MASK, redact
 from captioning.commands.publish import Parcel, check_secrets
 from captioning.data import hub
 from captioning.params.load import load_params
@@ -70,14 +70,14 @@ def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (f"a {TOKEN} b {KEY}", f"a {HIDDEN} b {HIDDEN}"),
-        (f"hf_{'Ab1' * 11}x, hf_oauth_eyJ.{'a' * 20}", f"{HIDDEN}, {HIDDEN}"),
-        (f"https://user:{TOKEN}@huggingface.co/a/b", f"https://{HIDDEN}@huggingface.co/a/b"),
-        ("http://me:pass@proxy:8080", f"http://{HIDDEN}@proxy:8080"),
-        ("{'authorization': 'Bearer abc', 'a': 1}", f"{{'authorization': '{HIDDEN}', 'a': 1}}"),
-        (f"api key: {COMMIT}", f"api key: {HIDDEN}"),
-        (f"wandb_v1_{'aB3' * 20}", HIDDEN),
-        ("https://s3/x?X-Amz-Signature=12ab&part=1", f"https://s3/x?X-Amz-Signature={HIDDEN}&part=1"),
+        (f"a {TOKEN} b {KEY}", f"a {MASK} b {MASK}"),
+        (f"hf_{'Ab1' * 11}x, hf_oauth_eyJ.{'a' * 20}", f"{MASK}, {MASK}"),
+        (f"https://user:{TOKEN}@huggingface.co/a/b", f"https://{MASK}@huggingface.co/a/b"),
+        ("http://me:pass@proxy:8080", f"http://{MASK}@proxy:8080"),
+        ("{'authorization': 'Bearer abc', 'a': 1}", f"{{'authorization': '{MASK}', 'a': 1}}"),
+        (f"api key: {COMMIT}", f"api key: {MASK}"),
+        (f"wandb_v1_{'aB3' * 20}", MASK),
+        ("https://s3/x?X-Amz-Signature=12ab&part=1", f"https://s3/x?X-Amz-Signature={MASK}&part=1"),
         (f"revision {COMMIT}", f"revision {COMMIT}"),
         ("hf_raise_for_status(response), token=get_token()", "hf_raise_for_status(response), token=get_token()"),
         ("no such token (401); mend HF_TOKEN", "no such token (401); mend HF_TOKEN"),
@@ -85,22 +85,22 @@ def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_redacted(text: str, told: str) -> None:
-    assert redacted(text) == told
+    assert redact(text) == told
 
 
 def test_every_form_of_a_known_value_goes() -> None:
     odd = "p@ss/word+with signs"
     text = " ".join((odd, "p%40ss%2Fword%2Bwith%20signs", "cEBzcy93b3JkK3dpdGggc2lnbnM="))
-    assert redacted(text, {"STORE_PASSWORD": odd}) == f"{HIDDEN} {HIDDEN} {HIDDEN}="
-    assert redacted("a short secret", {"SOME_TOKEN": "short"}) == "a short secret"
+    assert redact(text, {"STORE_PASSWORD": odd}) == f"{MASK} {MASK} {MASK}="
+    assert redact("a short secret", {"SOME_TOKEN": "short"}) == "a short secret"
 
 
 def test_a_value_goes_without_its_outer_spaces_and_as_programs_escape_it() -> None:
-    assert redacted("key is 0123456789", {"WANDB_API_KEY": " 0123456789\n"}) == f"key is {HIDDEN}"
+    assert redact("key is 0123456789", {"WANDB_API_KEY": " 0123456789\n"}) == f"key is {MASK}"
     odd = """a "quoted" 'pass' \\ wörd\tend"""
     for told in (json.dumps(odd), json.dumps(odd, ensure_ascii=False), repr(odd)):
-        assert redacted(told[1:-1], {"STORE_PASSWORD": odd}) == HIDDEN
-    assert redacted("b\udcffyte", {"A_TOKEN": "12345678\udcff"}) == "b\udcffyte", "no text, as a shell may hand on"
+        assert redact(told[1:-1], {"STORE_PASSWORD": odd}) == MASK
+    assert redact("b\udcffyte", {"A_TOKEN": "12345678\udcff"}) == "b\udcffyte", "no text, as a shell may hand on"
 
 
 @pytest.mark.parametrize(
@@ -117,16 +117,16 @@ def test_a_value_goes_without_its_outer_spaces_and_as_programs_escape_it() -> No
     ],
 )
 def test_a_variable_is_known_by_its_name(name: str, value: str, secret: bool) -> None:
-    assert redacted(f"({value})", {name: value}) == (f"({HIDDEN})" if secret else f"({value})")
+    assert redact(f"({value})", {name: value}) == (f"({MASK})" if secret else f"({value})")
 
 
 def test_a_fault_nobody_foresaw_is_told_without() -> None:
     code = (
-        "import os; from captioning.base.redaction import install; install(); raise ValueError(os.environ['HF_TOKEN'])"
+        "import os; from captioning.base.redaction import install_hooks; install_hooks(); raise ValueError(os.environ['HF_TOKEN'])"
     )
     done = run(code)
     assert done.returncode == 1
-    assert clean(done.stderr).endswith(f"ValueError: {HIDDEN}\n") and "Traceback" in done.stderr
+    assert clean(done.stderr).endswith(f"ValueError: {MASK}\n") and "Traceback" in done.stderr
 
 
 class Echo(HubServer):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from captioning.base.errors import UserError
-from captioning.base.hashes import file_hashes, verify
+from captioning.base.hashes import file_hashes, require_hashes
 from captioning.checkpoints.fetch import available, fetch
 from captioning.data import hub
 from tests.helpers.hub_server import Answer, HubServer, Request
@@ -39,7 +39,7 @@ def test_hashes_are_sha256_by_name_in_order(tmp_path: Path) -> None:
     expected = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
     assert file_hashes(folder) == expected
     assert list(file_hashes(folder)) == sorted(FILES)
-    verify(folder, expected)
+    require_hashes(folder, expected)
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_what_moved_is_named(tmp_path: Path, changed: dict[str, bytes], removed:
     for name in removed:
         (folder / name).unlink()
     with pytest.raises(UserError, match=rf"mix: {', '.join(named)} differ from the recipe"):
-        verify(folder, files)
+        require_hashes(folder, files)
 
 
 def test_no_folder_at_all_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.json"):
-        verify(tmp_path / "absent", file_hashes(folder_of(tmp_path / "mix", FILES)))
+        require_hashes(tmp_path / "absent", file_hashes(folder_of(tmp_path / "mix", FILES)))
 
 
 def test_a_local_folder_gives_weights_and_json_alone(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_the_hub_gives_weights_and_json_alone_and_the_commit_is_kept(server: Hub
     fetch("hub", "us/mix", "bfloat16", tmp_path / "mix", tmp_path / "downloads")
     expected = {name: hashlib.sha256(data).hexdigest() for name, data in REMOTE.items()}
     assert file_hashes(tmp_path / "mix") == expected
-    verify(tmp_path / "mix", expected)
+    require_hashes(tmp_path / "mix", expected)
     told = json.loads((tmp_path / "mix/source.json").read_text(encoding="utf-8"))
     assert told == {"repository": "us/mix", "revision": "bfloat16", "commit": commit}
     for name in REMOTE:  # kept until DVC has recorded the checkpoint, in no room of its own

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.copies import set_values
-from captioning.compute.instructions import AVX2, THREADS, limit, settings
+from captioning.compute.instructions import AVX2, THREADS, environment_variables, limit_instructions
 
 ROOT = Path(__file__).parents[2]
 PROBE = "import torch; print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), __name__)\n"
 
 
 def test_settings_are_the_machines() -> None:
-    assert settings({"threads": 3, "instructions": "native"}) == dict.fromkeys(THREADS, "3")
-    assert settings({"threads": 1, "instructions": "avx2"}) == dict.fromkeys(THREADS, "1") | AVX2
+    assert environment_variables({"threads": 3, "instructions": "native"}) == dict.fromkeys(THREADS, "3")
+    assert environment_variables({"threads": 1, "instructions": "avx2"}) == dict.fromkeys(THREADS, "1") | AVX2
 
 
 @pytest.mark.parametrize("text", ["", "profile: small", "profiles: [", "profile: a\nprofiles: {b: {machine: {}}}"])
@@ -26,8 +26,8 @@ def test_a_malformed_file_sets_nothing(text: str, tmp_path: Path, monkeypatch: p
     for name in THREADS:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
-    limit(tmp_path / "params.yaml")
-    limit(tmp_path / "none.yaml")
+    limit_instructions(tmp_path / "params.yaml")
+    limit_instructions(tmp_path / "none.yaml")
     assert not any(name in os.environ for name in THREADS)
 
 

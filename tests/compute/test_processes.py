@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from captioning.compute import processes
-from captioning.compute.processes import ALONE, Processes, one_gpu, see_one_gpu
+from captioning.compute.processes import SINGLE_PROCESS, Processes, show_one_gpu, visible_device
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,9 +75,9 @@ def test_shares_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     items = list(range(7))
     shares = [Processes(rank, 3).share(items) for rank in range(3)]
     assert [list(share) for share in shares] == [[0, 3, 6], [1, 4], [2, 5]]
-    monkeypatch.setattr(Processes, "_gather", lambda *_: [list(share) for share in shares])
-    assert Processes(1, 3).together(shares[1]) == items
-    assert ALONE.together([3, 4]) == [3, 4]
+    monkeypatch.setattr(Processes, "_gather_shares", lambda *_: [list(share) for share in shares])
+    assert Processes(1, 3).gather_in_order(shares[1]) == items
+    assert SINGLE_PROCESS.gather_in_order([3, 4]) == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_shares_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_process_sees_one_gpu(
     visible: str | None, device: str, place: int, seen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "environ", {} if visible is None else {processes.VISIBLE: visible})
-    see_one_gpu(device, place)
-    assert os.environ[processes.VISIBLE] == seen
-    assert one_gpu(device) == device.partition(":")[0]
+    monkeypatch.setattr(os, "environ", {} if visible is None else {processes.VISIBLE_GPUS: visible})
+    show_one_gpu(device, place)
+    assert os.environ[processes.VISIBLE_GPUS] == seen
+    assert visible_device(device) == device.partition(":")[0]
 
 
 def test_threads_are_shared_out() -> None:

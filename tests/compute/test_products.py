@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from captioning.compute.products import _add, product
+from captioning.compute.products import multiply, multiply_and_add
 
 ROOT = Path(__file__).parents[2]
 LOOSE = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 2e-2, torch.float16: 2e-3}
@@ -27,7 +27,7 @@ def test_a_product_is_torchs(n: int, k: int, m: int, stack: tuple[int, ...], dty
     for first in views(torch.randn(*stack, n, k, dtype=torch.float64)):
         for second in views(torch.randn(*stack, k, m, dtype=torch.float64)):
             exact = first.to(dtype).double() @ second.to(dtype).double()
-            ours = product(first.to(dtype), second.to(dtype))
+            ours = multiply(first.to(dtype), second.to(dtype))
             assert ours.dtype == dtype and ours.is_contiguous()
             torch.testing.assert_close(ours.double(), exact, rtol=LOOSE[dtype], atol=LOOSE[dtype] * max(k, 1))
 
@@ -37,16 +37,18 @@ def test_a_sum_with_a_product_is_torchs(beta: float, alpha: float) -> None:
     torch.manual_seed(0)
     summand, first, second = torch.randn(5), torch.randn(4, 8), torch.randn(8, 5)
     theirs = torch.addmm(summand, first, second, beta=beta, alpha=alpha)
-    torch.testing.assert_close(_add(summand, first, second, beta=beta, alpha=alpha), theirs)
+    torch.testing.assert_close(multiply_and_add(summand, first, second, beta=beta, alpha=alpha), theirs)
     unset = torch.full((5,), torch.nan)
     if beta == 0:
-        assert _add(unset, first, second, beta=0, alpha=alpha).isfinite().all(), "what beta = 0 leaves out was read"
+        assert multiply_and_add(unset, first, second, beta=0, alpha=alpha).isfinite().all(), (
+            "what beta = 0 leaves out was read"
+        )
 
 
 REPLACED = """
 import os, sys
 from captioning.compute import instructions
-os.environ.update(instructions.settings({"threads": 1, "instructions": sys.argv[1]}))
+os.environ.update(instructions.environment_variables({"threads": 1, "instructions": sys.argv[1]}))
 import numpy as np, torch
 from captioning.compute import products
 from captioning.compute.seeds import seed_everything

@@ -20,7 +20,7 @@ from captioning.adapters.lora import attach, freeze_encoder, lora_config, save
 from captioning.base.errors import UserError
 from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import draw_pictures, pixel_values, train_decoder, train_tower
-from captioning.compute.processes import Processes, start
+from captioning.compute.processes import Processes, start_processes
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import load_processor, load_quantised
 from captioning.runtime.stage import stage_main
@@ -106,7 +106,7 @@ def kill_at(number: int) -> None:
 
 
 def main(what: str, folder: Path, count: int) -> None:
-    processes = start(count, "cpu")
+    processes = start_processes(count, "cpu")
     if processes is None:
         return
     if what == "mistake":
@@ -120,7 +120,7 @@ def main(what: str, folder: Path, count: int) -> None:
         save_model(model, str(folder / f"{count}-{processes.rank}/adapter_model.safetensors"))
     else:
         save(model, folder / f"{count}-{processes.rank}", "")
-    if processes.first:
+    if processes.is_main:
         (folder / f"{count}.json").write_text(json.dumps(records), encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 
 from captioning.base.errors import UserError
-from captioning.base.quoting import all_told, plain, short
+from captioning.base.quoting import escape, join_faults, shorten
 from captioning.data.readers.rows import CAPTIONS, SPLITS, Row, SetAside
 
 TABLE = "captions.csv"
@@ -46,7 +46,7 @@ def read_table(name: str, content: bytes) -> Lines:
     if not rows:
         faults = [f"{name}:2: no rows; every image needs one"]
     if faults:
-        raise UserError(all_told(faults))
+        raise UserError(join_faults(faults))
     return rows
 
 
@@ -97,20 +97,20 @@ def _header_fault(header: list[str]) -> str | None:
 
 
 def _shown(header: list[str]) -> str:
-    return f"[{', '.join(map(short, header[:20]))}{', …' if len(header) > 20 else ''}]"
+    return f"[{', '.join(map(shorten, header[:20]))}{', …' if len(header) > 20 else ''}]"
 
 
 def _fault(row: dict[str, str]) -> str | None:
     """What makes a row no row of this table."""
-    name = short(row.get("image"))
+    name = shorten(row.get("image"))
     if None in row or None in row.values():
         return f"{name} has too {'many' if None in row else 'few'} fields; quote fields that hold commas"
     if row["split"].strip() not in SPLITS:
-        return f"split {short(row['split'])}; use train, val, test or leave it empty"
+        return f"split {shorten(row['split'])}; use train, val, test or leave it empty"
     if not row["source"].strip():
         return f"{name} has no source; name the data set it is from"
-    if plain(source := row["source"].strip()) != source:
-        return f"source {short(source)} holds a control character; remove it"
+    if escape(source := row["source"].strip()) != source:
+        return f"source {shorten(source)} holds a control character; remove it"
     return None
 
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from captioning.base.quoting import short
+from captioning.base.quoting import shorten
 from captioning.images import pictures
 from captioning.images.table import CaptionedImage, clean_caption, is_nearly_empty
 
@@ -154,7 +154,7 @@ def _captions(row: Row, source: Source) -> tuple[str, ...]:
 def _caption_fault(text: str) -> str | None:
     """What makes a cleaned caption none to learn from."""
     if is_nearly_empty(text):
-        return f"is nearly empty: {short(text)}"
+        return f"is nearly empty: {shorten(text)}"
     if (words := len(text.split())) > MOST_WORDS:
         return f"has {words} words; at most {MOST_WORDS} are taken"
     if len(text) > MOST_LETTERS:

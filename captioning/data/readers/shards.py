@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
-from captioning.base.quoting import all_told, plain, short
+from captioning.base.quoting import escape, join_faults, shorten
 from captioning.data.readers.rows import (
     CAPTIONS,
     SPLITS,
@@ -62,7 +62,7 @@ def shards(files: Mapping[str, Path], name: str, images: int | None = None, seed
         faults.append(f"{name}: configurations {', '.join(sorted(groups))}; set data.path to a folder that holds one")
     labels = {} if faults else _labels(opened, files, name)
     if faults := faults or _wrong_labels(labels, name):
-        raise UserError(all_told(faults))
+        raise UserError(join_faults(faults))
     rows = drawn(range(len(labels["split"])), images, seed)
     origin = {"sha256": {path: sha256(files[path]) for path in sorted(files)}}
     source = Source(iter(()), len(rows), len(labels["split"]), _count(opened), origin)
@@ -193,10 +193,10 @@ def _wrong_labels(labels: Labels, name: str) -> list[str]:
     if not labels["split"]:
         return [f"{name}: no rows; every image needs one"]
     splits, sources = (set(zip(labels["shard"], labels[column], strict=True)) for column in ("split", "source"))
-    wrong = [f"{shard}: column split holds {short(split)}; use train, val, test or leave it empty"
+    wrong = [f"{shard}: column split holds {shorten(split)}; use train, val, test or leave it empty"
              for shard, split in sorted(splits) if split not in SPLITS]  # fmt: skip
-    return wrong + [f"{shard}: source {short(source)} holds a control character; remove it"
-                    for shard, source in sorted(sources) if plain(source) != source]  # fmt: skip
+    return wrong + [f"{shard}: source {shorten(source)} holds a control character; remove it"
+                    for shard, source in sorted(sources) if escape(source) != source]  # fmt: skip
 
 
 def _count(opened: Mapping[str, pq.ParquetFile]) -> int:

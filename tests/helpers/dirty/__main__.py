@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from captioning.base.quoting import plain
+from captioning.base.quoting import escape
 from tests.helpers.dirty import OUTCOMES, Case, captioned, images, models, parameters, tables
 
 KINDS: dict[str, list[Case]] = {
@@ -59,7 +59,7 @@ def _told(case: Case) -> str:
 
 
 def _cell(text: str) -> str:
-    return plain(text).replace("|", "\\|").replace("`", "'")
+    return escape(text).replace("|", "\\|").replace("`", "'")
 
 
 if __name__ == "__main__":
