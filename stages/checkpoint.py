@@ -10,7 +10,7 @@ from captioning.base.hashes import file_hashes
 from captioning.base.paths import FETCHED
 from captioning.checkpoints.fetch import fetch
 from captioning.params.load import Params, load_params
-from captioning.runtime.resume import workplace
+from captioning.runtime.resume import exclusive_run_folder
 from captioning.runtime.stage import command, stage_main
 
 FOLDER = Path("models/checkpoints")
@@ -53,7 +53,7 @@ def pretrain(params: Params, name: str, wanted: Any, folder: Path) -> bool:
         model, processor = miniature.load_checkpoint(FOLDER / "base")
     scenes, pictures = pretraining.draw_pictures(wanted.images, size, f"{name} {seed}")
     pixels = pretraining.pixel_values(processor, pictures)
-    with workplace(processes.is_main, processes.wait) as scratch:
+    with exclusive_run_folder(processes.is_main, processes.wait) as scratch:
         how: dict[str, Any] = {"seed": seed, "scratch": scratch, "every": params.resume.every, "processes": processes}
         if new:
             pretraining.train_tower(model, pixels, scenes, wanted.tower_epochs, wanted.tower_learning_rate, **how)

@@ -18,7 +18,7 @@ from captioning.limits.memory import generation_needs, require
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.params.load import load_params
 from captioning.runtime import inputs
-from captioning.runtime.resume import Results, workplace
+from captioning.runtime.resume import Results, exclusive_run_folder
 from captioning.runtime.stage import stage_main
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     if arguments.recipe:
         recipe = read_map(arguments.recipe, "checkpoint", "lora")
         checkpoint, lora = Path("models/checkpoints") / recipe["checkpoint"]["name"], recipe["lora"]
-        inputs.also(checkpoint)
+        inputs.watch(checkpoint)
         require_hashes(checkpoint, recipe["checkpoint"]["files"])
     what, own = (settings.prompt, machine.compute, maximum_tokens), machine.model_dump()
     require(generation_needs(checkpoint, *what, own, device, lora), own)
@@ -53,9 +53,9 @@ def main() -> None:
         said = greedy_captions(model, processor, batch, settings.prompt, maximum_tokens, len(batch))
         return [asdict(one) for one in said]
 
-    with workplace(processes.is_main, processes.wait) as scratch:
+    with exclusive_run_folder(processes.is_main, processes.wait) as scratch:
         there = Results(device_folder(scratch, model.device) / f"{processes.rank}.jsonl")
-        said = there.go_on(mine, caption, "batches")
+        said = there.map(mine, caption, "batches")
         captions = [one for of_batch in processes.gather_in_order(said) for one in of_batch]
     if not processes.is_main:
         return

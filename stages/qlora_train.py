@@ -14,7 +14,7 @@ from captioning.limits.memory import finetune_needs, longest_suffix, require
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.params.load import load_params
 from captioning.runtime import inputs
-from captioning.runtime.resume import workplace
+from captioning.runtime.resume import exclusive_run_folder
 from captioning.runtime.stage import command, stage_main
 from captioning.runtime.tracking import tracked
 from captioning.supervised.finetune import COLUMNS, CaptionRows, finetune
@@ -29,7 +29,7 @@ def main(variant: str, seed: int) -> None:
         return
     device, name = visible_device(machine["device"]), f"{variant}-{seed}"
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
-    inputs.also(checkpoint)
+    inputs.watch(checkpoint)
     require_hashes(checkpoint, recipe["checkpoint"]["files"])
     train, validation = (
         rows(split, settings["prompt"], choice, seed)
@@ -44,7 +44,7 @@ def main(variant: str, seed: int) -> None:
     )
     params = load_params()  # of what changes no output, so no dependency
     with (
-        workplace(processes.is_main, processes.wait) as scratch,
+        exclusive_run_folder(processes.is_main, processes.wait) as scratch,
         tracked(params.tracking, name, processes.is_main) as reporting,
     ):
         done = finetune(

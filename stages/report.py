@@ -53,7 +53,7 @@ def main() -> None:
     taken = {row: int(of[0]["step"].max()) for row, of in steps.items()}
     for name, text in (files(table) | {"report.html": page(table, run, pictures, taken)}).items():
         write_text(PLOTS / name, text)
-    resume.sweep()
+    resume.remove_finished_runs()
 
 
 def shown_params(text: str) -> str:

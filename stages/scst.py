@@ -17,7 +17,7 @@ from captioning.metrics.cider import CiderD, DocumentFrequencies
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.params.load import load_params
 from captioning.runtime import inputs
-from captioning.runtime.resume import workplace
+from captioning.runtime.resume import exclusive_run_folder
 from captioning.runtime.stage import command, stage_main
 from captioning.runtime.tracking import tracked
 from captioning.scst.features import EncodedImages, encode_all
@@ -37,7 +37,7 @@ def main(row: str, baseline: str, seed: int) -> None:
         return
     device = visible_device(machine["device"])
     checkpoint = Path("models/checkpoints") / recipe["checkpoint"]["name"]
-    inputs.also(checkpoint)
+    inputs.watch(checkpoint)
     require_hashes(checkpoint, recipe["checkpoint"]["files"])
     require(scst_needs(checkpoint, recipe, device), machine)
     adapter = Path(f"models/adapters/{row}-{seed}")
@@ -55,7 +55,7 @@ def main(row: str, baseline: str, seed: int) -> None:
 
     params = load_params()  # of what changes no output, so no dependency
     with (
-        workplace(processes.is_main, processes.wait) as scratch,
+        exclusive_run_folder(processes.is_main, processes.wait) as scratch,
         tracked(params.tracking, name, processes.is_main) as log,
     ):
         train = encoded("train", settings["images"], scratch)

@@ -22,7 +22,7 @@ from captioning.commands.trained_rows import TrainedRow, find
 from captioning.images.pictures import Unreadable, encode, read
 from captioning.params.load import DEVICE, load_params
 from captioning.runtime.command_line import exit_status
-from captioning.runtime.progress import progress, put
+from captioning.runtime.progress import progress, write_stdout
 
 EPILOG = """examples:
   python -m captioning harbour.jpg --model mix
@@ -135,7 +135,7 @@ def check_out(path: Path | None, pictures: Sequence[Path]) -> None:
 def write(text: str, path: Path | None) -> None:
     """To stdout, or to a file that appears whole or not at all."""
     if path is None:
-        put(text)
+        write_stdout(text)
         return
     try:
         write_text(path, text)

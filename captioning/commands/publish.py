@@ -23,7 +23,7 @@ from captioning.base.redaction import install_hooks, redact
 from captioning.commands.hub_card import Findings, hub_card
 from captioning.commands.trained_rows import adapter_folder, names, recipe, row_of
 from captioning.params.load import HubCheckpoints, Params, load_params
-from captioning.runtime.progress import put
+from captioning.runtime.progress import write_stdout
 
 SENT = ("README.md", "adapter_config.json", "adapter_model.safetensors")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
@@ -46,12 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         ready = parcel(chosen.row, chosen.repository, load_params())
         check_secrets(ready, chosen.message or "")
-        put(f"{told(ready, chosen)}\n")
+        write_stdout(f"{told(ready, chosen)}\n")
         if not chosen.upload:
             print("nothing was sent; add --upload to send it", file=sys.stderr)
             return 0
         message = chosen.message or f"Adapter {chosen.row}"
-        put(f"{send(ready, chosen.repository, chosen.public, chosen.revision, message)}\n")
+        write_stdout(f"{send(ready, chosen.repository, chosen.public, chosen.revision, message)}\n")
     except UserError as error:
         print(redact(f"error: {error}"), file=sys.stderr)
         return 1

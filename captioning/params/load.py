@@ -34,7 +34,7 @@ from captioning.params.sections import (
     Tracking,
     Variant,
 )
-from captioning.runtime.inputs import PARAMS, params_of_begin
+from captioning.runtime.inputs import PARAMS, params_at_start
 
 __all__ = ["CHECKPOINTS", "DEVICE", "Data", "Declared", "HubCheckpoints", "Params", "Tracking", "load_params"]
 
@@ -67,7 +67,7 @@ class Params(Section):
 
 def load_params(path: Path = PARAMS) -> Params:
     """Check `path`, as a stage's process found it when it began. Raises `UserError` with every fault at once."""
-    raw = (params_of_begin() if path == PARAMS else None) or read_yaml(path)
+    raw = (params_at_start() if path == PARAMS else None) or read_yaml(path)
     faults = broken_references(raw) + secret_values(raw)
     try:
         params = Params.model_validate(raw)

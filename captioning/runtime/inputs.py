@@ -41,11 +41,11 @@ BY_HAND = "by-hand"  # in place of a stage's name
 REFERENCE = re.compile(r"\$\{([^}]+)\}")
 
 Stat = tuple[int, int, int]  # size, time of the last change, number on the disk
-started: list["Inputs"] = []  # of this process, once `begin` has been called
+noted_inputs: list["Inputs"] = []  # of this process, once `begin` has been called
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredStage:
     """One stage of dvc.yaml, every name in it spelt out: its paths, and its keys of params.yaml."""
 
     name: str
@@ -58,7 +58,7 @@ class Declared:
 class Inputs:
     """What a stage had before it when it began."""
 
-    declared: Declared
+    declared: DeclaredStage
     paths: list[Path]  # files and folders
     stats: dict[str, Stat]  # of every file
     values: dict[str, Any]  # of params.yaml, those that are declared
@@ -70,10 +70,18 @@ class Inputs:
         """SHA-256 of all that the stage's outputs depend on: inputs, parameters, instructions, versions of Python and
         packages."""
         hashes = {name: sha256(Path(name)) for name in self.stats}
-        told = [self.declared.name, hashes, self.values, processor(), limits(), sys.version, packages()]
+        told = [
+            self.declared.name,
+            hashes,
+            self.values,
+            describe_processor(),
+            limit_variables(),
+            sys.version,
+            installed_versions(),
+        ]
         return hashlib.sha256(repr(told).encode()).hexdigest()
 
-    def moved(self) -> list[str]:
+    def list_changed(self) -> list[str]:
         """The declared files and parameters that are not what they were, or were touched: what stands there again may
         have been something else when it was read."""
         now = _stats(self.paths)
@@ -94,15 +102,15 @@ def begin(command: Sequence[str]) -> None:
     paths = [Path(dep) for dep in stage.deps]
     values = _values(params, stage.params)
     found = Inputs(stage, paths, _stats(paths), values, params, owner=FINGERPRINT not in os.environ)
-    started.append(found)
+    noted_inputs.append(found)
     if found.owner:
         key = token_hex(8) if stage.name == BY_HAND else found.fingerprint()[:16]
         os.environ[FINGERPRINT] = f"{stage.name}/{key}"
 
 
-def params_of_begin() -> dict[Any, Any] | None:
+def params_at_start() -> dict[Any, Any] | None:
     """What params.yaml held when this process began: an edit in the meantime, even one put back, does not reach it."""
-    return next((found.params for found in started), None)
+    return next((found.params for found in noted_inputs), None)
 
 
 def _params_now() -> dict[Any, Any] | None:
@@ -112,7 +120,7 @@ def _params_now() -> dict[Any, Any] | None:
         return None  # told by DVC, or by whoever reads it
 
 
-def _check_profile(stage: Declared, params: Mapping[Any, Any] | None) -> None:
+def _check_profile(stage: DeclaredStage, params: Mapping[Any, Any] | None) -> None:
     """DVC notes the values of the profile with which it began."""
     if DVC_STAGE not in os.environ or stage.name == "check" or params is None or not CHECKED.is_file():
         return
@@ -121,46 +129,46 @@ def _check_profile(stage: Declared, params: Mapping[Any, Any] | None) -> None:
         raise UserError(f"{told}; run `dvc repro` again, which begins with it")
 
 
-def _declared_now(command: Sequence[str], params: dict[Any, Any] | None) -> Declared:
+def _declared_now(command: Sequence[str], params: dict[Any, Any] | None) -> DeclaredStage:
     try:
-        stage = declared(command, params)
+        stage = find_declared_stage(command, params)
     except (UserError, OSError, YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        return Declared(BY_HAND)  # a malformed file: told by DVC, or by the stage `check`
+        return DeclaredStage(BY_HAND)  # a malformed file: told by DVC, or by the stage `check`
     if stage is None and DVC_STAGE in os.environ:
         told = f"{PARAMS} or {PIPELINE} changed since `dvc repro` began, and {os.environ[DVC_STAGE]} is not in them now"
         raise UserError(f"{told}; run it again")
-    return stage or Declared(BY_HAND)
+    return stage or DeclaredStage(BY_HAND)
 
 
-def also(folder: Path) -> None:
+def watch(folder: Path) -> None:
     """Watch `folder`, too, by size and time: a checkpoint, which a recipe names by its hashes and dvc.yaml cannot."""
-    for found in started:
+    for found in noted_inputs:
         found.paths.append(folder)
         found.stats.update(_stats([folder]))
 
 
-def unmoved() -> None:
+def require_unchanged_inputs() -> None:
     """Raises `UserError` where something has changed since `begin`; of a stage of DVC's also where who began this
     process is gone, and another run may write the same outputs by now."""
-    if DVC_STAGE in os.environ and any(found.parent != os.getppid() for found in started):
+    if DVC_STAGE in os.environ and any(found.parent != os.getppid() for found in noted_inputs):
         raise UserError(f"{os.environ[DVC_STAGE]}: whoever began this stage has ended meanwhile; run `dvc repro` again")
-    if moved := [name for found in started for name in found.moved()]:
+    if moved := [name for found in noted_inputs for name in found.list_changed()]:
         told = "changed while this stage worked, so what came out is of neither version"
         raise UserError(f"{', '.join(moved)}: {told}; run `dvc repro` again, or put it back and do so")
 
 
-def packages() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
     """The installed version of every package that requirements.txt pins; "" where there is none."""
     names = [line.partition("==")[0] for line in REQUIREMENTS.read_text(encoding="utf-8").split()]
     return {name: _version(name) for name in names}
 
 
-def limits() -> list[str | None]:
+def limit_variables() -> list[str | None]:
     """What the libraries were told of instructions and threads."""
     return [os.environ.get(name) for name in (*AVX2, *THREADS)]
 
 
-def processor() -> str:
+def describe_processor() -> str:
     """What the processor can do: another one rounds otherwise."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -176,7 +184,7 @@ def _version(name: str) -> str:
         return ""
 
 
-def declared(command: Sequence[str], params: dict[Any, Any] | None = None) -> Declared | None:
+def find_declared_stage(command: Sequence[str], params: dict[Any, Any] | None = None) -> DeclaredStage | None:
     """The stage of dvc.yaml with this command, program left out; None where there is none. `params`: of params.yaml."""
     stages = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"]
     for name, body, context in _spelt_out(stages, read_yaml(PARAMS) if params is None else params):
@@ -185,10 +193,10 @@ def declared(command: Sequence[str], params: dict[Any, Any] | None = None) -> De
     return None
 
 
-def _declared(name: str, body: dict[str, Any], context: dict[str, Any]) -> Declared:
+def _declared(name: str, body: dict[str, Any], context: dict[str, Any]) -> DeclaredStage:
     outs = [one for kind in ("outs", "metrics", "plots") for one in body.get(kind, ())]
     named = (body.get("deps", ()), body.get("params", ()), outs)
-    return Declared(name, *(tuple(_fill(_name(one), context) for one in of) for of in named))
+    return DeclaredStage(name, *(tuple(_fill(_name(one), context) for one in of) for of in named))
 
 
 def _name(entry: str | dict[str, Any]) -> str:

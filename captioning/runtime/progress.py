@@ -15,7 +15,7 @@ T = TypeVar("T")
 MINUTE = 60.0  # seconds
 
 
-def first_process() -> bool:
+def is_main_process() -> bool:
     """Whether this process speaks for all that do a stage together; torchrun numbers them."""
     return os.environ.get("ROLE_RANK", "0") == "0"
 
@@ -31,17 +31,17 @@ def peak_memory() -> str:
 
 def progress(iterable: Iterable[T], total: int | None, what: str) -> Iterable[T]:
     """`iterable` with a bar and an ETA on stderr."""
-    return bar(total, what, iterable)
+    return progress_bar(total, what, iterable)
 
 
-def bar(total: int | None, what: str, iterable: Iterable[Any] | None = None) -> tqdm:
+def progress_bar(total: int | None, what: str, iterable: Iterable[Any] | None = None) -> tqdm:
     """A bar with an ETA on stderr; where that is no terminal, a line a minute of what takes longer than one."""
     pace = 1.0 if sys.stderr.isatty() else MINUTE
     options: dict[str, Any] = {"mininterval": pace, "delay": 0 if pace == 1 else pace, "dynamic_ncols": True}
-    return tqdm(iterable, total=total, desc=what, disable=not first_process(), **options)
+    return tqdm(iterable, total=total, desc=what, disable=not is_main_process(), **options)
 
 
-def put(text: str) -> None:
+def write_stdout(text: str) -> None:
     """`text` to stdout. Where nobody reads on, as behind `| head`, the rest is dropped and the work goes on."""
     try:
         sys.stdout.write(text)

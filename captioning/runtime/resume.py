@@ -24,17 +24,17 @@ from filelock import FileLock, Timeout
 from captioning.base.files import atomic_folder
 from captioning.base.hashes import file_hashes
 from captioning.base.paths import RESUME, RUN_LOCK
-from captioning.runtime.inputs import BY_HAND, FINGERPRINT, unmoved
+from captioning.runtime.inputs import BY_HAND, FINGERPRINT, require_unchanged_inputs
 from captioning.runtime.progress import progress
 
 T = TypeVar("T")
 ROOT = "DVC_ROOT"  # environment of a stage: the main checkout
-STATES = 2  # of a run, kept: the newest, and one before it
-RUNS = 2  # interrupted runs with other fingerprints that are kept of each stage
+KEPT_STATES = 2  # of a run, kept: the newest, and one before it
+KEPT_RUNS = 2  # interrupted runs with other fingerprints that are kept of each stage
 HASHES, FINISHED = "whole.json", "finished"
 
 
-def place() -> Path:
+def run_folder() -> Path:
     """This run's folder."""
     return _root() / RESUME / os.environ.get(FINGERPRINT, f"{BY_HAND}/{os.getpid()}")
 
@@ -44,37 +44,37 @@ def _root() -> Path:
 
 
 @contextmanager
-def workplace(first: bool = True, wait: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def exclusive_run_folder(is_main: bool = True, barrier: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """`place()` for this run alone; one beside it that does the same is waited for. Of several processes that do it
     together the first holds it for all, and `wait` is what lets them meet."""
-    if not first:
-        wait()
-        yield place()
+    if not is_main:
+        barrier()
+        yield run_folder()
         return
-    with _locked(place()):
-        prune(place())
-        if (place() / FINISHED).exists() and recorded(place().parent.name):
-            _empty(place())
-        wait()
-        yield place()
-        unmoved()  # before an output is written
+    with _locked(run_folder()):
+        remove_old_runs(run_folder())
+        if (run_folder() / FINISHED).exists() and is_recorded(run_folder().parent.name):
+            _empty(run_folder())
+        barrier()
+        yield run_folder()
+        require_unchanged_inputs()  # before an output is written
 
 
-def finished() -> None:
+def mark_finished() -> None:
     """The outputs are there. What a command by hand has left goes; it cannot be found again."""
-    if place().parent.name == BY_HAND:
-        shutil.rmtree(place(), ignore_errors=True)
-    elif place().exists():
-        (place() / FINISHED).touch()
+    if run_folder().parent.name == BY_HAND:
+        shutil.rmtree(run_folder(), ignore_errors=True)
+    elif run_folder().exists():
+        (run_folder() / FINISHED).touch()
 
 
-def sweep() -> None:
+def remove_finished_runs() -> None:
     """Remove what finished stages have left, when all of them are recorded; what another run holds stays."""
     for marker in (_root() / RESUME).glob(f"*/*/{FINISHED}"):
         _remove(marker.parent)
 
 
-def recorded(stage: str) -> bool:
+def is_recorded(stage: str) -> bool:
     """Whether dvc.lock holds `stage` with its inputs of today, and DVC's cache its outputs."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -119,10 +119,10 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def prune(folder: Path) -> None:
+def remove_old_runs(folder: Path) -> None:
     """Remove the oldest runs of this folder's stage, unless they are under way."""
     others = sorted((one for one in folder.parent.iterdir() if one.is_dir() and one != folder), key=_age)
-    for other in others[:-RUNS]:
+    for other in others[:-KEPT_RUNS]:
         _remove(other)
 
 
@@ -142,38 +142,38 @@ class Results:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = path.open("a+b")
-        self.done: list[Any] = []
+        self.results: list[Any] = []
         self.file.seek(0)
         whole = 0
         for line in self.file:
             try:
-                self.done.append(json.loads(line if line.endswith(b"\n") else b""))
+                self.results.append(json.loads(line if line.endswith(b"\n") else b""))
             except ValueError:
                 break
             whole += len(line)
         self.file.truncate(whole)
 
-    def keep(self, number: int) -> None:
+    def truncate(self, number: int) -> None:
         """Forget all but the first `number`."""
-        if number < len(self.done):
+        if number < len(self.results):
             self.file.truncate(0)
-            first, self.done = self.done[:number], []
+            first, self.results = self.results[:number], []
             for result in first:
                 self.add(result)
 
-    def go_on(self, work: Sequence[T], do: Callable[[T], Any], what: str | None = None) -> list[Any]:
+    def map(self, work: Sequence[T], do: Callable[[T], Any], what: str | None = None) -> list[Any]:
         """Add what `do` makes of each piece of `work` that has no result yet; all results. `what`: of a bar."""
-        rest = work[len(self.done) :]
+        rest = work[len(self.results) :]
         for piece in rest if what is None else progress(rest, len(rest), what):
             self.add(do(piece))
-        return self.done
+        return self.results
 
     def add(self, result: Any) -> None:
         """Keep one more. Raises `UserError` where an input has moved."""
-        unmoved()
+        require_unchanged_inputs()
         self.file.write(json.dumps(result).encode() + b"\n")
         self.file.flush()
-        self.done.append(result)
+        self.results.append(result)
 
 
 def states(folder: Path, every: float | None) -> "States | None":
@@ -187,22 +187,22 @@ class States:
     def __init__(self, folder: Path, every: float) -> None:
         self.folder, self.every, self.last = folder, every, time.monotonic()
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether it is time for the next."""
         return time.monotonic() - self.last >= self.every
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
         """Keep a state, whose files `write` puts into the folder it is given; older ones go. Raises `UserError` where
         an input has moved: what was reckoned from is not known."""
-        unmoved()
-        with atomic_folder(self.place(step)) as partial:
+        require_unchanged_inputs()
+        with atomic_folder(self.state_folder(step)) as partial:
             write(partial)
             (partial / HASHES).write_text(json.dumps(file_hashes(partial)), encoding="utf-8")
             for file in (*partial.iterdir(), partial):
                 _to_disk(file)
         _to_disk(self.folder)
-        for old in self.steps()[:-STATES]:
-            shutil.rmtree(self.place(old), ignore_errors=True)
+        for old in self.steps()[:-KEPT_STATES]:
+            shutil.rmtree(self.state_folder(old), ignore_errors=True)
         self.last = time.monotonic()
 
     def steps(self) -> list[int]:
@@ -210,23 +210,23 @@ class States:
         names = (one.name.removeprefix("step-") for one in self.folder.glob("step-*"))
         return sorted(int(name) for name in names if name.isdigit())
 
-    def whole(self) -> list[int]:
+    def intact_steps(self) -> list[int]:
         """Steps with a whole state, ascending; says which are not."""
         found = []
         for step in self.steps():
-            if _is_whole(self.place(step)):
+            if _is_whole(self.state_folder(step)):
                 found.append(step)
             else:
-                print(f"{self.place(step)}: torn; it is passed over", file=sys.stderr)
+                print(f"{self.state_folder(step)}: torn; it is passed over", file=sys.stderr)
         return found
 
-    def at(self, step: int) -> Path:
+    def open_state(self, step: int) -> Path:
         """The folder of a state, and that the work goes on from there."""
         print(f"going on from step {step} of an interrupted run", file=sys.stderr)
         self.last = time.monotonic()
-        return self.place(step)
+        return self.state_folder(step)
 
-    def place(self, step: int) -> Path:
+    def state_folder(self, step: int) -> Path:
         """The folder of a state."""
         return self.folder / f"step-{step}"
 

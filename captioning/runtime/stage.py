@@ -19,7 +19,7 @@ from captioning.base import redaction
 from captioning.base.errors import Terminated, UserError
 from captioning.compute import instructions
 from captioning.runtime import inputs, resume
-from captioning.runtime.progress import first_process, peak_memory
+from captioning.runtime.progress import is_main_process, peak_memory
 
 GRACE = 20.0  # seconds, of several processes
 BARRED = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)
@@ -39,9 +39,9 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
             _exempt_imports()
         try:
             function(*arguments, **options)
-            inputs.unmoved()
+            inputs.require_unchanged_inputs()
         except UserError as error:
-            if not first_process():
+            if not is_main_process():
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 time.sleep(GRACE)  # where the first meets the same mistake, this process ends before it repeats it
             _end(f"error: {error}", 1)
@@ -56,10 +56,10 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
             _end(f"error: the disk: {full[1].lower()}; make room, then {AGAIN}", 1)
         finally:
             signal.signal(signal.SIGTERM, before)
-        if not first_process():
+        if not is_main_process():
             return
-        if any(one.owner for one in inputs.started) or inputs.FINGERPRINT not in os.environ:
-            resume.finished()
+        if any(one.owner for one in inputs.noted_inputs) or inputs.FINGERPRINT not in os.environ:
+            resume.mark_finished()
         name = function.__module__ if function.__module__ != "__main__" else Path(sys.argv[0]).stem
         print(f"{name}: {time.monotonic() - begun:.1f} s, {peak_memory()}", file=sys.stderr)
 
@@ -125,6 +125,6 @@ def _told(error: OSError) -> str:
 
 
 def _end(line: str, status: int) -> NoReturn:
-    if first_process() or status in (1, 2):
+    if is_main_process() or status in (1, 2):
         print(redaction.redact(line), file=sys.stderr)
     sys.exit(status)

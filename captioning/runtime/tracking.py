@@ -37,19 +37,19 @@ def missing_package(tracking: "Tracking") -> str | None:
 
 
 @contextmanager
-def tracked(tracking: "Tracking", name: str, first: bool = True) -> Iterator[dict[str, Any]]:
+def tracked(tracking: "Tracking", name: str, is_main: bool = True) -> Iterator[dict[str, Any]]:
     """The Trainer's options that report a training called `name`, with the environment they need for as long.
 
     Of several processes only the first reports; each Trainer knows of one.
 
     Raises `UserError` where the package is missing, or Weights & Biases refuses.
     """
-    if tracking.report_to == NOWHERE or not first:
+    if tracking.report_to == NOWHERE or not is_main:
         yield {}
         return
     if missing := missing_package(tracking):
         raise UserError(missing)
-    with _environment(_settings(tracking, TRACKING.absolute(), name)), _refusal_told():
+    with _environment(_settings(tracking, TRACKING.absolute(), name)), _translate_refusal():
         yield {"report_to": [tracking.report_to], "run_name": name}
 
 
@@ -80,7 +80,7 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _refusal_told() -> Iterator[None]:
+def _translate_refusal() -> Iterator[None]:
     """End the run of Weights & Biases, if one began; its refusal is the user's to mend."""
     try:
         yield

@@ -74,11 +74,11 @@ def encode_all(
 
 def whole_batches(found: Tensor, batch: int, batches: Sequence[int], there: Results) -> int:
     """How many of `batches` an interrupted run has encoded: their checksums are those it noted."""
-    for number, (start, noted) in enumerate(zip(batches, there.done, strict=False)):
+    for number, (start, noted) in enumerate(zip(batches, there.results, strict=False)):
         if checksum(found[start : start + batch]) != noted:
-            there.keep(number)
+            there.truncate(number)
             break
-    return len(there.done)
+    return len(there.results)
 
 
 def checksum(values: Tensor) -> int:

@@ -50,20 +50,20 @@ class ResumableTrainer(Trainer):
             done = super().train()
         else:
             self.args.eval_on_start = False
-            self.state_folder = self.states.at(step)
+            self.state_folder = self.states.open_state(step)
             done = super().train(resume_from_checkpoint=str(self.state_folder))
         write_parameters(self.model, self.best)
         return done
 
     def _newest(self) -> int | None:
-        mine = [] if self.states is None else [step for step in self.states.whole() if self._made_here(step)]
+        mine = [] if self.states is None else [step for step in self.states.intact_steps() if self._made_here(step)]
         common = set.intersection(*(set(steps) for steps in self.processes.gather_in_order([mine])))
         return max(common, default=None)
 
     def _made_here(self, step: int) -> bool:
         """Whether a state is of the same kind of device: another rounds otherwise."""
         assert self.states is not None
-        facts = json.loads((self.states.place(step) / FACTS).read_text(encoding="utf-8"))
+        facts = json.loads((self.states.state_folder(step) / FACTS).read_text(encoding="utf-8"))
         return facts["device"] == device_name(self.args.device)
 
     def kept(self, name: str, work: Sequence[T], do: Callable[[T], Any]) -> list[Any]:
@@ -76,7 +76,7 @@ class ResumableTrainer(Trainer):
         path = folder / f"{name}-{self.state.global_step}-{zlib.crc32(save(weights)):08x}.jsonl"
         for old in set(folder.glob(f"{name}-*.jsonl")) - {path}:
             old.unlink()
-        return Results(path).go_on(work, do)
+        return Results(path).map(work, do)
 
     def own_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a subclass must have again: tensors, and values as JSON."""
@@ -168,7 +168,7 @@ class Keeping(TrainerCallback):
     def _ask(self, control: Any, last: bool = False) -> None:
         states, processes = self.trainer.states, self.trainer.processes
         if states is not None:
-            wanted = torch.tensor(int(processes.is_main and (last or states.due())), device=self.trainer.args.device)
+            wanted = torch.tensor(int(processes.is_main and (last or states.is_due())), device=self.trainer.args.device)
             control.should_save = bool(processes.sum(wanted))
 
 

@@ -21,7 +21,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import IGNORED
-from captioning.runtime.progress import bar
+from captioning.runtime.progress import progress_bar
 from captioning.training.batches import EpochLoader, StepBatches
 from captioning.training.states import ResumableTrainer
 
@@ -114,7 +114,7 @@ class Progress(TrainerCallback):
     """A bar of the optimizer's steps."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar = bar(state.max_steps, "steps")
+        self.bar = progress_bar(state.max_steps, "steps")
         self.bar.update(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

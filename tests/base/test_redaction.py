@@ -17,7 +17,7 @@ from captioning.base.redaction import MASK, redact
 from captioning.commands.publish import Parcel, check_secrets
 from captioning.data import hub
 from captioning.params.load import load_params
-from captioning.runtime.tracking import _refusal_told
+from captioning.runtime.tracking import _translate_refusal
 from tests.helpers import planted
 from tests.helpers.hub_server import Answer, HubServer, Request
 from tests.helpers.online import online
@@ -121,9 +121,7 @@ def test_a_variable_is_known_by_its_name(name: str, value: str, secret: bool) ->
 
 
 def test_a_fault_nobody_foresaw_is_told_without() -> None:
-    code = (
-        "import os; from captioning.base.redaction import install_hooks; install_hooks(); raise ValueError(os.environ['HF_TOKEN'])"
-    )
+    code = "import os; from captioning.base.redaction import install_hooks; install_hooks(); raise ValueError(os.environ['HF_TOKEN'])"
     done = run(code)
     assert done.returncode == 1
     assert clean(done.stderr).endswith(f"ValueError: {MASK}\n") and "Traceback" in done.stderr
@@ -183,7 +181,7 @@ def test_yaml_that_cannot_be_read_is_not_quoted_with_its_token(tmp_path: Path) -
 
 def test_a_tracker_that_quotes_its_key_is_not_quoted() -> None:
     refused = type("UsageError", (Exception,), {"__module__": "wandb.errors"})
-    with pytest.raises(UserError, match=r"refused \(UsageError: no such key") as caught, _refusal_told():
+    with pytest.raises(UserError, match=r"refused \(UsageError: no such key") as caught, _translate_refusal():
         raise refused(f"no such key {KEY}, api_key={COMMIT}")
     assert COMMIT not in clean(str(caught.value))
 

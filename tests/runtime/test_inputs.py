@@ -32,7 +32,7 @@ stages:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One stage on two files and some parameters."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(inputs, "started", [])
+    monkeypatch.setattr(inputs, "noted_inputs", [])
     monkeypatch.setenv(inputs.FINGERPRINT, "")
     monkeypatch.delenv(inputs.FINGERPRINT)
     for name, text in {
@@ -47,7 +47,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def begin(row: str = "mix", seed: str = "1") -> str:
     """The fingerprint of a stage that begins now."""
     os.environ.pop(inputs.FINGERPRINT, None)
-    inputs.started.clear()
+    inputs.noted_inputs.clear()
     inputs.begin(["-m", "stages.train", row, seed])
     return os.environ[inputs.FINGERPRINT]
 
@@ -58,7 +58,7 @@ def test_every_stage_is_what_dvc_takes_it_for(monkeypatch: pytest.MonkeyPatch) -
         stages = list(repo.index.stages)
     assert len(stages) > 30
     for stage in stages:
-        found = inputs.declared(stage.cmd.split()[1:])
+        found = inputs.find_declared_stage(stage.cmd.split()[1:])
         assert found is not None and found.name == stage.name
         params = {key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params}
         files = {dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)}
@@ -67,8 +67,8 @@ def test_every_stage_is_what_dvc_takes_it_for(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_is_declared_is_spelt_out(project: Path) -> None:
-    found = inputs.declared(["-m", "stages.train", "base-r4", "2"])
-    assert found == inputs.Declared(
+    found = inputs.find_declared_stage(["-m", "stages.train", "base-r4", "2"])
+    assert found == inputs.DeclaredStage(
         "train@base-r4-2", ("data", "code/base-r4.py"), ("lora", "profiles.small.data"),
         ("models/base-r4-2", "metrics/base-r4.json"),
     )  # fmt: skip
@@ -77,10 +77,10 @@ def test_what_is_declared_is_spelt_out(project: Path) -> None:
 def test_an_edit_that_is_put_back_does_not_reach_the_stage(project: Path) -> None:
     begin()
     set_values(project / "params.yaml", {"lora.rank": 8})
-    params = inputs.params_of_begin()
+    params = inputs.params_at_start()
     assert params is not None and params["lora"] == {"rank": 4, "alpha": 8}
     set_values(project / "params.yaml", {"lora.rank": 4})
-    inputs.unmoved()
+    inputs.require_unchanged_inputs()
 
 
 def test_parameters_are_checked_as_they_were_when_the_stage_began(project: Path) -> None:
@@ -88,7 +88,7 @@ def test_parameters_are_checked_as_they_were_when_the_stage_began(project: Path)
     inputs.begin(["-m", "stages.train", "by", "hand"])
     set_values(project / "params.yaml", {"profile": "paper", "lora.rank": 5})
     assert (load_params().profile, load_params().lora.rank) == ("miniature", 16)
-    inputs.started.clear()
+    inputs.noted_inputs.clear()
     assert (load_params().profile, load_params().lora.rank) == ("paper", 5)
 
 
@@ -109,7 +109,7 @@ def test_nothing_moved(project: Path) -> None:
     (project / "data/b/__pycache__").mkdir()
     (project / "data/b/__pycache__/c.pyc").write_bytes(b"")
     set_values(project / "params.yaml", {"rows": ["mix"]})
-    inputs.unmoved()
+    inputs.require_unchanged_inputs()
 
 
 @pytest.mark.parametrize("path", ["data/a.txt", "data/b/c.txt", "data/new.txt", "code/mix.py"])
@@ -117,7 +117,7 @@ def test_a_file_that_moves_is_named(path: str, project: Path) -> None:
     begin()
     (project / path).write_text("z", encoding="utf-8")
     with pytest.raises(UserError, match=f"^{re.escape(path)}: changed while"):
-        inputs.unmoved()
+        inputs.require_unchanged_inputs()
 
 
 def test_what_is_put_back_has_been_something_else(project: Path) -> None:
@@ -125,7 +125,7 @@ def test_what_is_put_back_has_been_something_else(project: Path) -> None:
     (project / "data/a.txt").write_text("b", encoding="utf-8")
     (project / "data/a.txt").write_text("a", encoding="utf-8")
     with pytest.raises(UserError, match=r"^data/a.txt: changed"):
-        inputs.unmoved()
+        inputs.require_unchanged_inputs()
 
 
 def test_dvc_runs_no_stage_that_is_gone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,19 +139,19 @@ def test_dvc_runs_no_stage_that_is_gone(project: Path, monkeypatch: pytest.Monke
 def test_an_orphan_of_dvcs_stops(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_STAGE", "train@mix-1")
     begin()
-    inputs.unmoved()
+    inputs.require_unchanged_inputs()
     monkeypatch.setattr(os, "getppid", lambda: 1)
     with pytest.raises(UserError, match=r"^train@mix-1: whoever began this stage has ended meanwhile"):
-        inputs.unmoved()
+        inputs.require_unchanged_inputs()
     monkeypatch.delenv("DVC_STAGE")
-    inputs.unmoved()  # a command by hand may outlive its shell
+    inputs.require_unchanged_inputs()  # a command by hand may outlive its shell
 
 
 def test_a_file_that_goes_is_named(project: Path) -> None:
     begin()
     shutil.rmtree(project / "data")
     with pytest.raises(UserError, match=r"^data/a.txt, data/b/c.txt: changed"):
-        inputs.unmoved()
+        inputs.require_unchanged_inputs()
 
 
 @pytest.mark.parametrize(("key", "value", "told"), [
@@ -160,18 +160,18 @@ def test_a_parameter_that_moves_is_named(key: str, value: int, told: str, projec
     begin()
     set_values(project / "params.yaml", {key: value})
     with pytest.raises(UserError, match=rf"^params\.yaml \({told}\): changed"):
-        inputs.unmoved()
+        inputs.require_unchanged_inputs()
 
 
 def test_a_watched_checkpoint_that_moves_is_named(project: Path) -> None:
     begin()
     (project / "checkpoint").mkdir()
     (project / "checkpoint/model.safetensors").write_bytes(b"1")
-    inputs.also(Path("checkpoint"))
-    inputs.unmoved()
+    inputs.watch(Path("checkpoint"))
+    inputs.require_unchanged_inputs()
     (project / "checkpoint/model.safetensors").write_bytes(b"12")
     with pytest.raises(UserError, match=r"^checkpoint/model.safetensors: changed"):
-        inputs.unmoved()
+        inputs.require_unchanged_inputs()
 
 
 def test_the_fingerprint_is_of_all_it_depends_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,16 +195,16 @@ def test_processes_of_one_stage_share_its_fingerprint(project: Path) -> None:
     fingerprint = begin()
     (project / "data/a.txt").write_text("moved", encoding="utf-8")
     inputs.begin(["-m", "stages.train", "mix", "1"])
-    assert os.environ[inputs.FINGERPRINT] == fingerprint and [one.owner for one in inputs.started] == [True, False]
+    assert os.environ[inputs.FINGERPRINT] == fingerprint and [one.owner for one in inputs.noted_inputs] == [True, False]
     (project / "data/a.txt").write_text("again", encoding="utf-8")
     with pytest.raises(UserError, match=r"^data/a.txt, data/a.txt: changed"):
-        inputs.unmoved()  # each looks for itself
+        inputs.require_unchanged_inputs()  # each looks for itself
 
 
 def test_a_command_by_hand_has_a_fingerprint_that_never_comes_again(project: Path) -> None:
     first = begin("mix", "3")
     assert first.startswith("by-hand/") and begin("mix", "3") != first
-    inputs.unmoved()
+    inputs.require_unchanged_inputs()
 
 
 @pytest.mark.parametrize("text", ["stages: [", "[]", "stages: {train: {cmd: 'python ${nothing}'}}", "\x00"])

@@ -41,8 +41,8 @@ def test_a_stopwatch_adds_up_parts_and_waits_for_queued_work(monkeypatch: pytest
 
 
 def test_a_reader_that_leaves_stops_no_work() -> None:
-    code = "import sys; from captioning.runtime.progress import put; "
-    code += "put('a\\n' * 99999); put('b'); print('done', file=sys.stderr)"
+    code = "import sys; from captioning.runtime.progress import write_stdout; "
+    code += "write_stdout('a\\n' * 99999); write_stdout('b'); print('done', file=sys.stderr)"
     call = f'"{sys.executable}" -c "$CODE" | head -1'
     environment = os.environ | {"CODE": code}
     root = Path(__file__).parents[2]

@@ -14,7 +14,6 @@ import pytest
 from safetensors.numpy import save_file
 
 from captioning.base.errors import UserError
-from captioning.base.json_files import read_json, read_map
 from captioning.runtime.stage import command, stage_main
 
 
@@ -99,20 +98,6 @@ def test_a_mistake_within_the_stage_is_not_taken_for_its_words(monkeypatch: pyte
     monkeypatch.setattr("sys.argv", ["stages/checkpoint.py", "mix"])
     with pytest.raises(ValueError, match="mix"):
         command(main)
-
-
-@pytest.mark.parametrize("content", [b"", b'{"finetune": {"lea', b"\xff\xfe", b"[" * 100_000])
-def test_json_cut_short_is_one_line(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "mix.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"mix\.json: no JSON, or cut short; run `dvc repro`"):
-        read_json(tmp_path / "mix.json")
-
-
-@pytest.mark.parametrize("content", ["[]", "null", '{"lora": 1}'])
-def test_another_map_than_is_wanted_is_one_line(content: str, tmp_path: Path) -> None:
-    (tmp_path / "mix.json").write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match=r"mix\.json: ((\[\]|None) is no map|finetune not in it); run `dvc repro`"):
-        read_map(tmp_path / "mix.json", "lora", "finetune")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -127,7 +127,7 @@ def test_scst_takes_the_same_options(tmp_path: Path) -> None:
 
 
 def test_only_the_first_process_reports() -> None:
-    with tracked(settings("wandb"), "mix-1", first=False) as reporting:
+    with tracked(settings("wandb"), "mix-1", is_main=False) as reporting:
         assert reporting == {}
 
 
@@ -160,9 +160,12 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, package:
 
 def test_a_refusal_is_one_line() -> None:
     refused = type("UsageError", (Exception,), {"__module__": "wandb.errors"})
-    with pytest.raises(UserError, match=r"refused \(UsageError: no key\); run `wandb login`"), tracking._refusal_told():
+    with (
+        pytest.raises(UserError, match=r"refused \(UsageError: no key\); run `wandb login`"),
+        tracking._translate_refusal(),
+    ):
         raise refused("no\nkey")
-    with pytest.raises(ValueError, match="another"), tracking._refusal_told():
+    with pytest.raises(ValueError, match="another"), tracking._translate_refusal():
         raise ValueError("another")
 
 

@@ -30,7 +30,7 @@ def project(world: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     return world.clone(tmp_path_factory.mktemp("opened") / "project")
 
 
-def run(project: Project, stage: str, pycache: Path) -> tuple[Opened, inputs.Declared, str | None]:
+def run(project: Project, stage: str, pycache: Path) -> tuple[Opened, inputs.DeclaredStage, str | None]:
     """One stage's own command, without DVC; what it opened, what it declares, and the checkpoint of its recipe."""
     command = next(one for one in commands(project) if one[0] == stage)[1]
     declared = command_of(project, command)
@@ -58,10 +58,10 @@ def commands(project: Project) -> list[tuple[str, list[str]]]:
     return [(name, shlex.split(entry["cmd"])) for name, entry in lock.items()]
 
 
-def command_of(project: Project, command: list[str]) -> inputs.Declared:
+def command_of(project: Project, command: list[str]) -> inputs.DeclaredStage:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.folder)
-        found = inputs.declared(command[1:])
+        found = inputs.find_declared_stage(command[1:])
     assert found is not None
     return found
 
