@@ -1,8 +1,8 @@
-"""`python -m tools.audit`: known vulnerabilities among the pinned packages, by pip-audit; part of `make check`.
+"""`python -m tools.audit`: report known vulnerabilities of the pinned packages, with pip-audit; part of `make check`.
 
-1. A vulnerability fails, unless `IGNORED` names it with a day and a reason, and no release mends it yet.
-2. Where no service answers, or a service knows none of the packages (a mirror without that interface finds nothing, and
-   pip-audit calls that clean), one line says that nothing was audited, and the check goes on.
+1. A vulnerability fails the check unless `IGNORED_FILE` names it with a date and a reason, and no release fixes it yet.
+2. If no service answers, one line says that nothing was audited, and the check passes. A service that knows none of the
+   packages counts as silent: a mirror without that interface finds nothing, which pip-audit reports as success.
 """
 
 import json
@@ -19,108 +19,106 @@ from captioning.base.errors import UserError
 from captioning.base.redaction import redact
 
 PINS = ("requirements.txt", "requirements-tracking.txt", "requirements-audit.txt")
-IGNORED = Path("tools/audit-ignored.txt")
-LINE = re.compile(r"(\S+)\s+(\d{4}-\d\d-\d\d)\s+(\S.*)")  # identifier, day, reason
-SERVICES = ("pypi", "osv")  # the next is asked where one does not answer
-PATIENCE = 300.0  # seconds a service may take
+IGNORED_FILE = Path("tools/audit-ignored.txt")
+IGNORED_LINE = re.compile(r"(\S+)\s+(\d{4}-\d\d-\d\d)\s+(\S.*)")  # identifier, date, reason
+SERVICES = ("pypi", "osv")  # in the order in which they are tried
+TIMEOUT = 300.0  # seconds for each service
+OPTIONS = ("-f", "json", "--no-deps", "--disable-pip", "--progress-spinner", "off", "--desc", "off", "--aliases", "on")
 
 
 @dataclass(frozen=True)
 class Vulnerability:
     package: str
     version: str
-    names: tuple[str, ...]  # its identifier, and others of the same
-    mended: tuple[str, ...]  # versions
+    identifiers: tuple[str, ...]
+    fixes: tuple[str, ...]  # versions
 
     def __str__(self) -> str:
-        remedy = f"mended in {', '.join(self.mended)}" if self.mended else "no release mends it"
-        return f"{self.package} {self.version}: {', '.join(self.names)}; {remedy}"
+        remedy = f"fixed in {', '.join(self.fixes)}" if self.fixes else "no release fixes it"
+        return f"{self.package} {self.version}: {', '.join(self.identifiers)}; {remedy}"
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What a service said: how many packages it knows, which it does not, and what it found."""
+    """A service's answer: how many packages it knows, those it does not know, and the vulnerabilities."""
 
-    known: int
+    packages: int
     unknown: tuple[str, ...]
-    found: tuple[Vulnerability, ...]
+    vulnerabilities: tuple[Vulnerability, ...]
 
 
 def audit(service: str, pins: Sequence[str]) -> Audit | str:
-    """What `service` says of the packages in `pins`; else why it says nothing."""
+    """Return the answer of `service` about the packages in `pins`, or the reason why there is none."""
     program = which("pip-audit")
     if program is None:
         return "pip-audit is not installed (pip install -r requirements-audit.txt)"
-    files = [option for name in pins for option in ("-r", name)]
-    options = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--desc", "off", "--aliases", "on"]
-    command = [program, "-s", service, "-f", "json", *options, *files]
+    command = [program, "-s", service, *OPTIONS, *(word for name in pins for word in ("-r", name))]
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=PATIENCE)
+        process = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=TIMEOUT)
+        answer = parse_answer(json.loads(process.stdout))
     except subprocess.TimeoutExpired:
-        return f"{service}: no answer in {PATIENCE:.0f} s"
-    try:
-        answer = read(json.loads(done.stdout))
+        return f"{service}: no answer in {TIMEOUT:.0f} s"
     except (ValueError, KeyError, TypeError):
-        last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        return f"{service}: {redact(last.split('(Caused')[0].strip())[:160]}"
-    return answer if answer.known else f"{service}: knows none of {len(answer.unknown)} packages"
+        last_line = (process.stderr.strip().splitlines() or ["no answer"])[-1]
+        return f"{service}: {redact(last_line.split('(Caused')[0].strip())[:160]}"
+    return answer if answer.packages else f"{service}: knows none of {len(answer.unknown)} packages"
 
 
-def read(answer: dict[str, Any]) -> Audit:
-    """pip-audit's JSON."""
-    asked: list[dict[str, Any]] = []
-    unknown: list[dict[str, Any]] = []
-    for one in answer["dependencies"]:
-        (unknown if "skip_reason" in one else asked).append(one)
-    found = [
-        Vulnerability(one["name"], one["version"], names(bug), tuple(bug["fix_versions"]))
-        for one in asked for bug in one["vulns"]
-    ]  # fmt: skip
-    return Audit(len(asked), tuple(one["name"] for one in unknown), tuple(found))
+def parse_answer(answer: dict[str, Any]) -> Audit:
+    """Convert pip-audit's JSON."""
+    unknown = [entry["name"] for entry in answer["dependencies"] if "skip_reason" in entry]
+    audited = [entry for entry in answer["dependencies"] if "skip_reason" not in entry]
+    vulnerabilities = [
+        Vulnerability(entry["name"], entry["version"], identifiers(bug), tuple(bug["fix_versions"]))
+        for entry in audited
+        for bug in entry["vulns"]
+    ]
+    return Audit(len(audited), tuple(unknown), tuple(vulnerabilities))
 
 
-def names(bug: dict[str, Any]) -> tuple[str, ...]:
+def identifiers(bug: dict[str, Any]) -> tuple[str, ...]:
     return tuple(sorted({bug["id"], *bug.get("aliases", ())}))
 
 
-def ignored(path: Path) -> dict[str, str]:
-    """Reasons by identifier. Raises `UserError` where a line lacks its day or its reason."""
+def read_ignored(path: Path) -> dict[str, str]:
+    """Return reasons by identifier. Raises `UserError` if a line lacks its date or its reason."""
     reasons = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        if (parts := LINE.fullmatch(line.strip())) is None:
-            raise UserError(f"{path}:{number}: an identifier, a day (2026-01-31) and a reason are wanted")
-        reasons[parts[1]] = f"since {parts[2]}: {parts[3]}"
+        if (match := IGNORED_LINE.fullmatch(line.strip())) is None:
+            raise UserError(f"{path}:{number}: write an identifier, a date (2026-01-31) and a reason")
+        reasons[match[1]] = f"since {match[2]}: {match[3]}"
     return reasons
 
 
-def told(found: Audit, reasons: dict[str, str]) -> tuple[list[str], int]:
-    """Lines for the user, and the exit status."""
-    lines, failed, met = [], 0, set()
-    for one in found.found:
-        named = [name for name in one.names if name in reasons]
-        met |= set(named)
-        passes = bool(named) and not one.mended
-        failed += not passes
-        lines.append(f"let pass ({reasons[named[0]]}): {one}" if passes else f"vulnerable: {one}")
-    lines += [f"{IGNORED}: {name} is found no more; take it out" for name in sorted(reasons.keys() - met)]
-    if found.unknown:
-        lines.append(f"not audited, as the service does not know them: {', '.join(found.unknown)}")
-    lines.append(f"{found.known} packages audited, {failed} to mend")
-    return lines, int(failed > 0)
+def report(answer: Audit, reasons: dict[str, str]) -> tuple[list[str], int]:
+    """Return lines for the user, and the exit status."""
+    lines, failures, seen = [], 0, set()
+    for bug in answer.vulnerabilities:
+        seen.update(bug.identifiers)
+        reason = next((reasons[name] for name in bug.identifiers if name in reasons), None)
+        if reason is None or bug.fixes:
+            failures += 1
+            lines.append(f"vulnerable: {bug}")
+        else:
+            lines.append(f"accepted ({reason}): {bug}")
+    lines += [f"{IGNORED_FILE}: {name} is no longer reported; remove it" for name in sorted(reasons.keys() - seen)]
+    if answer.unknown:
+        lines.append(f"not audited, since the service does not know them: {', '.join(answer.unknown)}")
+    return [*lines, f"{answer.packages} packages audited, {failures} to fix"], int(failures > 0)
 
 
 def main() -> int:
-    reasons, silent = ignored(IGNORED), []
+    reasons, refusals = read_ignored(IGNORED_FILE), []
     for service in SERVICES:
         answer = audit(service, PINS)
         if isinstance(answer, Audit):
-            lines, status = told(answer, reasons)
+            lines, status = report(answer, reasons)
             print("\n".join(lines))
             return status
-        silent.append(answer)
-    print(f"not audited: {'; '.join(dict.fromkeys(silent))}")
+        refusals.append(answer)
+    print(f"not audited: {'; '.join(dict.fromkeys(refusals))}")
     return 0
 
 
