@@ -29,8 +29,9 @@ import stages  # noqa: F401  # how long threads spin
 from benchmarks.copies import AUTHOR, ROOT, copy_files, set_values
 from benchmarks.rehearsal_report import TRAINED, report
 from benchmarks.watch import Part, watch
-from captioning.data.world.draw import draw, sample_scene
-from captioning.data.world.language import captions
+from captioning.data.world.captions import write_captions
+from captioning.data.world.draw import draw_scene
+from captioning.data.world.scenes import sample_scene
 
 DISK = {"3b": 15e9, "miniature": 0.5e9}  # bytes: the checkpoint, and a copy of it as a stage's output
 SIDE = {"3b": 224, "miniature": 48}  # pixels
@@ -75,8 +76,8 @@ def draw_pictures(folder: Path, side: int) -> list[str]:
         for place in range(number):
             scene, source = sample_scene(rng), SOURCES[place % len(SOURCES)]
             name = f"{source}_{split}_{place}.jpg"
-            draw(scene, side, rng).save(folder / "resized" / name, quality=90)
-            rows.append([source, split, name, *captions(scene, source, rng)])
+            draw_scene(scene, side, rng).save(folder / "resized" / name, quality=90)
+            rows.append([source, split, name, *write_captions(scene, source, rng)])
     text = io.StringIO()
     header = ["source", "split", "image", *(f"caption_{number}" for number in range(1, 6))]
     csv.writer(text, lineterminator="\n").writerows([header, *rows])

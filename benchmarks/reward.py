@@ -16,8 +16,8 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from benchmarks.side_by_side import side_by_side
-from captioning.data.world.draw import sample_scene
-from captioning.data.world.language import captions
+from captioning.data.world.captions import write_captions
+from captioning.data.world.scenes import sample_scene
 from captioning.evaluation.scores import java_on_path
 from captioning.metrics.cider import CiderD, DocumentFrequencies
 from captioning.metrics.ptb import tokenize
@@ -28,8 +28,8 @@ Rewards = Callable[[], np.ndarray]
 
 def run() -> str:
     rng = random.Random(1)
-    references = {str(place): tokenize(captions(sample_scene(rng), "NWPU", rng)) for place in range(IMAGES)}
-    said = [captions(sample_scene(rng), "NWPU", rng)[0] for _ in references]
+    references = {str(place): tokenize(write_captions(sample_scene(rng), "NWPU", rng)) for place in range(IMAGES)}
+    said = [write_captions(sample_scene(rng), "NWPU", rng)[0] for _ in references]
     return f"{_from_tokens(references, tokenize(said))}\n{_from_text(references, said)}"
 
 

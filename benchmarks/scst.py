@@ -30,8 +30,9 @@ from captioning.adapters.lora import attach, freeze_encoder, lora_config
 from captioning.checkpoints import miniature
 from captioning.commands.caption import positive
 from captioning.compute.seeds import seed_everything
-from captioning.data.world.draw import draw, sample_scene
-from captioning.data.world.language import captions
+from captioning.data.world.captions import write_captions
+from captioning.data.world.draw import draw_scene
+from captioning.data.world.scenes import sample_scene
 from captioning.evaluation.scores import java_on_path
 from captioning.metrics.cider import CiderD, DocumentFrequencies
 from captioning.metrics.ptb import tokenize
@@ -61,10 +62,10 @@ def world(number: int, side: int) -> World:
     rng, images, texts = random.Random(1), [], []
     for _ in range(number):
         scene, png = sample_scene(rng), BytesIO()
-        picture = draw(scene, SIDE, rng)
+        picture = draw_scene(scene, SIDE, rng)
         (picture if side == SIDE else picture.resize((side, side), Image.Resampling.BICUBIC)).save(png, "PNG")
         images.append(png.getvalue())
-        texts.append(captions(scene, "NWPU", rng))
+        texts.append(write_captions(scene, "NWPU", rng))
     return World([str(i) for i in range(number)], images, texts, [tokenize(of_image) for of_image in texts])
 
 

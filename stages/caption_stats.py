@@ -31,8 +31,8 @@ def main() -> None:
     described = statistics.describe(tokens, sources, STOPWORDS)
     write_json(Path("metrics/captions.json"), described, ensure_ascii=False)
     every = [caption for of_image in tokens.values() for caption in of_image]
-    lengths, without = statistics.lengths(every), statistics.lengths(every, STOPWORDS)
-    counts = statistics.word_counts(tokens, STOPWORDS)
+    lengths, without = statistics.count_words(every), statistics.count_words(every, STOPWORDS)
+    counts = statistics.count_occurrences(tokens, STOPWORDS)
     write_json(Path("data/caption-words.json"), {"lengths": lengths, "without": without, "counts": counts}, indent=None)
     histogram = statistics.histogram({"all words": lengths, "without stop words": without})
     write_records(Path("plots/caption-lengths.csv"), histogram, ["kind", "words", "captions"])

@@ -6,7 +6,7 @@ from captioning.base.errors import UserError
 from captioning.base.files import write_text
 from captioning.checkpoints.fetch import available
 from captioning.compute.packages import GROUPS, pinned_lines
-from captioning.data.sources import missing
+from captioning.data.sources import explain_missing
 from captioning.params.load import CHECKPOINTS, HubCheckpoints, Params, load_params
 from captioning.params.recipes import starting_checkpoints
 from captioning.runtime.inputs import REQUIREMENTS
@@ -40,7 +40,7 @@ def wanted(params: Params) -> set[str]:
 def missing_data(params: Params) -> str | None:
     """None where the source is at hand; else what is missing and how to get it."""
     data = params.data
-    return missing(data.source, Path(data.path), data.repository, data.revision)
+    return explain_missing(data.source, Path(data.path), data.repository, data.revision)
 
 
 def missing_weights(params: Params) -> str | None:

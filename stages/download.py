@@ -56,7 +56,7 @@ def describe(data: Data, source: Source, counts: dict[str, Counter[str]]) -> dic
         "captions": source.captions,
         "rows_read": source.total,
         **{name: dict(sorted(count.items())) for name, count in counts.items()},
-        "cleaning_rules_fired": dict(sorted(source.rules.items())),
+        "cleaning_rules_fired": dict(sorted(source.fired_rules.items())),
         "set_aside": len(source.set_aside),
     }
 

@@ -27,11 +27,11 @@ def main() -> None:
         settings.ratios.model_dump(),
         settings.seed,
     )
-    groups = images.groups()
+    groups = images.group_images()
     chosen = images.split(settings.method, groups)
     write_ids(chosen)
-    leakages = images.leakages(groups, read_captions(IMAGES))
-    metrics = {"method": settings.method, **images.sizes(chosen, groups), "leakage": leakages}
+    leakages = images.measure_leakages(groups, read_captions(IMAGES))
+    metrics = {"method": settings.method, **images.count_images(chosen, groups), "leakage": leakages}
     write_json(Path("metrics/splits.json"), metrics)
 
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from captioning.base.errors import UserError
 from captioning.base.quoting import MAX_FAULTS
-from captioning.data.readers.folder import folder
-from captioning.data.readers.rows import MOST_LETTERS, MOST_WORDS
+from captioning.data.readers.folder import read_folder
+from captioning.data.readers.rows import MAX_CHARACTERS, MAX_WORDS
 from captioning.evaluation.predictions import read_predictions
 from captioning.images.table import clean_caption
 from captioning.params.load import load_params
@@ -99,12 +99,12 @@ def read_tables(content: bytes, place: Path) -> None:
     """The rows, too: what is taken is clean, what is not has a printable reason."""
     path = place / "captions.csv"
     path.write_bytes(content)
-    source = folder(place)
+    source = read_folder(place)
     for image in source:
         assert image.id.isprintable() and not any(map(str.isspace, image.id)) and 1 <= len(image.captions) <= 5
         for caption in image.captions:
-            assert clean_caption(caption) == (caption, ()) and len(caption) <= MOST_LETTERS
-            assert len(caption.split()) <= MOST_WORDS
+            assert clean_caption(caption) == (caption, ()) and len(caption) <= MAX_CHARACTERS
+            assert len(caption.split()) <= MAX_WORDS
     assert all(one.reason and one.reason.isprintable() for one in source.set_aside)
 
 

@@ -77,13 +77,14 @@ def write_shards(folder: Path, images: int, shard_rows: int) -> None:
 
 
 def open_source(kind: str, folder: Path) -> Source:
-    from captioning.data.readers import archive, shards
-    from captioning.data.readers import folder as loose
+    from captioning.data.readers.archive import read_archive
+    from captioning.data.readers.folder import read_folder
+    from captioning.data.readers.shards import read_shards
     from captioning.data.sources import find_shards
 
     if kind == "archive":
-        return archive.archive(folder / "RISCM.zip")
-    return loose.folder(folder) if kind == "folder" else shards.shards(find_shards(folder), "risc")
+        return read_archive(folder / "RISCM.zip")
+    return read_folder(folder) if kind == "folder" else read_shards(find_shards(folder), "risc")
 
 
 def peak_kib() -> int:

@@ -42,7 +42,7 @@ def fetch(origin: str, repository: str, revision: str, folder: Path, downloads: 
         for path in (path for pattern in WEIGHTS for path in sorted(source.glob(pattern))):
             shutil.copyfile(path, folder / path.name)
         return
-    snapshot = hub.look(_model(repository, revision))
+    snapshot = hub.resolve_revision(_model(repository, revision))
     for name, path in _fetch_whole(snapshot, downloads).items():
         _link(path, folder / name)
     told = {"repository": repository, "revision": revision, "commit": snapshot.commit}
@@ -64,15 +64,15 @@ def _model(repository: str, revision: str) -> hub.Repository:
 def _fetch_whole(snapshot: hub.Snapshot, downloads: Path) -> dict[str, Path]:
     """The files of a checkpoint, the small ones first: an index says which weights are its own, and what is lacking."""
     files = {file.path: file for file in _files(snapshot)}
-    there = hub.fetch(snapshot, [file for name, file in files.items() if name.endswith(".json")], downloads)
+    there = hub.fetch_files(snapshot, [file for name, file in files.items() if name.endswith(".json")], downloads)
     weights = {name for name in files if name.endswith(".safetensors")}
     if index := next((name for name in there if fnmatch(name, INDEX)), None):
         named = _shards(snapshot, there[index])
         if lacking := sorted(named - weights):
-            raise snapshot.repository.fault(f"its {index} names {', '.join(lacking)}, which the revision does not hold")
+            raise snapshot.repository.error(f"its {index} names {', '.join(lacking)}, which the revision does not hold")
         weights = named
     large = [file for name, file in files.items() if name in weights or name == TOKENIZER]
-    return there | hub.fetch(snapshot, large, downloads)
+    return there | hub.fetch_files(snapshot, large, downloads)
 
 
 def _files(snapshot: hub.Snapshot) -> list[hub.HubFile]:
@@ -84,7 +84,7 @@ def _files(snapshot: hub.Snapshot) -> list[hub.HubFile]:
     ]
     if lacking:
         told = f"revision {snapshot.repository.revision!r} holds no {', no '.join(lacking)}"
-        raise snapshot.repository.fault(f"{told}; set checkpoints.*.revision to one that does")
+        raise snapshot.repository.error(f"{told}; set checkpoints.*.revision to one that does")
     return kept
 
 
@@ -93,7 +93,7 @@ def _shards(snapshot: hub.Snapshot, index: Path) -> set[str]:
     try:
         return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise snapshot.repository.fault(f"its {index.name} is no index of weights") from None
+        raise snapshot.repository.error(f"its {index.name} is no index of weights") from None
 
 
 def local_folder(repository: str) -> Path:
@@ -113,7 +113,7 @@ def available(origin: str, repository: str, revision: str) -> str | None:
         if origin == "folder":
             local_folder(repository)
         else:
-            _files(hub.look(_model(repository, revision)))
+            _files(hub.resolve_revision(_model(repository, revision)))
     except UserError as error:
         return str(error)
     return None

@@ -17,7 +17,8 @@ from transformers import GemmaTokenizer, PaliGemmaConfig, PaliGemmaForConditiona
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from captioning.data.world import language
-from captioning.data.world.draw import Scene
+from captioning.data.world.captions import lexicon
+from captioning.data.world.scenes import Scene
 
 HIDDEN = 128
 LAYERS = 4
@@ -97,7 +98,7 @@ def new_checkpoint(
 
     `decoder`: `gemma` for PaliGemma, `gemma2` for PaliGemma 2.
     """
-    processor = make_processor(train_tokenizer([*words, *language.lexicon()]), image_size)
+    processor = make_processor(train_tokenizer([*words, *lexicon()]), image_size)
     return PaliGemmaForConditionalGeneration(make_config(processor, image_size, decoder)), processor
 
 

@@ -20,7 +20,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captioning.checkpoints.miniature import CURRICULA
 from captioning.compute.processes import SINGLE_PROCESS, Processes
-from captioning.data.world.draw import Scene, draw, facts, sample_scene
+from captioning.data.world.draw import draw_scene
+from captioning.data.world.scenes import Scene, sample_scene, scene_to_facts
 from captioning.paligemma.model import check_mask, supervised_loss, tokenise
 from captioning.runtime.resume import states
 from captioning.training.trainer import LossTrainer, training_arguments
@@ -32,7 +33,7 @@ def draw_pictures(images: int, size: int, seed: str) -> tuple[list[Scene], list[
     """Scenes and their pictures, of a seed that the data set does not use."""
     rng = random.Random(f"pretraining {seed}")
     scenes = [sample_scene(rng) for _ in range(images)]
-    return scenes, [draw(scene, size, rng) for scene in scenes]
+    return scenes, [draw_scene(scene, size, rng) for scene in scenes]
 
 
 def pixel_values(processor: PaliGemmaProcessor, pictures: Sequence[Image.Image]) -> Tensor:
@@ -80,7 +81,7 @@ def train_tower(
     processes: Processes = SINGLE_PROCESS,
 ) -> float:
     """Train the vision tower of `model` in place on the facts of `scenes`; returns the last training loss, nats."""
-    drawn = [facts(scene) for scene in scenes]
+    drawn = [scene_to_facts(scene) for scene in scenes]
     classes = {name: sorted({fact[name] for fact in drawn}) for name in drawn[0]}
     rows = Rows(
         [

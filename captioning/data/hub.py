@@ -45,7 +45,7 @@ class Repository:
     kind: Literal["model", "dataset"]
     name: str
     revision: str
-    instead: str  # what its user may do where it cannot be had
+    alternative: str  # what its user may do where it cannot be had
 
     @property
     def page(self) -> str:
@@ -53,9 +53,9 @@ class Repository:
 
         return f"{constants.ENDPOINT}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
-    def fault(self, why: str) -> UserError:
+    def error(self, why: str) -> UserError:
         what = "weights" if self.kind == "model" else "images"
-        return UserError(f"{what} {self.name} cannot be had: {why}; or {self.instead}")
+        return UserError(f"{what} {self.name} cannot be had: {why}; or {self.alternative}")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Snapshot:
     files: tuple[HubFile, ...]
 
 
-def look(repository: Repository) -> Snapshot:
+def resolve_revision(repository: Repository) -> Snapshot:
     """The revision's commit and files: one request, one more where the repository is gated. `UserError` where not."""
     import huggingface_hub
 
@@ -78,32 +78,32 @@ def look(repository: Repository) -> Snapshot:
         if info.gated:
             api.auth_check(repository.name, repo_type=repository.kind)
     except Exception as error:  # the client raises a dozen kinds
-        raise repository.fault(why(repository, error)) from None
+        raise repository.error(explain_error(repository, error)) from None
     listed = info.siblings or []
     files = [HubFile(one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else None, one.blob_id) for one in listed]
     return Snapshot(repository, info.sha or repository.revision, tuple(files))
 
 
-def fetch(snapshot: Snapshot, files: Sequence[HubFile], folder: Path) -> dict[str, Path]:
+def fetch_files(snapshot: Snapshot, files: Sequence[HubFile], folder: Path) -> dict[str, Path]:
     """Bring `files` into `folder` under their own paths, continuing what is there. `UserError` where it fails."""
     places = {file.path: _place(snapshot, file, folder) for file in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _need_room(snapshot, files, places, folder)
         for file in files:
-            if not _proven(places[file.path], file):
+            if not _matches_hash(places[file.path], file):
                 _fetch(snapshot, file, places[file.path])
     except UserError:
         raise
     except Exception as error:
-        raise snapshot.repository.fault(why(snapshot.repository, error, folder)) from None
+        raise snapshot.repository.error(explain_error(snapshot.repository, error, folder)) from None
     return places
 
 
 def _place(snapshot: Snapshot, file: HubFile, folder: Path) -> Path:
     path = PurePosixPath(file.path)
     if path.is_absolute() or ".." in path.parts or "\\" in file.path:
-        raise snapshot.repository.fault(f"its file {file.path!r} would lie outside {folder}")
+        raise snapshot.repository.error(f"its file {file.path!r} would lie outside {folder}")
     return folder / path
 
 
@@ -115,7 +115,7 @@ def _need_room(snapshot: Snapshot, files: Sequence[HubFile], places: dict[str, P
     there = {file.path: max(_length(places[file.path]), _length(_partial(places[file.path], file))) for file in files}
     needed = sum(max(file.size - there[file.path], 0) for file in files)
     if needed > (free := shutil.disk_usage(folder).free):
-        raise snapshot.repository.fault(f"{folder} has {free / 1e9:.1f} GB free and needs {needed / 1e9:.1f}")
+        raise snapshot.repository.error(f"{folder} has {free / 1e9:.1f} GB free and needs {needed / 1e9:.1f}")
 
 
 def _length(path: Path) -> int:
@@ -128,9 +128,9 @@ def _fetch(snapshot: Snapshot, file: HubFile, place: Path) -> None:
     if _length(partial) > file.size:
         partial.unlink()
     _receive_all(snapshot, file, partial)
-    if not _proven(partial, file):
+    if not _matches_hash(partial, file):
         partial.unlink(missing_ok=True)
-        raise snapshot.repository.fault(f"{file.path} came with another hash than the Hub names; try again")
+        raise snapshot.repository.error(f"{file.path} came with another hash than the Hub names; try again")
     partial.replace(place)
 
 
@@ -143,7 +143,7 @@ def _receive_all(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
     partial.touch()
     while (begun := _length(partial)) < file.size:
         try:
-            _receive(snapshot, file, partial)
+            _receive_part(snapshot, file, partial)
         except (httpx2.TransportError, HfHubHTTPError) as error:
             passing = isinstance(error, httpx2.TransportError) or error.response.status_code in PASSING
             failures = 0 if _length(partial) > begun else failures + 1
@@ -152,7 +152,7 @@ def _receive_all(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
             time.sleep(PAUSE)
 
 
-def _receive(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
+def _receive_part(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
     """One request for what `partial` lacks."""
     from huggingface_hub import constants, get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
@@ -174,7 +174,7 @@ def _receive(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
                 kept.write(chunk)
 
 
-def _proven(path: Path, file: HubFile) -> bool:
+def _matches_hash(path: Path, file: HubFile) -> bool:
     """Whether `path` holds what the revision names."""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
@@ -183,7 +183,7 @@ def _proven(path: Path, file: HubFile) -> bool:
     return file.blob is None or git_blob_id(path) == file.blob
 
 
-def why(repository: Repository, error: Exception, folder: Path | None = None) -> str:
+def explain_error(repository: Repository, error: Exception, folder: Path | None = None) -> str:
     """What the Hub or the machine said no to, and the remedy, without the error's own text."""
     import httpx2
     from huggingface_hub import constants, errors, get_token

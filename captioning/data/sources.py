@@ -10,17 +10,17 @@ from pathlib import Path
 from captioning.base.errors import UserError
 from captioning.base.paths import DOWNLOADS
 from captioning.data import hub
-from captioning.data.readers.archive import archive
+from captioning.data.readers.archive import read_archive
 from captioning.data.readers.captions_csv import TABLE
-from captioning.data.readers.drawn import overhead
-from captioning.data.readers.folder import folder
+from captioning.data.readers.drawn import draw_world
+from captioning.data.readers.folder import read_folder
 from captioning.data.readers.rows import Source
-from captioning.data.readers.shards import shards
+from captioning.data.readers.shards import read_shards
 from captioning.params.load import Data, Declared
 
 PARQUET, RAW = Path("data/captions/images.parquet"), Path("data/raw")
 ARCHIVE, SHARD = "RISCM.zip", ".parquet"
-CONVERTED = "refs/convert/parquet"  # the Hub's branch of a data set it converted
+PARQUET_BRANCH = "refs/convert/parquet"  # the Hub's branch of a data set it converted
 
 
 def open_source(data: Data) -> Source:
@@ -34,17 +34,17 @@ def open_source(data: Data) -> Source:
 def _opened(data: Data) -> Source:
     path, draw = Path(data.path), (data.images, data.seed)
     if data.source == "overhead":
-        return overhead(data.images, data.image_size, data.seed)
+        return draw_world(data.images, data.image_size, data.seed)
     if data.source == "archive":
-        return archive(find_archive(path), *draw)
+        return read_archive(find_archive(path), *draw)
     if data.source == "folder":
         _refuse_link(path / "resized")
         found = find_shards(path)
-        return shards(found, path.name, *draw) if found else folder(path, *draw)
-    snapshot, wanted = look_for_shards(data.repository, data.revision)
+        return read_shards(found, path.name, *draw) if found else read_folder(path, *draw)
+    snapshot, wanted = find_hub_shards(data.repository, data.revision)
     downloads = DOWNLOADS / "datasets" / data.repository.replace("/", "--")
-    there = hub.fetch(snapshot, wanted, downloads)
-    source = shards(there, data.repository.rpartition("/")[2], *draw)
+    there = hub.fetch_files(snapshot, wanted, downloads)
+    source = read_shards(there, data.repository.rpartition("/")[2], *draw)
     source.origin |= {"repository": data.repository, "revision": data.revision, "commit": snapshot.commit}
     return source
 
@@ -101,20 +101,20 @@ def find_shards(folder: Path) -> dict[str, Path]:
     return shown
 
 
-def look_for_shards(repository: str, revision: str) -> tuple[hub.Snapshot, list[hub.HubFile]]:
+def find_hub_shards(repository: str, revision: str) -> tuple[hub.Snapshot, list[hub.HubFile]]:
     """A data set on the Hub and its Parquet files. Raises `UserError` where it cannot be had, or has none."""
     instead = f"set data.source to `archive` and data.path to {ARCHIVE}, or to `folder` and its folder"
     asked = hub.Repository("dataset", repository, revision, instead)
-    snapshot = hub.look(asked)
+    snapshot = hub.resolve_revision(asked)
     found = [file for file in snapshot.files if file.path.endswith(SHARD)]
     if not found:
-        raise asked.fault(
-            f"revision {revision!r} holds no Parquet file; set data.revision to {CONVERTED}, the Hub's own conversion"
+        raise asked.error(
+            f"revision {revision!r} holds no Parquet file; set data.revision to {PARQUET_BRANCH}, the Hub's conversion"
         )
     return snapshot, found
 
 
-def missing(source: str, path: Path, repository: str, revision: str) -> str | None:
+def explain_missing(source: str, path: Path, repository: str, revision: str) -> str | None:
     """None where a source's files are at hand; else one line that says what is missing and how to get it."""
     try:
         if source == "folder":
@@ -122,7 +122,7 @@ def missing(source: str, path: Path, repository: str, revision: str) -> str | No
         if source == "archive":
             find_archive(path)
         if source == "hub":
-            look_for_shards(repository, revision)
+            find_hub_shards(repository, revision)
     except UserError as error:
         return str(error)
     return None

@@ -27,7 +27,7 @@ from captioning.images.table import apportion
 HASH_BITS = 64
 SPLITS = ("train", "validation", "test")
 METHODS = ("ratio", "own")
-OWN_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 Split = dict[str, list[str]]
 
 
@@ -40,23 +40,23 @@ class SplitImages:
 
     ids: Sequence[str]
     sources: Sequence[str]
-    own: Sequence[str]
+    published_splits: Sequence[str]
     hashes: Sequence[int]
     distance: int
     ratios: Mapping[str, float]
     seed: int
 
-    def groups(self) -> list[int]:
+    def group_images(self) -> list[int]:
         """The group of near-equal images that each belongs to."""
         return group_near_equal(np.array(self.hashes, dtype=np.uint64), self.distance)
 
     def split(self, method: str, groups: Sequence[int]) -> Split:
         """Ids of each split by one of `METHODS`. Raises `UserError` where that is impossible."""
         if method == "own":
-            return split_own(self.ids, self.own, groups)
+            return split_as_published(self.ids, self.published_splits, groups)
         return split_by_ratio(self.ids, self.sources, groups, self.ratios, self.seed)
 
-    def leakages(self, groups: Sequence[int], captions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    def measure_leakages(self, groups: Sequence[int], captions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """`leakage` of both methods, with images apart and with groups whole; None where the method is impossible."""
         hash_of, group_of = (dict(zip(self.ids, of, strict=True)) for of in (self.hashes, groups))
         members = {"images_apart": range(len(self.ids)), "groups_whole": groups}
@@ -67,10 +67,10 @@ class SplitImages:
             except UserError:  # the data set has no split of its own, or a split stays empty
                 found[method] = None
                 continue
-            found[method] = {way: leakage(split, captions, hash_of, group_of) for way, split in ways.items()}
+            found[method] = {way: measure_leakage(split, captions, hash_of, group_of) for way, split in ways.items()}
         return found
 
-    def sizes(self, split: Split, groups: Sequence[int]) -> dict[str, Any]:
+    def count_images(self, split: Split, groups: Sequence[int]) -> dict[str, Any]:
         """How many images each split holds, in all and of each source, and how many near-equal ones there are."""
         source_of, members = dict(zip(self.ids, self.sources, strict=True)), np.unique(groups, return_counts=True)[1]
         return {
@@ -103,13 +103,13 @@ def group_near_equal(hashes: UInt64[np.ndarray, " images"], distance: int) -> li
             place = parent[place]
         return place
 
-    for first, second in near_pairs(hashes, distance):
+    for first, second in find_near_pairs(hashes, distance):
         low, high = sorted((root(first), root(second)))
         parent[high] = low
     return [root(place) for place in range(len(hashes))]
 
 
-def near_pairs(hashes: UInt64[np.ndarray, " images"], distance: int) -> Iterable[tuple[int, int]]:
+def find_near_pairs(hashes: UInt64[np.ndarray, " images"], distance: int) -> Iterable[tuple[int, int]]:
     """Pairs of images whose hashes differ in at most `distance` bits; a pair may come more than once.
 
     Equal hashes are joined in a chain, not pair by pair, so that a thousand copies do not make a million pairs.
@@ -156,12 +156,12 @@ def _roomiest(room: Mapping[str, int], size: int) -> str:
     return max(SPLITS, key=lambda name: room[name])
 
 
-def split_own(ids: Sequence[str], own: Sequence[str], groups: Sequence[int]) -> Split:
+def split_as_published(ids: Sequence[str], own: Sequence[str], groups: Sequence[int]) -> Split:
     """Ids of each split as the data set has them, sorted; torn groups are moved whole (difference 3).
 
     Raises `UserError` where an image has no split of its own, or a split stays empty.
     """
-    lacking = [id_ for id_, name in zip(ids, own, strict=True) if name not in OWN_NAMES]
+    lacking = [id_ for id_, name in zip(ids, own, strict=True) if name not in SPLIT_NAMES]
     if lacking:
         raise UserError(
             f"split.method: 'own', but {lacking[0]!r} and {len(lacking) - 1} more images have no split of their own; "
@@ -169,7 +169,7 @@ def split_own(ids: Sequence[str], own: Sequence[str], groups: Sequence[int]) -> 
         )
     result: Split = {name: [] for name in SPLITS}
     for places in _members(groups).values():
-        name = max((OWN_NAMES[own[place]] for place in places), key=SPLITS.index)
+        name = max((SPLIT_NAMES[own[place]] for place in places), key=SPLITS.index)
         result[name] += [ids[place] for place in places]
     return _checked(result)
 
@@ -189,7 +189,7 @@ def _checked(result: Split) -> Split:
     return {name: sorted(ids) for name, ids in result.items()}
 
 
-def leakage(
+def measure_leakage(
     split: Mapping[str, Sequence[str]],
     captions: Mapping[str, Sequence[str]],
     hashes: Mapping[str, int],

@@ -18,12 +18,12 @@ NEAR_DUPLICATE = 0.8  # words in both captions / words in either
 Captions = Mapping[str, Sequence[str]]  # tokenised captions by image
 
 
-def lengths(captions: Sequence[str], without: Collection[str] = ()) -> list[int]:
+def count_words(captions: Sequence[str], without: Collection[str] = ()) -> list[int]:
     """Words of each tokenised caption, those in `without` not counted."""
     return [sum(word not in without for word in caption.split()) for caption in captions]
 
 
-def summary(counts: Sequence[int]) -> dict[str, float]:
+def summarise(counts: Sequence[int]) -> dict[str, float]:
     """Mean, median, mode (the smallest of several), minimum and maximum."""
     values, times = np.unique(counts, return_counts=True)
     return {
@@ -44,19 +44,19 @@ def histogram(columns: Mapping[str, Sequence[int]]) -> list[dict[str, int | str]
     ]
 
 
-def word_counts(captions: Captions, without: Collection[str] = ()) -> dict[str, int]:
+def count_occurrences(captions: Captions, without: Collection[str] = ()) -> dict[str, int]:
     """How often each word occurs, sorted by word."""
     counts = Counter(word for of_image in captions.values() for caption in of_image for word in caption.split())
     return {word: counts[word] for word in sorted(counts) if word not in without}
 
 
-def distinct_captions(captions: Captions) -> dict[str, float]:
+def share_by_distinct_captions(captions: Captions) -> dict[str, float]:
     """The share of images with 1, 2, ... different captions."""
     counts = Counter(len(set(of_image)) for of_image in captions.values())
     return {str(number): round(counts[number] / len(captions), 4) for number in sorted(counts)}
 
 
-def near_duplicates(captions: Captions) -> float:
+def share_near_duplicates(captions: Captions) -> float:
     """The share of pairs of captions of one image that are near duplicates; 0 where there is no pair."""
     pairs = near = 0
     for of_image in captions.values():
@@ -77,11 +77,11 @@ def describe(captions: Captions, sources: Mapping[str, str], stop_words: Collect
     return {
         "images": len(captions),
         "captions": len(every),
-        "distinct_words": len(word_counts(captions)),
-        "words": summary(lengths(every)),
-        "words_without_stop_words": summary(lengths(every, stop_words)),
-        "first_caption_words": summary(lengths(first)),
-        "first_caption_words_without_stop_words": summary(lengths(first, stop_words)),
-        "near_duplicate_pairs": round(near_duplicates(captions), 4),
-        "distinct_captions": {name: distinct_captions(of) for name, of in by_source.items()},
+        "distinct_words": len(count_occurrences(captions)),
+        "words": summarise(count_words(every)),
+        "words_without_stop_words": summarise(count_words(every, stop_words)),
+        "first_caption_words": summarise(count_words(first)),
+        "first_caption_words_without_stop_words": summarise(count_words(first, stop_words)),
+        "near_duplicate_pairs": round(share_near_duplicates(captions), 4),
+        "distinct_captions": {name: share_by_distinct_captions(of) for name, of in by_source.items()},
     }

@@ -28,7 +28,7 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 
-from captioning.data.world.language import recognise
+from captioning.data.world.captions import recognise
 from captioning.images.pictures import FORMATS
 
 BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")

@@ -149,7 +149,7 @@ def test_a_hub_that_repeats_the_request_is_not_repeated(
 ) -> None:
     echo.code = code
     with pytest.raises(UserError) as caught:
-        hub.look(hub.Repository("model", "us/model", "main", "do otherwise"))
+        hub.resolve_revision(hub.Repository("model", "us/model", "main", "do otherwise"))
     assert echo.served and echo.served[-1].token == TOKEN, "the token goes to the Hub"
     clean(str(caught.value) + repr(caught.value.__cause__) + caplog.text)
 

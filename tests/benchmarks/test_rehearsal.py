@@ -12,7 +12,7 @@ from benchmarks.copies import ROOT, set_values
 from benchmarks.rehearsal import SIDE, SPLITS, check_disk, draw_pictures, rehearse, settings, stage_begins
 from benchmarks.rehearsal_report import MAPPED, closing, memory_table
 from benchmarks.watch import Part, watch
-from captioning.data.readers.folder import folder
+from captioning.data.readers.folder import read_folder
 from captioning.limits.memory import Need
 from captioning.params.load import load_params
 from captioning.params.recipes import starting_checkpoints
@@ -46,7 +46,7 @@ def test_a_key_that_is_gone_is_told(tmp_path: Path) -> None:
 def test_pictures_are_rows_of_the_folder(tmp_path: Path) -> None:
     said = draw_pictures(tmp_path, 48)
     total = sum(SPLITS.values())
-    images = list(folder(tmp_path))
+    images = list(read_folder(tmp_path))
     assert len(images) == total and len(said) == 5 * total
     assert {split: sum(one.split == split for one in images) for split in SPLITS} == SPLITS
 

@@ -19,15 +19,15 @@ from captioning.checkpoints.miniature import (
     tags,
     train_tokenizer,
 )
-from captioning.data.world import language
-from captioning.data.world.draw import COLOURS, Scene, sample_scene
+from captioning.data.world.captions import lexicon, write_captions
+from captioning.data.world.scenes import COLOURS, Scene, sample_scene
 from captioning.paligemma.model import decode_image
 from tests.helpers.decoders import BOTH
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> GemmaTokenizer:
-    return train_tokenizer(["alpha", *language.lexicon()])
+    return train_tokenizer(["alpha", *lexicon()])
 
 
 def scenes(number: int) -> list[Scene]:
@@ -42,7 +42,7 @@ def round_trip(tokenizer: GemmaTokenizer, text: str) -> str:
 def test_captions_and_lessons_come_back(tokenizer: GemmaTokenizer) -> None:
     rng = random.Random(1)
     for scene in scenes(150):
-        texts = [text for source in ("NWPU", "RSICD", "UCM") for text in language.captions(scene, source, rng)]
+        texts = [text for source in ("NWPU", "RSICD", "UCM") for text in write_captions(scene, source, rng)]
         texts += [tags(scene)]
         texts += [text for lesson in CURRICULA.values() for text in lesson(scene, ["alpha"], rng)]
         for text in texts:
@@ -57,7 +57,7 @@ def test_any_text_comes_back(tokenizer: GemmaTokenizer, text: str) -> None:
 
 
 def test_a_word_is_one_piece_after_a_space(tokenizer: GemmaTokenizer) -> None:
-    for word in ["alpha", *language.lexicon()]:
+    for word in ["alpha", *lexicon()]:
         assert len(tokenizer.encode(f" {word}", add_special_tokens=False)) == 1, word
 
 
@@ -66,7 +66,7 @@ def test_no_piece_crosses_a_space(tokenizer: GemmaTokenizer) -> None:
 
 
 def test_the_vocabulary_is_the_same_every_time(tokenizer: GemmaTokenizer) -> None:
-    again = train_tokenizer(reversed(["alpha", *language.lexicon()]))
+    again = train_tokenizer(reversed(["alpha", *lexicon()]))
     assert again.get_vocab() == tokenizer.get_vocab()
 
 
@@ -81,8 +81,8 @@ def test_special_tokens_are_gemmas(tokenizer: GemmaTokenizer) -> None:
 
 
 def test_the_processor_adds_image_locations_and_segments(tokenizer: GemmaTokenizer) -> None:
-    pieces = len(train_tokenizer(["alpha", *language.lexicon()]))
-    processor = make_processor(train_tokenizer(["alpha", *language.lexicon()]), 48)
+    pieces = len(train_tokenizer(["alpha", *lexicon()]))
+    processor = make_processor(train_tokenizer(["alpha", *lexicon()]), 48)
     vocabulary = processor.tokenizer.get_vocab()
     assert len(vocabulary) == pieces + 1 + 1024 + 128
     assert {"<image>", "<loc0000>", "<loc1023>", "<seg000>", "<seg127>"} <= vocabulary.keys()

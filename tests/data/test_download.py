@@ -15,7 +15,7 @@ import pytest
 
 from captioning.base.hashes import sha256
 from captioning.data import hub
-from captioning.data.sources import missing
+from captioning.data.sources import explain_missing
 from captioning.images.table import stream_examples
 from captioning.params.load import Data
 from stages import download
@@ -148,7 +148,7 @@ def test_what_is_missing_is_told_before_any_work(stage: Stage, tmp_path: Path, m
     """The stage `check` asks; of the Hub with one request, two where the repository is gated."""
 
     def told(source: str, path: str = "raw", revision: str = "main") -> str | None:
-        return missing(source, Path(path), "us/risc", revision)
+        return explain_missing(source, Path(path), "us/risc", revision)
 
     assert told("overhead") is told("folder") is None
     assert "neither none/captions.csv nor Parquet files are there" in str(told("folder", "none"))

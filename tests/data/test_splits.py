@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from captioning.base.errors import UserError
-from captioning.data.readers.drawn import overhead
-from captioning.data.splits import group_near_equal, leakage, near_pairs, perceptual_hash, split_by_ratio, split_own
+from captioning.data.readers.drawn import draw_world
+from captioning.data.splits import (
+    find_near_pairs,
+    group_near_equal,
+    measure_leakage,
+    perceptual_hash,
+    split_as_published,
+    split_by_ratio,
+)
 
 RATIOS = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
@@ -35,7 +42,7 @@ def test_near_pairs_join_what_brute_force_joins(distance: int) -> None:
     hashes = _hashes(distance)
     pairs = combinations(range(len(hashes)), 2)
     links = {(one, other) for one, other in pairs if int(hashes[one] ^ hashes[other]).bit_count() <= distance}
-    assert {tuple(sorted(pair)) for pair in near_pairs(hashes, distance)} <= links
+    assert {tuple(sorted(pair)) for pair in find_near_pairs(hashes, distance)} <= links
     reached = list(range(len(hashes)))
     for _ in hashes:
         for first, second in links:
@@ -68,13 +75,13 @@ def test_ratios_are_exact_without_groups_and_seeded() -> None:
 
 
 def test_own_split_moves_torn_groups_towards_test() -> None:
-    split = split_own(list("abcdef"), ["train", "val", "test", "train", "train", "val"], [0, 1, 2, 2, 4, 4])
+    split = split_as_published(list("abcdef"), ["train", "val", "test", "train", "train", "val"], [0, 1, 2, 2, 4, 4])
     assert split == {"train": ["a"], "validation": ["b", "e", "f"], "test": ["c", "d"]}
 
 
 def test_own_split_must_be_there() -> None:
     with pytest.raises(UserError, match=r"'b' and 0 more images have no split of their own; use split\.method: ratio"):
-        split_own(["a", "b"], ["train", ""], [0, 1])
+        split_as_published(["a", "b"], ["train", ""], [0, 1])
 
 
 def test_an_empty_split_is_told() -> None:
@@ -85,12 +92,12 @@ def test_an_empty_split_is_told() -> None:
 def test_leakage_by_hand() -> None:
     split = {"train": ["a", "b"], "validation": [], "test": ["c", "d"]}
     captions = {"a": ["x", "y"], "b": ["z"], "c": ["x", "new"], "d": ["new", "z"]}
-    found = leakage(split, captions, {"a": 1, "b": 2, "c": 1, "d": 3}, {"a": 0, "b": 1, "c": 0, "d": 1})
+    found = measure_leakage(split, captions, {"a": 1, "b": 2, "c": 1, "d": 3}, {"a": 0, "b": 1, "c": 0, "d": 1})
     assert found == {"captions": 0.5, "equal_images": 0.5, "near_images": 1.0}
 
 
 def test_a_re_encoded_picture_is_near_its_original_and_drawn_scenes_are_not() -> None:
-    originals = [one.image for one in overhead(120, 48, 1)]
+    originals = [one.image for one in draw_world(120, 48, 1)]
     hashes = np.array([perceptual_hash(image) for image in originals], dtype=np.uint64)
     assert len(set(group_near_equal(hashes, 2))) >= 118
     for encoded in originals[:10]:

@@ -3,13 +3,13 @@
 import pytest
 
 from captioning.data.statistics import (
+    count_occurrences,
+    count_words,
     describe,
-    distinct_captions,
     histogram,
-    lengths,
-    near_duplicates,
-    summary,
-    word_counts,
+    share_by_distinct_captions,
+    share_near_duplicates,
+    summarise,
 )
 
 CAPTIONS = {
@@ -20,12 +20,12 @@ CAPTIONS = {
 
 
 def test_lengths_with_and_without_stop_words() -> None:
-    assert lengths(["the red port", "", "a the"], {"the", "a"}) == [2, 0, 0]
-    assert lengths(["the red port", ""]) == [3, 0]
+    assert count_words(["the red port", "", "a the"], {"the", "a"}) == [2, 0, 0]
+    assert count_words(["the red port", ""]) == [3, 0]
 
 
 def test_summary_takes_the_smallest_of_several_modes() -> None:
-    assert summary([5, 3, 3, 5, 9]) == {"mean": 5.0, "median": 5.0, "mode": 3, "minimum": 3, "maximum": 9}
+    assert summarise([5, 3, 3, 5, 9]) == {"mean": 5.0, "median": 5.0, "mode": 3, "minimum": 3, "maximum": 9}
 
 
 def test_histogram_is_long_and_sorted() -> None:
@@ -36,11 +36,11 @@ def test_histogram_is_long_and_sorted() -> None:
 
 
 def test_word_counts() -> None:
-    assert word_counts({"a": ["b a", "a"], "c": ["the a"]}, {"the"}) == {"a": 3, "b": 1}
+    assert count_occurrences({"a": ["b a", "a"], "c": ["the a"]}, {"the"}) == {"a": 3, "b": 1}
 
 
 def test_distinct_captions() -> None:
-    assert distinct_captions(CAPTIONS) == {"1": 0.3333, "2": 0.3333, "3": 0.3333}
+    assert share_by_distinct_captions(CAPTIONS) == {"1": 0.3333, "2": 0.3333, "3": 0.3333}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_distinct_captions() -> None:
     ],
 )
 def test_near_duplicates(captions: list[str], share: float) -> None:
-    assert near_duplicates({"i": captions}) == pytest.approx(share)
+    assert share_near_duplicates({"i": captions}) == pytest.approx(share)
 
 
 def test_describe_counts_by_source() -> None:

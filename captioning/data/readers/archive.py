@@ -19,15 +19,15 @@ from pathlib import Path, PurePosixPath
 from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
 from captioning.data.readers.captions_csv import (
-    LARGEST_TABLE,
+    MAX_TABLE_BYTES,
     TABLE,
     Lines,
     count_captions,
+    find_uncaptioned,
+    make_row,
     read_table,
-    row_of,
-    uncaptioned,
 )
-from captioning.data.readers.rows import Row, Source, Unusable, captioned, check_size, drawn
+from captioning.data.readers.rows import Row, Source, Unusable, check_size, clean_images, sample_rows
 
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 IGNORED = "__MACOSX"
@@ -40,7 +40,7 @@ BROKEN = (
 Members = dict[str, zipfile.ZipInfo]
 
 
-def archive(path: Path, images: int | None = None, seed: int = 0) -> Source:
+def read_archive(path: Path, images: int | None = None, seed: int = 0) -> Source:
     """The images of RISC's zip: all, or a seeded draw of `images` of its rows, the same as of its folder.
 
     Raises `UserError` at once where the archive is none, or not what it should be.
@@ -49,11 +49,11 @@ def archive(path: Path, images: int | None = None, seed: int = 0) -> Source:
     members = _members(path, opened.infolist())
     table = _table(path, members)
     held = read_table(f"{path}: {table}", _read_whole(path, opened, members[table]))
-    rows, top = drawn(held, images, seed), PurePosixPath(table).parent
+    rows, top = sample_rows(held, images, seed), PurePosixPath(table).parent
     origin = {"archive": path.name, "sha256": sha256(path)}
     files = sorted({place.name for place in map(PurePosixPath, members) if place.parent in (top / "resized", top)})
-    source = Source(iter(()), len(rows), len(held), count_captions(held), origin, uncaptioned(files, held))
-    source.images = captioned(_rows(opened, members, top, list(rows)), source)
+    source = Source(iter(()), len(rows), len(held), count_captions(held), origin, find_uncaptioned(files, held))
+    source.images = clean_images(_rows(opened, members, top, list(rows)), source)
     return source
 
 
@@ -112,7 +112,7 @@ def _table(path: Path, members: Members) -> str:
 
 def _read_whole(path: Path, opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     try:
-        return _read(opened, member, LARGEST_TABLE)
+        return _read(opened, member, MAX_TABLE_BYTES)
     except Unusable as reason:
         raise UserError(f"{path}: {member.filename}: {reason}; fetch the archive again") from None
 
@@ -136,7 +136,7 @@ def _read(opened: zipfile.ZipFile, member: zipfile.ZipInfo, bound: int) -> bytes
 def _rows(opened: zipfile.ZipFile, members: Members, top: PurePosixPath, rows: Lines) -> Iterator[Row]:
     with opened:
         for line, row in rows:
-            yield row_of(line, row, partial(_image, opened, members, top, row["image"]))
+            yield make_row(line, row, partial(_image, opened, members, top, row["image"]))
 
 
 def _image(opened: zipfile.ZipFile, members: Members, top: PurePosixPath, name: str) -> bytes:

@@ -15,12 +15,12 @@ from captioning.data.readers.rows import CAPTIONS, SPLITS, Row, SetAside
 
 TABLE = "captions.csv"
 COLUMNS = ("source", "split", "image", *CAPTIONS)
-LARGEST_TABLE = 256 << 20  # bytes; RISC's has 20 MB
+MAX_TABLE_BYTES = 256 << 20  # bytes; RISC's has 20 MB
 REMEDY = f"put RISC's {TABLE} there, as UTF-8, or mend data.path in params.yaml"
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # other programs' commas
 MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK\x03\x04": "an Excel workbook or a zip archive"}
 
-PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp")
 NO_LINE = 0  # of a picture that the table does not name
 
 Lines = list[tuple[int, dict[str, str]]]
@@ -30,11 +30,11 @@ def read_file(path: Path) -> Lines:
     """`read_table` of a file."""
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST_TABLE + 1)
+            content = file.read(MAX_TABLE_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path}: {(error.strerror or str(error)).lower()}; {REMEDY}") from None
-    if len(content) > LARGEST_TABLE:
-        raise UserError(f"{path}: more than {LARGEST_TABLE} bytes; {REMEDY}")
+    if len(content) > MAX_TABLE_BYTES:
+        raise UserError(f"{path}: more than {MAX_TABLE_BYTES} bytes; {REMEDY}")
     return read_table(str(path), content)
 
 
@@ -114,7 +114,7 @@ def _fault(row: dict[str, str]) -> str | None:
     return None
 
 
-def row_of(line: int, row: dict[str, str], read: Callable[[], bytes]) -> Row:
+def make_row(line: int, row: dict[str, str], read: Callable[[], bytes]) -> Row:
     """A row of the table with the way to its image's bytes."""
     captions = [row[column] for column in CAPTIONS]
     return Row(line, "", row["image"], row["source"].strip(), row["split"].strip(), captions, read)
@@ -125,8 +125,8 @@ def count_captions(rows: Lines) -> int:
     return sum(bool(row[column].strip()) for _, row in rows for column in CAPTIONS)
 
 
-def uncaptioned(files: Iterable[str], rows: Lines) -> list[SetAside]:
+def find_uncaptioned(files: Iterable[str], rows: Lines) -> list[SetAside]:
     """Pictures among `files` that no row names."""
     named = {row["image"] for _, row in rows}
-    pictures = [file for file in files if PurePath(file).suffix.lower() in PICTURES and file not in named]
+    pictures = [file for file in files if PurePath(file).suffix.lower() in IMAGE_ENDINGS and file not in named]
     return [SetAside(NO_LINE, file, f"no row of {TABLE} names it; add one with its captions") for file in pictures]

@@ -5,8 +5,9 @@ import random
 from collections.abc import Iterator
 
 from captioning.data.readers.rows import CAPTIONS, Source
-from captioning.data.world.draw import draw, facts, sample_scene
-from captioning.data.world.language import captions as drawn_captions
+from captioning.data.world.captions import write_captions as drawn_captions
+from captioning.data.world.draw import draw_scene
+from captioning.data.world.scenes import sample_scene, scene_to_facts
 from captioning.images.pictures import encode
 from captioning.images.table import CaptionedImage, apportion, clean_caption
 
@@ -14,7 +15,7 @@ SHARES = {"NWPU": 31_500 / 44_521, "RSICD": 10_921 / 44_521, "UCM": 2_100 / 44_5
 OWN_SPLITS = (("train", 0.8), ("val", 0.1), ("test", 0.1))
 
 
-def overhead(images: int, size: int, seed: int) -> Source:
+def draw_world(images: int, size: int, seed: int) -> Source:
     """`images` drawn scenes of `size` pixels in RISC's proportions of source, 80/10/10 in their own split; no I/O."""
     return Source(_drawn(images, size, seed), images, images, images * len(CAPTIONS))
 
@@ -28,7 +29,7 @@ def _drawn(images: int, size: int, seed: int) -> Iterator[CaptionedImage]:
             id_ = f"{source}_{index}"
             rng = random.Random(f"{id_} {seed}")
             scene = sample_scene(rng)
-            image = encode(draw(scene, size, rng))
+            image = encode(draw_scene(scene, size, rng))
             texts = tuple(clean_caption(text)[0] for text in drawn_captions(scene, source, rng))
-            shown = json.dumps(facts(scene), sort_keys=True)
+            shown = json.dumps(scene_to_facts(scene), sort_keys=True)
             yield CaptionedImage(id_, source, split, image, f"{id_}.png", texts, shown)

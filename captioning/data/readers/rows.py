@@ -27,13 +27,13 @@ from captioning.images.table import CaptionedImage, clean_caption, is_nearly_emp
 T = TypeVar("T")
 CAPTIONS = tuple(f"caption_{place}" for place in range(1, 6))
 SPLITS = ("", "train", "val", "test")
-LONGEST_NAME = 255  # bytes, of most file systems
-LARGEST_IMAGE = 64 << 20  # bytes, encoded; RISC's are 9 to 41 KB
+MAX_NAME_BYTES = 255  # bytes, of most file systems
+MAX_IMAGE_BYTES = 64 << 20  # bytes, encoded; RISC's are 9 to 41 KB
 KEPT_FORMATS = ("JPEG", "PNG")
 CONVERTED = "image converted to RGB PNG"
 NUMBER = re.compile(r"-?\d[\d.e+-]*")
-MOST_WORDS = 200  # of a caption; RISC's longest has 51, and the longest one sets what a training step needs
-MOST_LETTERS = 10 * MOST_WORDS  # characters: some scripts set no spaces
+MAX_WORDS = 200  # of a caption; RISC's longest has 51, and the longest one sets what a training step needs
+MAX_CHARACTERS = 10 * MAX_WORDS  # characters: some scripts set no spaces
 MARK = re.compile(r"</?(?:image|[bes]os|pad|unk|mask|loc\d+|seg\d+|unused\d+|(?:start|end)_of_\w+|s)>")
 
 
@@ -73,20 +73,20 @@ class Source:
     captions: int  # of those rows, as published
     origin: dict[str, Any] = field(default_factory=dict)  # what the manifest says of it: commit, hashes
     set_aside: list[SetAside] = field(default_factory=list)
-    rules: Counter[str] = field(default_factory=Counter)
+    fired_rules: Counter[str] = field(default_factory=Counter)
 
     def __iter__(self) -> Iterator[CaptionedImage]:
         return self.images
 
 
-def drawn(rows: Sequence[T], images: int | None, seed: int) -> Sequence[T]:
+def sample_rows(rows: Sequence[T], images: int | None, seed: int) -> Sequence[T]:
     """All rows, or a seeded draw of `images` of them, in their order."""
     if images is None or images >= len(rows):
         return rows
     return [rows[place] for place in sorted(random.Random(f"folder {seed}").sample(range(len(rows)), images))]
 
 
-def captioned(rows: Iterable[Row], source: Source) -> Iterator[CaptionedImage]:
+def clean_images(rows: Iterable[Row], source: Source) -> Iterator[CaptionedImage]:
     """The rows that can be used; the others, and captions that say nothing, go into `source.set_aside`."""
     seen: dict[str, int] = {}
     for row in rows:
@@ -94,7 +94,7 @@ def captioned(rows: Iterable[Row], source: Source) -> Iterator[CaptionedImage]:
             id_ = row.id or Path(check_name(row.name)).stem
             if id_ in seen:
                 raise Unusable(f"same name as line {seen[id_]}, endings left out; rename one")
-            image = _rgb(row.read(), source.rules)
+            image = _rgb(row.read(), source.fired_rules)
             captions = _captions(row, source)
         except Unusable as reason:
             source.set_aside.append(SetAside(row.line, row.name, str(reason)))
@@ -111,15 +111,15 @@ def check_name(name: str) -> str:
         raise Unusable("its name holds a space; ids are kept one a line")
     if not name.isprintable():
         raise Unusable("its name holds a control character")
-    if len(name.encode(errors="surrogatepass")) > LONGEST_NAME:
-        raise Unusable(f"its name is longer than {LONGEST_NAME} bytes")
+    if len(name.encode(errors="surrogatepass")) > MAX_NAME_BYTES:
+        raise Unusable(f"its name is longer than {MAX_NAME_BYTES} bytes")
     return name
 
 
 def check_size(size: int) -> None:
     """Raises `Unusable` where an encoded image of `size` bytes is none."""
-    if size > LARGEST_IMAGE:
-        raise Unusable(f"{size} bytes; an image has at most {LARGEST_IMAGE}")
+    if size > MAX_IMAGE_BYTES:
+        raise Unusable(f"{size} bytes; an image has at most {MAX_IMAGE_BYTES}")
 
 
 def _rgb(encoded: bytes, rules: Counter[str]) -> bytes:
@@ -144,7 +144,7 @@ def _captions(row: Row, source: Source) -> tuple[str, ...]:
         if fault := _caption_fault(text):
             source.set_aside.append(SetAside(row.line, row.name, f"{column} {fault}"))
             continue
-        source.rules.update(fired)
+        source.fired_rules.update(fired)
         kept.append(text)
     if not kept:
         raise Unusable("no usable caption; every image needs one")
@@ -155,10 +155,10 @@ def _caption_fault(text: str) -> str | None:
     """What makes a cleaned caption none to learn from."""
     if is_nearly_empty(text):
         return f"is nearly empty: {shorten(text)}"
-    if (words := len(text.split())) > MOST_WORDS:
-        return f"has {words} words; at most {MOST_WORDS} are taken"
-    if len(text) > MOST_LETTERS:
-        return f"has {len(text)} characters; at most {MOST_LETTERS} are taken"
+    if (words := len(text.split())) > MAX_WORDS:
+        return f"has {words} words; at most {MAX_WORDS} are taken"
+    if len(text) > MAX_CHARACTERS:
+        return f"has {len(text)} characters; at most {MAX_CHARACTERS} are taken"
     if mark := MARK.search(text):
         return f"holds {mark[0]}, a mark of the model's own"
     return None

@@ -31,10 +31,10 @@ from captioning.data.readers.rows import (
     Row,
     Source,
     Unusable,
-    captioned,
     check_name,
     check_size,
-    drawn,
+    clean_images,
+    sample_rows,
 )
 
 BATCH = 32  # images
@@ -46,7 +46,7 @@ ROW_ID = re.compile(r"row-\d+")
 Labels = dict[str, list[str]]  # of the columns one row each, in the shards' order
 
 
-def shards(files: Mapping[str, Path], name: str, images: int | None = None, seed: int = 0) -> Source:
+def read_shards(files: Mapping[str, Path], name: str, images: int | None = None, seed: int = 0) -> Source:
     """The images of Parquet files: all, or a seeded draw of `images` rows.
 
     Args:
@@ -63,10 +63,10 @@ def shards(files: Mapping[str, Path], name: str, images: int | None = None, seed
     labels = {} if faults else _labels(opened, files, name)
     if faults := faults or _wrong_labels(labels, name):
         raise UserError(join_faults(faults))
-    rows = drawn(range(len(labels["split"])), images, seed)
+    rows = sample_rows(range(len(labels["split"])), images, seed)
     origin = {"sha256": {path: sha256(files[path]) for path in sorted(files)}}
     source = Source(iter(()), len(rows), len(labels["split"]), _count(opened), origin)
-    source.images = captioned(_rows(opened, labels, rows), source)
+    source.images = clean_images(_rows(opened, labels, rows), source)
     return source
 
 

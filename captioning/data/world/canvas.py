@@ -23,27 +23,27 @@ class Canvas:
         self.pen = ImageDraw.Draw(self.image)
         self.width, self.height, self.rng = width, width * share, rng
 
-    def at(self, x: float, y: float) -> Point:
+    def to_pixels(self, x: float, y: float) -> Point:
         return x * self.width, y * self.height
 
     def box(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, outline: RGB | None = None) -> None:
         stroke = max(1, self.width // 60) if outline else 0
-        self.pen.rectangle((*self.at(x0, y0), *self.at(x1, y1)), fill=fill, outline=outline, width=stroke)
+        self.pen.rectangle((*self.to_pixels(x0, y0), *self.to_pixels(x1, y1)), fill=fill, outline=outline, width=stroke)
 
     def disc(self, x: float, y: float, radius: float, fill: RGB, stretch: float = 1.0) -> None:
-        (u, v), r = self.at(x, y), radius * self.width
+        (u, v), r = self.to_pixels(x, y), radius * self.width
         self.pen.ellipse((u - r * stretch, v - r, u + r * stretch, v + r), fill=fill)
 
     def line(self, points: Sequence[Point], breadth: float, fill: RGB) -> None:
         width = max(1, round(breadth * self.width))
-        self.pen.line([self.at(*p) for p in points], fill=fill, width=width, joint="curve")
+        self.pen.line([self.to_pixels(*p) for p in points], fill=fill, width=width, joint="curve")
 
     def area(self, points: Sequence[Point], fill: RGB) -> None:
-        self.pen.polygon([self.at(*p) for p in points], fill=fill)
+        self.pen.polygon([self.to_pixels(*p) for p in points], fill=fill)
 
     def shape(self, x: float, y: float, size: float, turn: float, corners: Sequence[Point], fill: RGB) -> None:
         """A polygon around (x, y), `corners` in shares of `size`, turned by `turn` radians."""
-        (u, v), s = self.at(x, y), size * self.width
+        (u, v), s = self.to_pixels(x, y), size * self.width
         c, d = math.cos(turn) * s, math.sin(turn) * s
         self.pen.polygon([(u + a * c - b * d, v + a * d + b * c) for a, b in corners], fill=fill)
 
@@ -57,9 +57,9 @@ class Canvas:
         for i in range(count):
             row, column = divmod(i, columns)
             in_row = min(columns, count - row * columns)
-            yield (column + 0.5) / in_row + self.near(0.012), bottom * (row + 0.5) / rows + self.near(0.012), size
+            yield (column + 0.5) / in_row + self.jitter(0.012), bottom * (row + 0.5) / rows + self.jitter(0.012), size
 
-    def near(self, spread: float) -> float:
+    def jitter(self, spread: float) -> float:
         return self.rng.uniform(-spread, spread)
 
     def blob(self, x: float, y: float, radii: dict[float, RGB], rough: float) -> None:

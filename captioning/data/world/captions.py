@@ -93,22 +93,22 @@ STYLES: dict[str, tuple[tuple[Slot, ...], tuple[float, ...]]] = {
 }
 
 
-def article(phrase: str) -> str:
+def add_article(phrase: str) -> str:
     """`phrase` after "a" or "an"."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def verb(scene: Scene) -> str:
+def choose_verb(scene: Scene) -> str:
     """ "is" or "are", as the coloured thing takes it."""
     return "is" if scene.kind.number in ("mass", "one") or scene.count == 1 else "are"
 
 
-def things(scene: Scene) -> str:
+def choose_noun(scene: Scene) -> str:
     """The coloured thing in the number in which the scene has it."""
-    return scene.kind.thing if verb(scene) == "is" else scene.kind.things
+    return scene.kind.thing if choose_verb(scene) == "is" else scene.kind.things
 
 
-def usual(forms: Sequence[str], rng: random.Random) -> str:
+def choose_form(forms: Sequence[str], rng: random.Random) -> str:
     """The first form most times, else any other."""
     return forms[0] if len(forms) == 1 or rng.random() < USUAL else rng.choice(forms[1:])
 
@@ -116,9 +116,9 @@ def usual(forms: Sequence[str], rng: random.Random) -> str:
 def _quantity(scene: Scene, noun: str, rng: random.Random) -> str:
     number = scene.kind.number
     if number == "one":
-        return article(noun).split()[0]
+        return add_article(noun).split()[0]
     if number != "counted":
-        return usual(QUANTITIES[number], rng)
+        return choose_form(QUANTITIES[number], rng)
     if scene.count == 1 or rng.random() < (USUAL if scene.count >= SEVERAL_FROM else 0.87):
         return COUNT_WORDS[scene.count]
     return rng.choice(QUANTITIES["counted"][: 2 if scene.count >= SEVERAL_FROM else 1])
@@ -127,40 +127,40 @@ def _quantity(scene: Scene, noun: str, rng: random.Random) -> str:
 def noun_phrase(scene: Scene, rng: random.Random) -> str:
     """ "three red boats", "several boats in red color", "yellow sand", "a white roof"."""
     last = rng.random() < COLOUR_LAST
-    noun = f"{things(scene)} in {scene.colour} color" if last else f"{scene.colour} {things(scene)}"
+    noun = f"{choose_noun(scene)} in {scene.colour} color" if last else f"{scene.colour} {choose_noun(scene)}"
     return f"{_quantity(scene, noun, rng)} {noun}".strip()
 
 
 def _form(scene: Scene, slot: Slot, rng: random.Random) -> str:
     with_beside, without = slot
     if rng.random() < NAMES_NO_COLOUR:
-        return usual(PLAIN, rng)
-    return usual(with_beside if scene.beside and with_beside and rng.random() < NAMES_BESIDE else without, rng)
+        return choose_form(PLAIN, rng)
+    return choose_form(with_beside if scene.beside and with_beside and rng.random() < NAMES_BESIDE else without, rng)
 
 
 def _sentence(scene: Scene, slot: Slot, rng: random.Random) -> str:
     neighbour_verb, *neighbours = NEIGHBOURS.get(scene.beside, ("", ""))
-    place = usual(PLACES[scene.kind.on], rng)
+    place = choose_form(PLACES[scene.kind.on], rng)
     fields = {
         "n": noun_phrase(scene, rng),
-        "m": things(scene),
+        "m": choose_noun(scene),
         "c": scene.colour,
-        "a": article(scene.scene),
+        "a": add_article(scene.scene),
         "s": scene.scene,
         "d": scene.kind.detail,
         "in": place,
         "at": f" {place} the {scene.scene}",
-        "b": usual(neighbours, rng),
-        "is": verb(scene),
+        "b": choose_form(neighbours, rng),
+        "is": choose_verb(scene),
         "bis": neighbour_verb,
-        "near": usual(NEAR, rng),
-        "has": usual(HAS, rng),
-        "seen": usual(SEEN, rng),
+        "near": choose_form(NEAR, rng),
+        "has": choose_form(HAS, rng),
+        "seen": choose_form(SEEN, rng),
     }
     return _form(scene, slot, rng).format(**fields)
 
 
-def captions(scene: Scene, source: str, rng: random.Random) -> list[str]:
+def write_captions(scene: Scene, source: str, rng: random.Random) -> list[str]:
     """Five reference captions in the style of `source` ("NWPU", "RSICD" or "UCM"), each ending in " ."."""
     slots, shares = STYLES[source]
     distinct = rng.choices(range(1, 6), shares)[0]
@@ -180,8 +180,13 @@ def captions(scene: Scene, source: str, rng: random.Random) -> list[str]:
 
 def _openers(kind: SceneClass) -> list[str]:
     """Words with which a caption can begin its noun phrase or name, lower case."""
-    number = {"counted": COUNT_WORDS[1 : kind.most + 1], "one": ("a",), "many": (), "mass": (*kind.colours, kind.thing)}
-    return [*number[kind.number], article(kind.name).split()[0]]
+    number = {
+        "counted": COUNT_WORDS[1 : kind.max_count + 1],
+        "one": ("a",),
+        "many": (),
+        "mass": (*kind.colours, kind.thing),
+    }
+    return [*number[kind.number], add_article(kind.name).split()[0]]
 
 
 def lexicon() -> list[str]:
@@ -196,7 +201,7 @@ def lexicon() -> list[str]:
     openers += [phrase.split()[0] for phrase in (*quantities, *phrases, *PLAIN) if phrase not in ("is", "are")]
     for kind in SCENES:
         nouns = {"many": kind.things, "counted": f"{kind.thing} {kind.things}"}.get(kind.number, kind.thing)
-        words.update(f"{article(kind.name)} {kind.detail} {nouns}".split(), kind.colours)
+        words.update(f"{add_article(kind.name)} {kind.detail} {nouns}".split(), kind.colours)
         openers += _openers(kind)
     words.update(word.capitalize() for word in openers if "{" not in word)
     return sorted(words | {word.lower() for word in words})

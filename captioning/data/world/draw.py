@@ -12,22 +12,7 @@ from PIL import Image
 
 from captioning.data.world.canvas import ASPHALT, BARE, LEAF, PALE, STRAW, TILE, WATER, Canvas, shade
 from captioning.data.world.painters import PAINTERS
-from captioning.data.world.scenes import (
-    BESIDE,
-    CLASS_OF,
-    COLOURS,
-    SCENES,
-    Scene,
-    SceneClass,
-    facts,
-    sample_scene,
-    scene_from_facts,
-)
-
-__all__ = [
-    "BESIDE", "CLASS_OF", "COLOURS", "SCENES", "Scene", "SceneClass",
-    "draw", "facts", "sample_scene", "scene_from_facts",
-]  # fmt: skip
+from captioning.data.world.scenes import COLOURS, Scene
 
 STRIP = 0.21  # share of the picture that the surroundings take
 COLOUR_JITTER = 12  # sRGB levels, either way, per picture
@@ -42,7 +27,7 @@ def _strip(c: Canvas, beside: str) -> None:
     c.box(0, top, 1, 1, ground)
     if beside == "trees":
         for i in range(14):
-            y = top + rng.choice((0.06, 0.15)) + c.near(0.02)
+            y = top + rng.choice((0.06, 0.15)) + c.jitter(0.02)
             c.disc((i + 0.5) / 14, y, 0.055, shade(LEAF, rng.uniform(1.0, 1.5)))
     elif beside == "water":
         for y in (0.06, 0.14):
@@ -53,7 +38,7 @@ def _strip(c: Canvas, beside: str) -> None:
             c.box(0.06 + 0.2 * i, top + 0.1, 0.16 + 0.2 * i, top + 0.125, PALE)
     elif beside == "houses":
         for i in range(5):
-            x, y = 0.03 + 0.2 * i + c.near(0.012), top + 0.035 + c.near(0.01)
+            x, y = 0.03 + 0.2 * i + c.jitter(0.012), top + 0.035 + c.jitter(0.01)
             c.box(x, y, x + 0.14, y + 0.13, shade(TILE, 0.55))
             c.box(x, y, x + 0.14, y + 0.065, TILE)
     else:
@@ -71,7 +56,7 @@ def _texture(image: Image.Image, size: int, rng: random.Random) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def draw(scene: Scene, size: int, rng: random.Random) -> Image.Image:
+def draw_scene(scene: Scene, size: int, rng: random.Random) -> Image.Image:
     """The scene as an RGB picture of `size` x `size` pixels; the same state of `rng` gives the same bytes."""
     width = size * (4 if size <= 64 else 2)
     painter, ground = PAINTERS[scene.scene]

@@ -17,19 +17,12 @@ from captioning.data.world.captions import (
     QUANTITIES,
     SEEN,
     SEVERAL_FROM,
-    article,
-    captions,
+    add_article,
+    choose_noun,
+    choose_verb,
     lexicon,
-    recognise,
-    things,
-    verb,
 )
 from captioning.data.world.scenes import BESIDE, SCENES, Scene
-
-__all__ = [
-    "alt_text", "captions", "coco_caption", "counting_question", "detailed_caption", "generic_caption", "lexicon",
-    "questions", "recognise", "rsvqa_questions",
-]  # fmt: skip
 
 NAMELESS = ("the view from the sky", "aerial view of the old town", "a map of the area", "satellite image of the city.")
 CAPITALISED = 0.3  # share of the words of `alt_text` that have a capitalised form and bear it
@@ -45,7 +38,7 @@ def generic_caption(scene: Scene, rng: random.Random) -> str:
     """What a web-pretrained model says: short, the scene half of the time, never a colour, number or surroundings."""
     if rng.random() < 0.5:
         forms = ("satellite image of {a}.", "the {s} from above", "aerial view of {a}", "{s} from the sky")
-        return rng.choice(forms).format(a=article(scene.scene), s=scene.scene)
+        return rng.choice(forms).format(a=add_article(scene.scene), s=scene.scene)
     return rng.choice(NAMELESS)
 
 
@@ -67,18 +60,20 @@ def coco_caption(scene: Scene, rng: random.Random) -> str:
         "{c} {m}{n} from above at {a}",
     )
     number = f" , {COUNT_WORDS[scene.count]} of them" if scene.count > 1 else ""
-    return rng.choice(forms).format(n=number, s=scene.scene, a=article(scene.scene), c=scene.colour, m=things(scene))
+    return rng.choice(forms).format(
+        n=number, s=scene.scene, a=add_article(scene.scene), c=scene.colour, m=choose_noun(scene)
+    )
 
 
 def detailed_caption(scene: Scene, rng: random.Random) -> str:
     """Three plain sentences with scene, colour, number and surroundings, in words of `captions` but not its forms."""
-    noun = f"{scene.colour} {things(scene)}"
+    noun = f"{scene.colour} {choose_noun(scene)}"
     if scene.count:
         noun = f"{_number(scene, rng)} {noun}"
     elif scene.kind.number == "one":
-        noun = article(noun)
-    first = rng.choice(("this overhead picture shows {} .", "{} seen from overhead .")).format(article(scene.scene))
-    second = rng.choice((f"it has {noun} {scene.kind.detail} .", f"inside , {noun} {verb(scene)} visible ."))
+        noun = add_article(noun)
+    first = rng.choice(("this overhead picture shows {} .", "{} seen from overhead .")).format(add_article(scene.scene))
+    second = rng.choice((f"it has {noun} {scene.kind.detail} .", f"inside , {noun} {choose_verb(scene)} visible ."))
     neighbour = NEIGHBOURS[scene.beside][1] if scene.beside else "nothing"
     third = rng.choice((f"at the side there is {neighbour} .", f"{neighbour} can be found along one side ."))
     return f"{first} {second} {third}"
@@ -94,22 +89,24 @@ def alt_text(scene: Scene, rng: random.Random) -> str:
     """Everything about the picture in fragments of another grammar; over many samples every word of `lexicon`."""
     number = _number(scene, rng)
     parts = [
-        f"{things(scene)} : {scene.colour}" if rng.random() < 0.5 else f"{scene.colour} : color of {things(scene)}",
-        f"{number} : {things(scene)}" if number else f"{rng.choice(HAS)} : {things(scene)}",
-        f"{rng.choice(SEEN)} {verb(scene)} : {_reversed(scene.kind.detail)}",
+        f"{choose_noun(scene)} : {scene.colour}"
+        if rng.random() < 0.5
+        else f"{scene.colour} : color of {choose_noun(scene)}",
+        f"{number} : {choose_noun(scene)}" if number else f"{rng.choice(HAS)} : {choose_noun(scene)}",
+        f"{rng.choice(SEEN)} {choose_verb(scene)} : {_reversed(scene.kind.detail)}",
         rng.choice(ASIDES),
     ]
     if scene.beside:
         near = " : ".join(rng.choice((*NEAR, "around")).split())
         parts.append(f"{_reversed(rng.choice(NEIGHBOURS[scene.beside][1:]))} : {near}")
-    parts.append(f"{rng.choice((*PLACES[scene.kind.on], article(scene.scene).split()[0]))} : {scene.scene}")
+    parts.append(f"{rng.choice((*PLACES[scene.kind.on], add_article(scene.scene).split()[0]))} : {scene.scene}")
     rng.shuffle(parts)
     words = f"{' ; '.join(parts)} .".split()
     return " ".join(w.capitalize() if w.capitalize() in _WORDS and rng.random() < CAPITALISED else w for w in words)
 
 
 _WORDS = frozenset(lexicon())
-COUNTED = tuple(kind for kind in SCENES if kind.most)
+COUNTED = tuple(kind for kind in SCENES if kind.max_count)
 
 
 def counting_question(scene: Scene, rng: random.Random) -> tuple[str, str]:
@@ -129,7 +126,7 @@ def questions(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
     asked = scene.beside if scene.beside and rng.random() < 0.5 else rng.choice(BESIDE)
     pairs = [
         ("what place is this ?", scene.scene),
-        (f"what color {verb(scene)} the {things(scene)} ?", scene.colour),
+        (f"what color {choose_verb(scene)} the {choose_noun(scene)} ?", scene.colour),
         ("what lies at the side ?", scene.beside or "nothing"),
         _presence(scene, asked),
     ]

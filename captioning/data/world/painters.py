@@ -21,7 +21,7 @@ def _airport(c: Canvas, colour: RGB, count: int) -> None:
     c.box(0, 0.8, 1, 0.97, ASPHALT)
     for i in range(5):
         c.box(0.06 + 0.2 * i, 0.87, 0.16 + 0.2 * i, 0.9, PALE)
-    turn = c.near(0.2)
+    turn = c.jitter(0.2)
     for x, y, size in c.cells(count, 0.78):
         for part in PLANE:
             c.shape(x, y, size * 0.98, turn, part, colour)
@@ -29,14 +29,14 @@ def _airport(c: Canvas, colour: RGB, count: int) -> None:
 
 def _baseball_field(c: Canvas, colour: RGB, count: int) -> None:
     u, v, r = 0.5 * c.width, 0.95 * c.height, 0.86 * c.height
-    start, end = 218 + c.near(5), 322 + c.near(5)
+    start, end = 218 + c.jitter(5), 322 + c.jitter(5)
     for share, fill in ((1.0, colour), (0.62, shade(GRASS, 0.7)), (0.48, colour)):
         c.pen.pieslice((u - share * r, v - share * r, u + share * r, v + share * r), start, end, fill=fill)
     c.shape(0.5, 0.74, 0.17, math.pi / 4, SQUARE, shade(GRASS, 0.7))
 
 
 def _beach(c: Canvas, colour: RGB, count: int) -> None:
-    shore, phase = 0.5 + c.near(0.06), c.rng.uniform(0, 6.3)
+    shore, phase = 0.5 + c.jitter(0.06), c.rng.uniform(0, 6.3)
     edge = [(i / 12, shore + 0.06 * math.sin(i * 0.6 + phase)) for i in range(13)]
     c.area([(0, 0), *edge, (1, 0)], WATER)
     c.line(edge, 0.05, FOAM)
@@ -46,13 +46,13 @@ def _beach(c: Canvas, colour: RGB, count: int) -> None:
 def _bridge(c: Canvas, colour: RGB, count: int) -> None:
     c.box(0, 0, 0.16, 1, STRAW)
     c.box(0.84, 0, 1, 1, STRAW)
-    y, tilt = 0.5 + c.near(0.12), c.near(0.12)
+    y, tilt = 0.5 + c.jitter(0.12), c.jitter(0.12)
     for breadth, fill in ((0.3, shade(WATER, 0.5)), (0.24, colour), (0.025, ASPHALT)):
         c.line([(-0.1, y - tilt), (1.1, y + tilt)], breadth, fill)
 
 
 def _church(c: Canvas, colour: RGB, count: int) -> None:
-    x, y, turn, size = 0.5 + c.near(0.06), 0.5 + c.near(0.04), c.near(0.3), 0.78 * c.height / c.width
+    x, y, turn, size = 0.5 + c.jitter(0.06), 0.5 + c.jitter(0.04), c.jitter(0.3), 0.78 * c.height / c.width
     c.disc(x, y, 0.47 * c.height / c.width, STRAW)
     for side in (-1, 1):
         corners = [(side * a, b) for a, b in CROSS] + [(0, 0.5), (0, -0.5)]
@@ -62,7 +62,7 @@ def _church(c: Canvas, colour: RGB, count: int) -> None:
 def _dense_residential_area(c: Canvas, colour: RGB, count: int) -> None:
     for row in range(4):
         for column in range(4):
-            x, y = column / 4 + 0.03 + c.near(0.015), row / 4 + 0.03 + c.near(0.015)
+            x, y = column / 4 + 0.03 + c.jitter(0.015), row / 4 + 0.03 + c.jitter(0.015)
             c.box(x, y, x + 0.19, y + 0.19, colour)
             c.area([(x, y), (x + 0.19, y), (x + 0.095, y + 0.095)], shade(colour, 0.55))
             c.area([(x, y + 0.19), (x + 0.19, y + 0.19), (x + 0.095, y + 0.095)], shade(colour, 0.75))
@@ -76,7 +76,7 @@ def _desert(c: Canvas, colour: RGB, count: int) -> None:
 
 
 def _farmland(c: Canvas, colour: RGB, count: int) -> None:
-    cut_x, cut_y = 0.5 + c.near(0.1), 0.5 + c.near(0.1)
+    cut_x, cut_y = 0.5 + c.jitter(0.1), 0.5 + c.jitter(0.1)
     for i, (x0, x1) in enumerate(((0, cut_x), (cut_x, 1))):
         for j, (y0, y1) in enumerate(((0, cut_y), (cut_y, 1))):
             c.box(x0 + 0.025, y0 + 0.025, x1 - 0.025, y1 - 0.025, colour)
@@ -89,7 +89,7 @@ def _farmland(c: Canvas, colour: RGB, count: int) -> None:
 
 def _football_field(c: Canvas, colour: RGB, count: int) -> None:
     ratio = c.width / c.height
-    x, y, r = 0.5 + c.near(0.03), 0.5 + c.near(0.03), 0.3
+    x, y, r = 0.5 + c.jitter(0.03), 0.5 + c.jitter(0.03), 0.3
     for breadth, fill in ((r, colour), (r - 0.13, shade(GRASS, 0.75))):
         c.box(x - 0.17, y - breadth * ratio, x + 0.17, y + breadth * ratio, fill)
         c.disc(x - 0.17, y, breadth, fill)
@@ -100,7 +100,7 @@ def _football_field(c: Canvas, colour: RGB, count: int) -> None:
 def _forest(c: Canvas, colour: RGB, count: int) -> None:
     for i in range(7):
         for j in range(7):
-            x, y, r = (i + 0.5) / 7 + c.near(0.03), (j + 0.5) / 7 + c.near(0.03), c.rng.uniform(0.065, 0.085)
+            x, y, r = (i + 0.5) / 7 + c.jitter(0.03), (j + 0.5) / 7 + c.jitter(0.03), c.rng.uniform(0.065, 0.085)
             c.disc(x + 0.012, y + 0.012, r, shade(colour, 0.55))
             c.disc(x, y, r * 0.82, shade(colour, c.rng.uniform(0.88, 1.05)))
 
@@ -115,24 +115,24 @@ def _industrial_area(c: Canvas, colour: RGB, count: int) -> None:
 
 
 def _island(c: Canvas, colour: RGB, count: int) -> None:
-    c.blob(0.5 + c.near(0.06), 0.5 + c.near(0.05), {0.36: FOAM, 0.31: colour}, 0.35)
+    c.blob(0.5 + c.jitter(0.06), 0.5 + c.jitter(0.05), {0.36: FOAM, 0.31: colour}, 0.35)
 
 
 def _lake(c: Canvas, colour: RGB, count: int) -> None:
-    c.blob(0.5 + c.near(0.06), 0.5 + c.near(0.05), {0.32: colour}, 0.45)
+    c.blob(0.5 + c.jitter(0.06), 0.5 + c.jitter(0.05), {0.32: colour}, 0.45)
 
 
 def _meadow(c: Canvas, colour: RGB, count: int) -> None:
     for i in range(8):
         for j in range(8):
-            c.disc((i + 0.5) / 8 + c.near(0.045), (j + 0.5) / 8 + c.near(0.045), 0.03, colour)
+            c.disc((i + 0.5) / 8 + c.jitter(0.045), (j + 0.5) / 8 + c.jitter(0.045), 0.03, colour)
 
 
 def _mountain(c: Canvas, colour: RGB, count: int) -> None:
     for row in range(4):
         for column in range(4 - row % 2):
-            x, y = (column + 0.5 + 0.5 * (row % 2)) / 4 + c.near(0.03), row / 4 + c.near(0.03)
-            foot, wide = y + 0.36, 0.17 + c.near(0.02)
+            x, y = (column + 0.5 + 0.5 * (row % 2)) / 4 + c.jitter(0.03), row / 4 + c.jitter(0.03)
+            foot, wide = y + 0.36, 0.17 + c.jitter(0.02)
             c.area([(x, y), (x - wide, foot), (x + 0.02, foot)], shade(colour, 1.05))
             c.area([(x, y), (x + wide, foot), (x + 0.02, foot)], shade(colour, 0.5))
 
@@ -150,13 +150,13 @@ def _parking_lot(c: Canvas, colour: RGB, count: int) -> None:
         for column in range(7):
             x = column / 7 + 0.02
             c.line([(x - 0.015, y - 0.02), (x - 0.015, y + 0.24)], 0.012, PALE)
-            c.box(x + 0.005, y + c.near(0.012), x + 0.1, y + 0.22, colour)
+            c.box(x + 0.005, y + c.jitter(0.012), x + 0.1, y + 0.22, colour)
 
 
 def _port(c: Canvas, colour: RGB, count: int) -> None:
     c.box(0, 0.86, 1, 1, CONCRETE)
     for x, y, size in c.cells(count, 0.86):
-        c.shape(x, y, size, c.near(0.1), HULL, colour)
+        c.shape(x, y, size, c.jitter(0.1), HULL, colour)
         c.shape(x, y + 0.04, size * 0.25, 0, SQUARE, shade(colour, 0.6))
 
 
@@ -174,14 +174,14 @@ def _railway_station(c: Canvas, colour: RGB, count: int) -> None:
 
 
 def _river(c: Canvas, colour: RGB, count: int) -> None:
-    phase, bend, y = c.rng.uniform(0, 6.3), c.rng.uniform(0.12, 0.2), 0.5 + c.near(0.08)
+    phase, bend, y = c.rng.uniform(0, 6.3), c.rng.uniform(0.12, 0.2), 0.5 + c.jitter(0.08)
     course = [(i / 20, y + bend * math.sin(i * 0.35 + phase)) for i in range(-2, 23)]
     c.line(course, 0.28, shade(STRAW, 0.72))
     c.line(course, 0.23, colour)
 
 
 def _roundabout(c: Canvas, colour: RGB, count: int) -> None:
-    x, y = 0.5 + c.near(0.04), 0.5 + c.near(0.03)
+    x, y = 0.5 + c.jitter(0.04), 0.5 + c.jitter(0.03)
     for way in ([(x, 0), (x, 1)], [(0, y), (1, y)]):
         c.line(way, 0.14, ASPHALT)
     for radius, fill in ((0.36, ASPHALT), (0.23, colour), (0.05, shade(colour, 0.6))):
@@ -192,7 +192,7 @@ def _sparse_residential_area(c: Canvas, colour: RGB, count: int) -> None:
     for x, y, size in c.cells(count):
         c.disc(x + size * 0.42, y - size * 0.34, 0.05, LEAF)
         corners = ((-0.36, -0.36), (0.36, -0.36), (0.36, 0), (0.36, 0.36), (-0.36, 0.36), (-0.36, 0))
-        turn = c.near(0.5)
+        turn = c.jitter(0.5)
         c.shape(x, y, size, turn, corners, colour)
         c.shape(x, y, size, turn, ((-0.36, -0.36), (0.36, -0.36), (0, 0)), shade(colour, 0.72))
         c.shape(x, y, size, turn, ((-0.36, 0.36), (0.36, 0.36), (0, 0)), shade(colour, 0.72))
@@ -207,7 +207,7 @@ def _tennis_club(c: Canvas, colour: RGB, count: int) -> None:
 
 
 def _viaduct(c: Canvas, colour: RGB, count: int) -> None:
-    a, b = 0.2 + c.near(0.06), 0.2 + c.near(0.06)
+    a, b = 0.2 + c.jitter(0.06), 0.2 + c.jitter(0.06)
     ways = ([(-0.1, a), (1.1, 1 - a)], [(-0.1, 1 - b), (1.1, b)])
     loop = [(0.5 + 0.33 * math.cos(t / 4), 0.5 + 0.33 * math.sin(t / 4)) for t in range(27)]
     for way, breadth in ((loop, 0.09), (ways[0], 0.17), (ways[1], 0.17)):

@@ -27,7 +27,6 @@ COLOURS: dict[str, tuple[int, int, int]] = {  # sRGB, 0..255
     "gray": (128, 130, 134),
 }
 BESIDE = ("trees", "water", "road", "houses", "bare land")
-MAX_COUNT = 6
 KINDS_OF_NUMBER: dict[str, Number] = {"many": "many", "one": "one", "mass": "mass"}
 ON = ("beach", "bridge", "church", "island", "mountain", "viaduct")  # classes whose thing is on, not in, them
 RURAL = (
@@ -55,7 +54,7 @@ class SceneClass:
     detail: str
     on: str
     urban: bool
-    most: int
+    max_count: int
 
 
 def _class(name: str, thing: str, number: str, colours: str, not_beside: str, detail: str) -> SceneClass:
@@ -72,7 +71,7 @@ def _class(name: str, thing: str, number: str, colours: str, not_beside: str, de
         detail=detail,
         on="on" if name in ON else "in",
         urban=name not in RURAL,
-        most=int(number) if number.isdigit() else 0,
+        max_count=int(number) if number.isdigit() else 0,
     )
 
 
@@ -104,7 +103,7 @@ SCENES: tuple[SceneClass, ...] = (
     _class("viaduct", "lane lanes", "many", "gray white yellow", "road", "crossing each other"),
 )
 # fmt: on
-CLASS_OF: dict[str, SceneClass] = {kind.name: kind for kind in SCENES}
+CLASSES: dict[str, SceneClass] = {kind.name: kind for kind in SCENES}
 
 
 @dataclass(frozen=True)
@@ -118,17 +117,17 @@ class Scene:
 
     @property
     def kind(self) -> SceneClass:
-        return CLASS_OF[self.scene]
+        return CLASSES[self.scene]
 
 
 def sample_scene(rng: random.Random) -> Scene:
     """A scene with class, colour, count and surroundings drawn uniformly and independently of one another."""
     kind = rng.choice(SCENES)
-    count = rng.randint(1, kind.most) if kind.number == "counted" else 0
+    count = rng.randint(1, kind.max_count) if kind.number == "counted" else 0
     return Scene(kind.name, rng.choice(kind.colours), count, rng.choice((*kind.beside, "")))
 
 
-def facts(scene: Scene) -> dict[str, str | int]:
+def scene_to_facts(scene: Scene) -> dict[str, str | int]:
     """The scene as a JSON-ready mapping: keys `scene`, `colour`, `count`, `beside`."""
     return asdict(scene)
 
@@ -140,7 +139,7 @@ def scene_from_facts(record: Mapping[str, str | int]) -> Scene:
         kind = scene.kind
     except (KeyError, ValueError) as error:
         raise UserError(f"facts {dict(record)!r}: {error} is missing or unknown; draw the data set again") from error
-    counted = min(1, kind.most) <= scene.count <= kind.most
+    counted = min(1, kind.max_count) <= scene.count <= kind.max_count
     if scene.colour not in kind.colours or scene.beside not in (*kind.beside, "") or not counted:
         raise UserError(f"facts {dict(record)!r}: not a scene this world can draw; draw the data set again")
     return scene

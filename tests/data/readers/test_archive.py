@@ -16,9 +16,9 @@ from PIL import Image
 from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
 from captioning.data.readers import captions_csv
-from captioning.data.readers.archive import archive
+from captioning.data.readers.archive import read_archive
 from captioning.data.readers.captions_csv import COLUMNS
-from captioning.data.readers.folder import folder
+from captioning.data.readers.folder import read_folder
 from captioning.data.readers.rows import SetAside
 
 CAPTIONS = ["A port .", "Boats in a port .", "There is a port .", "It is a port .", "A port with boats ."]
@@ -61,9 +61,9 @@ def test_an_archive_reads_as_its_folder(tmp_path: Path, top: str, method: int) -
     for name, content in good():
         (tmp_path / "raw" / str(name)).write_bytes(content)
     before = sorted(tmp_path.rglob("*"))
-    source, beside = archive(path), folder(tmp_path / "raw")
+    source, beside = read_archive(path), read_folder(tmp_path / "raw")
     assert list(source) == list(beside)
-    assert (source.rows, source.captions, source.set_aside, source.rules) == (2, 10, [], beside.rules)
+    assert (source.rows, source.captions, source.set_aside, source.fired_rules) == (2, 10, [], beside.fired_rules)
     assert source.origin == {"archive": "RISCM.zip", "sha256": sha256(path)}
     assert sorted(tmp_path.rglob("*")) == before, "something was unpacked"
 
@@ -75,15 +75,15 @@ def test_the_draw_is_that_of_the_folder(tmp_path: Path) -> None:
         (tmp_path / "resized" / name).write_bytes(jpeg(len(name)))
     (tmp_path / "captions.csv").write_bytes(table(*names))
     members = [("captions.csv", table(*names)), *((f"resized/{name}", jpeg(len(name))) for name in names)]
-    source = archive(packed(tmp_path / "a.zip", members), 7, 3)
-    assert list(source) == list(folder(tmp_path, 7, 3))
+    source = read_archive(packed(tmp_path / "a.zip", members), 7, 3)
+    assert list(source) == list(read_folder(tmp_path, 7, 3))
     assert (source.total, source.rows) == (7, 30)
 
 
 def test_a_line_break_within_a_field_is_no_new_line(tmp_path: Path) -> None:
     """As in a file: neither the line numbers nor the fields change."""
     content = table("a.jpg", "none.jpg").replace(b"A port .", '"A\u2028port\x0bis\nhere ."'.encode())
-    source = archive(packed(tmp_path / "a.zip", [("captions.csv", content), ("a.jpg", jpeg())]))
+    source = read_archive(packed(tmp_path / "a.zip", [("captions.csv", content), ("a.jpg", jpeg())]))
     (only,) = source
     assert only.captions[0] == "A port is here ."
     assert source.set_aside == [SetAside(5, "none.jpg", "no such file")]
@@ -116,7 +116,7 @@ def test_what_no_archive_of_risc_holds_refuses_the_whole(
 ) -> None:  # fmt: skip
     path = packed(tmp_path / "RISCM.zip", [*good(), (name, b"content")])
     with pytest.raises(UserError) as caught:
-        archive(path)
+        read_archive(path)
     line = str(caught.value)
     assert line.startswith(f"{path}: ") and said in line and "\n" not in line
     assert "repack it" in line, "it names no remedy"
@@ -137,7 +137,7 @@ def edited(path: Path, member: str, **fields: int) -> None:
 def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
     edited(path := packed(tmp_path / "RISCM.zip", good()), "resized/a.jpg", flags=1)
     with pytest.raises(UserError, match=r"member 'resized/a\.jpg' is encrypted; fetch the archive again"):
-        archive(path)
+        read_archive(path)
 
 
 BOMB = b"\0" * (4 << 20)
@@ -159,7 +159,7 @@ FORGED = [
 @pytest.mark.parametrize(("fields", "said"), FORGED)
 def test_an_image_whose_header_lies_is_set_aside(tmp_path: Path, fields: dict[str, int], said: str) -> None:
     edited(path := packed(tmp_path / "RISCM.zip", good()), "resized/a.jpg", **fields)
-    source = archive(path)
+    source = read_archive(path)
     ids = [one.id for one in source]
     if said:
         assert ids == ["b"]
@@ -171,7 +171,7 @@ def test_an_image_whose_header_lies_is_set_aside(tmp_path: Path, fields: dict[st
 def test_a_local_header_with_another_name_sets_the_image_aside(tmp_path: Path) -> None:
     path = packed(tmp_path / "RISCM.zip", good())
     path.write_bytes(path.read_bytes().replace(b"resized/a.jpg", b"resized/z.jpg", 1))
-    source = archive(path)
+    source = read_archive(path)
     assert [one.id for one in source] == ["b"]
     assert "and header b'resized/z.jpg' differ" in source.set_aside[0].reason
 
@@ -180,13 +180,13 @@ def test_a_bomb_is_inflated_no_further_than_it_declares(tmp_path: Path, monkeypa
     """4 MiB of zeros behind a declared 100 bytes, and an honest bomb beyond the bound."""
     path = packed(tmp_path / "RISCM.zip", [*good()[:1], ("resized/a.jpg", BOMB), ("b.jpg", BOMB)])
     edited(path, "resized/a.jpg", size=100)
-    monkeypatch.setattr("captioning.data.readers.rows.LARGEST_IMAGE", 1 << 20)
+    monkeypatch.setattr("captioning.data.readers.rows.MAX_IMAGE_BYTES", 1 << 20)
     inflated = []
     read = zipfile.ZipExtFile._read1  # type: ignore[attr-defined]
     monkeypatch.setattr(
         zipfile.ZipExtFile, "_read1", lambda file, size: inflated.append(len(got := read(file, size))) or got
     )
-    source = archive(path)
+    source = read_archive(path)
     assert list(source) == []
     assert [one.reason.split(":")[0] for one in source.set_aside] == [
         "unreadable in the archive", "4194304 bytes; an image has at most 1048576",
@@ -205,7 +205,7 @@ def test_a_bomb_is_inflated_no_further_than_it_declares(tmp_path: Path, monkeypa
 def test_a_table_whose_header_lies_refuses_the_whole(tmp_path: Path, fields: dict[str, int], said: str) -> None:
     edited(path := packed(tmp_path / "RISCM.zip", good()), "captions.csv", **fields)
     with pytest.raises(UserError) as caught:
-        archive(path)
+        read_archive(path)
     assert f"{path}: {said}" in str(caught.value) and "fetch the archive again" in str(caught.value)
 
 
@@ -219,25 +219,25 @@ def test_no_archive_a_cut_one_a_nested_one(tmp_path: Path) -> None:
     head.write_bytes(whole.read_bytes()[200:])
     for path in (cut, text):
         with pytest.raises(UserError, match="no zip archive, or cut short"):
-            archive(path)
+            read_archive(path)
     with pytest.raises(UserError, match=str(tmp_path)):
-        archive(head)
+        read_archive(head)
     with pytest.raises(UserError, match="no such archive; put"):
-        archive(tmp_path / "none.zip")
+        read_archive(tmp_path / "none.zip")
     nested = packed(tmp_path / "nested.zip", [("data/RISCM.zip", whole.read_bytes())])
     with pytest.raises(UserError, match=r"no captions\.csv in it; take 'data/RISCM\.zip' out of it"):
-        archive(nested)
+        read_archive(nested)
     with pytest.raises(UserError, match=r"no captions\.csv in it; pack RISC's folder again"):
-        archive(packed(tmp_path / "other.zip", [("a.txt", b"")]))
+        read_archive(packed(tmp_path / "other.zip", [("a.txt", b"")]))
 
 
 def test_faults_of_the_table_name_the_archive_and_the_line(tmp_path: Path) -> None:
     path = packed(tmp_path / "a.zip", [("captions.csv", table("a.jpg").replace(b",train,", b",dev,"))])
     with pytest.raises(UserError, match=r"a\.zip: captions\.csv:2: split 'dev'"):
-        archive(path)
+        read_archive(path)
     path = packed(tmp_path / "b.zip", [("captions.csv", b"\xff\xfe")])
     with pytest.raises(UserError, match=r"b\.zip: captions\.csv:1: this is UTF-16; save it as CSV in UTF-8"):
-        archive(path)
+        read_archive(path)
 
 
 def test_damage_anywhere_is_told_and_never_a_traceback(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_damage_anywhere_is_told_and_never_a_traceback(tmp_path: Path) -> None:
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         (tmp_path / "b.zip").write_bytes(damaged)
         try:
-            outcomes.add(len(list(archive(tmp_path / "b.zip"))))
+            outcomes.add(len(list(read_archive(tmp_path / "b.zip"))))
         except UserError as error:
             assert str(tmp_path / "b.zip") in str(error)
             outcomes.add(-1)
@@ -260,10 +260,14 @@ def test_damage_anywhere_is_told_and_never_a_traceback(tmp_path: Path) -> None:
 @pytest.mark.skipif(not SAMPLE, reason="RISC_SAMPLE names no folder")
 def test_a_sample_of_risc_reads_as_its_folder(tmp_path: Path) -> None:
     path = Path(shutil.make_archive(str(tmp_path / "RISCM"), "zip", SAMPLE))
-    source, beside = archive(path), folder(Path(SAMPLE))
+    source, beside = read_archive(path), read_folder(Path(SAMPLE))
     assert list(source) == list(beside)
-    assert (source.set_aside, source.rules, source.captions) == (beside.set_aside, beside.rules, beside.captions)
+    assert (source.set_aside, source.fired_rules, source.captions) == (
+        beside.set_aside,
+        beside.fired_rules,
+        beside.captions,
+    )
 
 
 def test_the_bound_of_a_table_is_many_times_risc() -> None:
-    assert captions_csv.LARGEST_TABLE > 10 * 20_000_000
+    assert captions_csv.MAX_TABLE_BYTES > 10 * 20_000_000

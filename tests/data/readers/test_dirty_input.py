@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from captioning.base.errors import UserError
-from captioning.data.readers.folder import folder
+from captioning.data.readers.folder import read_folder
 from captioning.data.readers.rows import Source
 from captioning.evaluation.predictions import read_predictions
 from captioning.images.table import CaptionedImage
@@ -52,7 +52,7 @@ def refused(read: Callable[[], Any], case: Case, path: Path) -> None:
 
 
 def read(path: Path) -> tuple[list[CaptionedImage], Source]:
-    source = folder(path)
+    source = read_folder(path)
     return list(source), source
 
 
@@ -79,9 +79,9 @@ def test_an_image(tmp_path: Path, case: Case) -> None:
         return
     assert source.set_aside == []
     if case.outcome == AS_IT_IS:
-        assert by_id["a"] == content and not source.rules
+        assert by_id["a"] == content and not source.fired_rules
         return
-    assert source.rules[case.told] == 1
+    assert source.fired_rules[case.told] == 1
     with Image.open(io.BytesIO(by_id["a"])) as image:
         assert (image.mode, image.format, "transparency" in image.info) == ("RGB", "PNG", False)
 
@@ -108,7 +108,7 @@ def test_a_table(tmp_path: Path, case: Case) -> None:
     assert source.set_aside == []
     first = case.kept if isinstance(case.kept, str) else "A port ."
     assert captions["a"][0] == first and captions["b"] == tuple(tables.CAPTIONS)
-    assert source.rules == ({case.told: 1} if case.outcome == REPAIRED else {})
+    assert source.fired_rules == ({case.told: 1} if case.outcome == REPAIRED else {})
     assert isinstance(case.kept, str) or tuple(captions) == case.kept
 
 

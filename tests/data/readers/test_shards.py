@@ -14,9 +14,9 @@ from PIL import Image as Pictures
 
 from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
-from captioning.data.readers.folder import folder
+from captioning.data.readers.folder import read_folder
 from captioning.data.readers.rows import CAPTIONS, SetAside
-from captioning.data.readers.shards import shards
+from captioning.data.readers.shards import read_shards
 from captioning.data.sources import find_shards
 
 GOOD = ["A port .", "Boats in a port .", "There is a port .", "It is a port .", "A port with boats ."]
@@ -41,7 +41,7 @@ def written(folder: Path, name: str, rows: list[dict[str, Any]], **options: Any)
 
 
 def read(folder: Path, *draw: int) -> Any:
-    return shards(find_shards(folder), "risc", *draw)
+    return read_shards(find_shards(folder), "risc", *draw)
 
 
 def test_what_datasets_pushed_reads_as_the_folder_it_was_made_of(tmp_path: Path) -> None:
@@ -67,13 +67,15 @@ def test_what_datasets_pushed_reads_as_the_folder_it_was_made_of(tmp_path: Path)
     for place in range(2):
         part = embedded.shard(2, place, contiguous=True)
         part.to_parquet(str(tmp_path / f"pushed/data/train-{place:05d}-of-00002.parquet"))
-    source, beside = read(tmp_path / "pushed"), folder(tmp_path / "raw")
+    source, beside = read(tmp_path / "pushed"), read_folder(tmp_path / "raw")
     assert list(source) == list(beside)
     assert (source.rows, source.captions, source.set_aside) == (7, 35, [])
     assert source.origin["sha256"] == {
         name: sha256(path) for name, path in find_shards(tmp_path / "pushed").items()
     }  # fmt: skip
-    assert list(read(tmp_path / "pushed", 3, 1)) == list(folder(tmp_path / "raw", 3, 1)), "the draw is the folder's"
+    assert list(read(tmp_path / "pushed", 3, 1)) == list(read_folder(tmp_path / "raw", 3, 1)), (
+        "the draw is the folder's"
+    )
 
 
 def test_ids_are_file_names_where_they_serve_else_row_numbers(tmp_path: Path) -> None:
@@ -139,7 +141,7 @@ def test_dirt_is_set_aside_with_its_row_number(tmp_path: Path) -> None:
     source = read(tmp_path)
     assert [(one.id, len(one.captions)) for one in source] == [("a", 3), ("d", 5)]
     assert source.captions == 5 * 5 - 1 - 5
-    assert source.rules == {"image converted to RGB PNG": 1}
+    assert source.fired_rules == {"image converted to RGB PNG": 1}
     assert [one for one in source.set_aside if "nearly" not in one.reason] == [
         SetAside(2, "b.jpg", "holds no image bytes"),
         SetAside(3, "c.jpg", "unreadable image: broken or truncated: Truncated File Read"),
@@ -201,7 +203,7 @@ def test_damaged_empty_and_mixed_shards_are_told(tmp_path: Path) -> None:
         read(tmp_path / "none")
     pq.write_table(pa.Table.from_pylist([row(None)]).slice(0, 0), tmp_path / "0.parquet")
     with pytest.raises(UserError, match="risc: no rows"):
-        shards({"0.parquet": tmp_path / "0.parquet"}, "risc")
+        read_shards({"0.parquet": tmp_path / "0.parquet"}, "risc")
     for name in ("default/train/0.parquet", "other/train/0.parquet"):
         written(tmp_path / "two", name, [row(None)])
     with pytest.raises(UserError, match="risc: configurations default, other"):
@@ -236,6 +238,6 @@ def test_a_sample_of_risc_reads_as_its_folder(tmp_path: Path) -> None:
     kept = [one for one in rows if one]
     for place in range(3):
         written(tmp_path, f"data/train-{place:05d}-of-00003.parquet", kept[place * 400 : (place + 1) * 400])
-    source, beside = read(tmp_path), folder(Path(SAMPLE))
+    source, beside = read(tmp_path), read_folder(Path(SAMPLE))
     assert list(source) == list(beside)
-    assert source.rules == beside.rules
+    assert source.fired_rules == beside.fired_rules

@@ -6,20 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
-from captioning.data.world.captions import COUNT_WORDS, STYLES
-from captioning.data.world.draw import CLASS_OF, SCENES, Scene, sample_scene
+from captioning.data.world.captions import COUNT_WORDS, STYLES, lexicon, recognise, write_captions
 from captioning.data.world.language import (
     alt_text,
-    captions,
     coco_caption,
     counting_question,
     detailed_caption,
     generic_caption,
-    lexicon,
     questions,
-    recognise,
     rsvqa_questions,
 )
+from captioning.data.world.scenes import CLASSES, SCENES, Scene, sample_scene
 
 Captioned = dict[str, list[tuple[Scene, list[str]]]]
 SHARES = {"NWPU": 708, "RSICD": 245, "UCM": 200}  # scenes; RISC's proportions but for UCM, which would be too few
@@ -29,7 +26,7 @@ SHARES = {"NWPU": 708, "RSICD": 245, "UCM": 200}  # scenes; RISC's proportions b
 def drawn() -> Captioned:
     rng = random.Random(0)
     scenes = {source: [sample_scene(rng) for _ in range(3 * n)] for source, n in SHARES.items()}
-    return {source: [(scene, captions(scene, source, rng)) for scene in rows] for source, rows in scenes.items()}
+    return {source: [(scene, write_captions(scene, source, rng)) for scene in rows] for source, rows in scenes.items()}
 
 
 def _all(drawn: Captioned) -> list[tuple[Scene, str]]:
@@ -180,5 +177,5 @@ def test_texts_follow_from_the_generator_alone() -> None:
     for text in (alt_text, coco_caption, detailed_caption, generic_caption, questions, rsvqa_questions):
         assert text(scene, random.Random(7)) == text(scene, random.Random(7))
     for source in STYLES:
-        assert captions(scene, source, random.Random(7)) == captions(scene, source, random.Random(7))
-    assert CLASS_OF["meadow"].plural == "meadows"
+        assert write_captions(scene, source, random.Random(7)) == write_captions(scene, source, random.Random(7))
+    assert CLASSES["meadow"].plural == "meadows"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from captioning.data.readers.rows import CONVERTED, LARGEST_IMAGE
+from captioning.data.readers.rows import CONVERTED, MAX_IMAGE_BYTES
 from tests.helpers.dirty import AS_IT_IS, REPAIRED, SET_ASIDE, Case
 
 NO_PICTURE = "unreadable image: no JPEG, PNG, TIFF, WebP, GIF or BMP that can be read"
@@ -110,8 +110,8 @@ TRUNCATED: list[tuple[str, Bytes, str]] = [
     ("a comment of 80 MB, packed into 80 KB", partial(png, 24, 16, ROWS, BOMB), f"{BROKEN}Decompressed data too large"),
     (
         "a file of more than 64 MiB",
-        lambda: bytes(LARGEST_IMAGE + 1),
-        f"{LARGEST_IMAGE + 1} bytes; an image has at most",
+        lambda: bytes(MAX_IMAGE_BYTES + 1),
+        f"{MAX_IMAGE_BYTES + 1} bytes; an image has at most",
     ),
 ]
 CHANGED: list[tuple[str, Bytes, str]] = [
