@@ -11,7 +11,7 @@ from captioning.base.json_files import read_map
 from captioning.evaluation.predictions import NO_SEED, expected_runs, read_predictions
 from captioning.evaluation.rows import by_row, differences, evaluate, image_scores, metrics, yardsticks
 from captioning.evaluation.scores import image_feature, scorer
-from captioning.images.table import read_ids, read_table, stream_examples
+from captioning.images.table import read_ids, read_table, stream_images
 from captioning.metrics.ptb import tokenize
 from captioning.params.load import load_params
 from captioning.params.recipes import refined_rows
@@ -53,7 +53,7 @@ def main() -> None:
 def features(train: list[str], test: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """`image_feature` of the training and of the test images, in their order."""
     wanted = {*train, *test}
-    found = {one.id: image_feature(one.image) for one in stream_examples(IMAGES) if one.id in wanted}
+    found = {one.id: image_feature(one.image) for one in stream_images(IMAGES) if one.id in wanted}
     return np.stack([found[id_] for id_ in train]), np.stack([found[id_] for id_ in test])
 
 

@@ -13,7 +13,7 @@ from captioning.base.json_files import read_map
 from captioning.compute.processes import device_folder, start_processes, visible_device
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
-from captioning.images.table import read_examples, read_ids
+from captioning.images.table import read_ids, read_images
 from captioning.limits.memory import generation_needs, require
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.params.load import load_params
@@ -43,7 +43,7 @@ def main() -> None:
     model = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
     if arguments.adapter:
         model = load_adapter(model, arguments.adapter)
-    images = [one.image for one in read_examples(Path("data/captions/images.parquet"), ids)]
+    images = [one.image for one in read_images(Path("data/captions/images.parquet"), ids)]
     batches = [
         images[begin : begin + machine.decoding_batch] for begin in range(0, len(images), machine.decoding_batch)
     ]

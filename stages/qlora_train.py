@@ -9,7 +9,7 @@ from captioning.base.hashes import require_hashes
 from captioning.base.json_files import read_map
 from captioning.compute.processes import start_processes, visible_device
 from captioning.compute.seeds import seed_everything
-from captioning.images.table import read_examples, read_ids
+from captioning.images.table import read_ids, read_images
 from captioning.limits.memory import finetune_needs, longest_suffix, require
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.params.load import load_params
@@ -75,7 +75,7 @@ def main(variant: str, seed: int) -> None:
 def rows(split: str, prompt: str, choice: str, seed: int) -> CaptionRows:
     """Rows of a split's images."""
     ids = read_ids(Path(f"data/splits/{split}.txt"))
-    examples = read_examples(Path("data/captions/images.parquet"), ids)
+    examples = read_images(Path("data/captions/images.parquet"), ids)
     return CaptionRows([one.image for one in examples], [one.captions for one in examples], prompt, choice, seed)
 
 

@@ -10,7 +10,7 @@ from captioning.base.json_files import read_map
 from captioning.base.paths import TIMINGS
 from captioning.compute.processes import device_folder, start_processes, visible_device
 from captioning.compute.seeds import seed_everything
-from captioning.images.table import draw_ids, read_examples, read_ids
+from captioning.images.table import draw_ids, read_ids, read_images
 from captioning.limits.memory import require
 from captioning.limits.scst import scst_needs
 from captioning.metrics.cider import CiderD, DocumentFrequencies
@@ -49,7 +49,7 @@ def main(row: str, baseline: str, seed: int) -> None:
 
     def encoded(split: str, number: int, scratch: Path) -> EncodedImages:
         ids = draw_ids(ids_of(split), number, f"scst {split} {seed}")
-        images = [one.image for one in read_examples(Path("data/captions/images.parquet"), ids)]
+        images = [one.image for one in read_images(Path("data/captions/images.parquet"), ids)]
         file = device_folder(scratch, model.device) / f"{split}.features"
         return EncodedImages(ids, encode_all(base_model(model), processor, images, batch, file, processes=processes))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from captioning.base.files import atomic_folder, write_json, write_text
 from captioning.data.splits import Split, SplitImages, perceptual_hash
-from captioning.images.table import read_captions, read_table, stream_examples
+from captioning.images.table import read_captions, read_table, stream_images
 from captioning.params.load import load_params
 from captioning.runtime.progress import progress
 from captioning.runtime.stage import stage_main
@@ -17,7 +17,7 @@ def main() -> None:
     settings = load_params().split
     table = read_table(IMAGES, columns=["id", "source", "split"]).to_pydict()
     ids = table["id"]
-    hashes = [perceptual_hash(one.image) for one in progress(stream_examples(IMAGES), len(ids), "hashes")]
+    hashes = [perceptual_hash(one.image) for one in progress(stream_images(IMAGES), len(ids), "hashes")]
     images = SplitImages(
         ids,
         table["source"],

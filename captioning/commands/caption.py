@@ -19,7 +19,7 @@ from captioning.base.files import write_text
 from captioning.base.hashes import require_hashes
 from captioning.commands.picture_files import FORMATS, PictureCaption, gather, shown, told_notes
 from captioning.commands.trained_rows import TrainedRow, find
-from captioning.images.pictures import Unreadable, encode, read
+from captioning.images.pictures import UnreadableImage, encode_png, read_image
 from captioning.params.load import DEVICE, load_params
 from captioning.runtime.command_line import exit_status
 from captioning.runtime.progress import progress, write_stdout
@@ -108,12 +108,12 @@ def caption_files(
 def _read(path: Path, processor: Any) -> tuple[bytes | None, PictureCaption]:
     """A file as a PNG of the processor's size, or None and the reason."""
     try:
-        picture = read(path.read_bytes())
-    except Unreadable as reason:
+        picture = read_image(path.read_bytes())
+    except UnreadableImage as reason:
         return None, PictureCaption(shown(path), error=str(reason))
     except OSError as error:
         return None, PictureCaption(shown(path), error=(error.strerror or type(error).__name__).lower())
-    return encode(fitted(picture.image, processor)), PictureCaption(shown(path), notes=picture.notes)
+    return encode_png(fitted(picture.image, processor)), PictureCaption(shown(path), notes=picture.notes)
 
 
 def fitted(image: Any, processor: Any) -> Any:

@@ -126,11 +126,11 @@ def test_adapter_and_checkpoint_say_other_things(project: Path, monkeypatch: pyt
 @pytest.mark.parametrize("size", [(90, 60), (7, 300), (24, 24)])
 def test_a_fitted_picture_is_the_same_to_the_processor(processor: Any, size: tuple[int, int]) -> None:
     from captioning.commands.caption import fitted
-    from captioning.images.pictures import encode
+    from captioning.images.pictures import encode_png
     from captioning.paligemma.model import pixels
 
     image = photograph(5, size)
-    direct, by_way = pixels(processor, [encode(image)]), pixels(processor, [encode(fitted(image, processor))])
+    direct, by_way = pixels(processor, [encode_png(image)]), pixels(processor, [encode_png(fitted(image, processor))])
     assert direct.equal(by_way)
 
 

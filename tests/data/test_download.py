@@ -16,7 +16,7 @@ import pytest
 from captioning.base.hashes import sha256
 from captioning.data import hub
 from captioning.data.sources import explain_missing
-from captioning.images.table import stream_examples
+from captioning.images.table import stream_images
 from captioning.params.load import Data
 from stages import download
 from tests.helpers.hub_server import HubServer
@@ -46,7 +46,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 
 def images() -> list[Any]:
-    return list(stream_examples(Path("data/captions/images.parquet")))
+    return list(stream_images(Path("data/captions/images.parquet")))
 
 
 def packed() -> Path:

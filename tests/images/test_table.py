@@ -1,6 +1,5 @@
-"""Cleaning is a table of small rules; the Parquet file gives back what went in, also to Hugging Face `datasets`."""
+"""Captions are cleaned rule by rule; the Parquet file returns what was written, also to Hugging Face `datasets`."""
 
-import io
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,6 +10,7 @@ from PIL import Image
 
 from captioning.base.errors import UserError
 from captioning.images import table
+from captioning.images.pictures import encode_png
 from captioning.images.table import (
     CaptionedImage,
     apportion,
@@ -18,9 +18,9 @@ from captioning.images.table import (
     draw_ids,
     is_nearly_empty,
     read_captions,
-    read_examples,
+    read_images,
     read_table,
-    stream_examples,
+    stream_images,
     write_parquet,
 )
 
@@ -55,102 +55,76 @@ def test_cleaning_rules(text: str, cleaned: str, rules: tuple[str, ...]) -> None
 
 
 @given(st.text(st.characters() | st.sampled_from(" .,\u200b\u200f\u202e\x01\u0301e\u00a0\u2019\n")))
-def test_a_clean_caption_stays_as_it_is(text: str) -> None:
+def test_a_clean_caption_does_not_change_again(text: str) -> None:
     cleaned, _ = clean_caption(text)
     assert clean_caption(cleaned) == (cleaned, ())
 
 
-@pytest.mark.parametrize(
-    ("caption", "empty"),
-    [("", True), (" .", True), ("1 .", True), ("port .", True), ("A port .", False), ("\u6e2f .", True),
-     ("\u6e2f\u53e3 .", False), ("\u0e17\u0e48\u0e32 .", False),
-     ("\u043f\u043e\u0440\u0442 .", True), ("\U0001f6a2 \U0001f30a", True)],
-)  # fmt: skip
-def test_nearly_empty(caption: str, empty: bool) -> None:
-    assert is_nearly_empty(caption) is empty
+def test_nearly_empty_captions_have_fewer_than_two_words() -> None:
+    empty = ["", " .", "1 .", "port .", "\u6e2f .", "\u043f\u043e\u0440\u0442 .", "\U0001f6a2 \U0001f30a"]
+    assert all(map(is_nearly_empty, empty))
+    assert not any(map(is_nearly_empty, ["A port .", "\u6e2f\u53e3 .", "\u0e17\u0e48\u0e32 ."]))
 
 
-def _images(number: int) -> list[CaptionedImage]:
+def make_images(number: int) -> list[CaptionedImage]:
     def png(level: int) -> bytes:
-        buffer = io.BytesIO()
-        Image.new("RGB", (8, 8), (level, 0, 0)).save(buffer, "PNG")
-        return buffer.getvalue()
+        return encode_png(Image.new("RGB", (7, 5), (level, 0, 0)))
 
     return [
-        CaptionedImage(
-            f"S_{i}", "UCM", "train", png(i), f"S_{i}.png", (f"A port {i} .",) * (i % 5 + 1), '{"scene": "port"}'
-        )
+        CaptionedImage(f"S_{i}", "UCM", "train", png(i), f"S_{i}.png", (f"A port {i} .",) * (i % 5 + 1), '{"a": 1}')
         for i in range(number)
     ]
 
 
-def test_what_is_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_written_images_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "ROW_GROUP", 3)
-    images, path = _images(8), tmp_path / "images.parquet"
+    images, path = make_images(8), tmp_path / "images.parquet"
     assert write_parquet(iter(images), path) == 8
     assert pq.ParquetFile(path).num_row_groups == 3
-    assert list(stream_examples(path)) == read_examples(path) == images
-    assert read_captions(path) == {one.id: one.captions for one in images}
-    wanted = ["S_7", "S_0", "S_4", "S_0"]
-    assert [one.id for one in read_examples(path, wanted)] == wanted
-    assert read_examples(path, ["S_4"]) == [images[4]]
-    assert read_examples(path, []) == []
+    assert list(stream_images(path)) == read_images(path) == images
+    assert read_captions(path) == {image.id: image.captions for image in images}
+    ids = ["S_7", "S_0", "S_4", "S_0"]
+    assert [image.id for image in read_images(path, ids)] == read_table(path, ids)["id"].to_pylist() == ids
+    assert read_images(path, ["S_4"]) == [images[4]]
+    assert read_images(path, []) == read_table(path, []).to_pylist() == []
     assert read_table(path, ["S_2"], ["source", "id"]).to_pylist() == [{"source": "UCM", "id": "S_2"}]
-
-
-def test_same_images_same_bytes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_parquet(_images(5), tmp_path / name)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_datasets_decodes_the_file(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    write_parquet(_images(3), tmp_path / "images.parquet")
-    loaded = datasets.Dataset.from_parquet(str(tmp_path / "images.parquet"), cache_dir=str(tmp_path / "cache"))
-    assert isinstance(loaded.features["image"], datasets.Image)
-    assert loaded[2]["image"].getpixel((0, 0)) == (2, 0, 0)
-    assert loaded[2]["captions"] == ["A port 2 ."] * 3
-
-
-def test_load_dataset_decodes_images_of_their_size(tmp_path: Path) -> None:
-    """The README's line, offline (see conftest.py)."""
-    datasets = pytest.importorskip("datasets")
-    path, buffer = tmp_path / "images.parquet", io.BytesIO()
-    Image.new("RGB", (7, 5), (1, 2, 3)).save(buffer, "PNG")
-    write_parquet([CaptionedImage("a", "UCM", "train", buffer.getvalue(), "a.png", ("A port .",))], path)
-    cache = str(tmp_path / "cache")
-    loaded = datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=cache)
-    (row,) = loaded
-    assert isinstance(row["image"], Image.Image)
-    assert (row["image"].size, row["image"].mode, row["image"].getpixel((6, 4))) == ((7, 5), "RGB", (1, 2, 3))
-    assert (row["id"], row["source"], row["split"], row["captions"]) == ("a", "UCM", "train", ["A port ."])
-
-
-def test_a_missing_id_is_named(tmp_path: Path) -> None:
-    write_parquet(_images(3), tmp_path / "images.parquet")
     with pytest.raises(UserError, match="'S_9' and 1 more"):
-        read_examples(tmp_path / "images.parquet", ["S_1", "S_9", "S_10"])
+        read_images(path, ["S_1", "S_9", "S_10"])
+    write_parquet(images, tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == path.read_bytes()
+
+
+def test_load_dataset_decodes_the_images(tmp_path: Path) -> None:
+    """Run the README's line, offline (see conftest.py)."""
+    datasets = pytest.importorskip("datasets")
+    path = tmp_path / "images.parquet"
+    write_parquet(make_images(3), path)
+    rows = datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert isinstance(rows.features["image"], datasets.Image)
+    image = rows[2]["image"]
+    assert (image.size, image.mode, image.getpixel((6, 4))) == ((7, 5), "RGB", (2, 0, 0))
+    assert (rows[2]["id"], rows[2]["source"], rows[2]["split"]) == ("S_2", "UCM", "train")
+    assert rows[2]["captions"] == ["A port 2 ."] * 3
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no parquet here"])
-def test_no_parquet_file_is_a_user_error(tmp_path: Path, content: bytes | None) -> None:
+def test_a_missing_or_damaged_file_is_a_user_error(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "images.parquet"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=r"images\.parquet.*run download"):
+    with pytest.raises(UserError, match=r"images\.parquet"):
         read_captions(path)
 
 
 @pytest.mark.parametrize("total", [0, 1, 7, 40, 1200, 44_521])
-def test_apportion_is_whole_and_nearest(total: int) -> None:
+def test_apportion_is_exact_and_nearest(total: int) -> None:
     shares = {"a": 0.6, "b": 0.2, "c": 0.2}
     counts = apportion(total, shares)
     assert sum(counts.values()) == total
     assert all(abs(counts[name] - total * share) < 1 for name, share in shares.items())
 
 
-def test_drawn_ids_are_of_the_seed_and_sorted() -> None:
+def test_drawn_ids_depend_on_the_seed_and_are_sorted() -> None:
     ids = [f"i{number:02}" for number in range(30)]
     drawn = draw_ids(ids, 7, "scst train 1")
     assert drawn == sorted(set(drawn)) == draw_ids(ids, 7, "scst train 1") != draw_ids(ids, 7, "scst train 2")

@@ -8,7 +8,7 @@ from captioning.data.readers.rows import CAPTIONS, Source
 from captioning.data.world.captions import write_captions as drawn_captions
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import sample_scene, scene_to_facts
-from captioning.images.pictures import encode
+from captioning.images.pictures import encode_png
 from captioning.images.table import CaptionedImage, apportion, clean_caption
 
 SHARES = {"NWPU": 31_500 / 44_521, "RSICD": 10_921 / 44_521, "UCM": 2_100 / 44_521}  # of RISC's images
@@ -29,7 +29,7 @@ def _drawn(images: int, size: int, seed: int) -> Iterator[CaptionedImage]:
             id_ = f"{source}_{index}"
             rng = random.Random(f"{id_} {seed}")
             scene = sample_scene(rng)
-            image = encode(draw_scene(scene, size, rng))
+            image = encode_png(draw_scene(scene, size, rng))
             texts = tuple(clean_caption(text)[0] for text in drawn_captions(scene, source, rng))
             shown = json.dumps(scene_to_facts(scene), sort_keys=True)
             yield CaptionedImage(id_, source, split, image, f"{id_}.png", texts, shown)

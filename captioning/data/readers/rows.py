@@ -125,15 +125,15 @@ def check_size(size: int) -> None:
 def _rgb(encoded: bytes, rules: Counter[str]) -> bytes:
     """The bytes of an upright RGB JPEG or PNG of 8 bits, else an RGB PNG of what images/pictures.py reads."""
     try:
-        picture = pictures.read(encoded)
-    except pictures.Unreadable as reason:
+        picture = pictures.read_image(encoded)
+    except pictures.UnreadableImage as reason:
         raise Unusable(f"unreadable image: {reason}") from None
     with Image.open(io.BytesIO(encoded), formats=pictures.FORMATS) as image:
         plain = image.mode == "RGB" and image.format in KEPT_FORMATS and "transparency" not in image.info
     if plain and not picture.notes:
         return encoded
     rules.update([CONVERTED, *(f"{CONVERTED}: {NUMBER.sub('…', note)}" for note in picture.notes)])
-    return pictures.encode(picture.image)
+    return pictures.encode_png(picture.image)
 
 
 def _captions(row: Row, source: Source) -> tuple[str, ...]:
