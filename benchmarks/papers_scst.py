@@ -15,7 +15,7 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 from torch import Tensor
 
-from captioning.decoding import generate
+from captioning.decoding import generate_suffixes
 
 
 def repeated_log_probabilities(
@@ -55,9 +55,9 @@ def papers_step(
     """Greedy baseline, `samples` drawn captions an image, rewards, loss and backward. `references`: tokens by image."""
     pad, tokenizer = processor.tokenizer.pad_token_id, processor.tokenizer
     model.eval()
-    greedy = generate(model, processor, dict(prompt), maximum_tokens)
+    greedy = generate_suffixes(model, processor, dict(prompt), maximum_tokens)
     many = {key: value.repeat_interleave(samples, dim=0) for key, value in prompt.items()}
-    drawn = generate(model, processor, many, maximum_tokens, do_sample=True, temperature=temperature, top_k=0)
+    drawn = generate_suffixes(model, processor, many, maximum_tokens, do_sample=True, temperature=temperature, top_k=0)
     baseline, rewards = (
         rewards_of(tokenizer.batch_decode(captions, skip_special_tokens=True), references)
         for captions in (greedy, drawn)

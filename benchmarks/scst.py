@@ -26,7 +26,7 @@ from benchmarks import true_shape
 from benchmarks.papers_scst import Rewards, papers_step, rewards_from_text, rewards_from_tokens
 from benchmarks.side_by_side import HEADER, ask, parser, side_by_side
 from benchmarks.tutorial import Collator
-from captioning.adapters.lora import attach, freeze_encoder, lora_config
+from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config
 from captioning.checkpoints import miniature
 from captioning.commands.caption import positive
 from captioning.compute.seeds import seed_everything
@@ -86,7 +86,7 @@ def taught_miniature(folder: Path, seen: World) -> None:
 
 def adapted(base: Any) -> Any:
     torch.manual_seed(0)
-    model = attach(base, lora_config(16, 16, 0.0, False, "table2"))
+    model = attach_adapter(base, lora_config(16, 16, 0.0, False, "table2"))
     freeze_encoder(model)
     return model
 

@@ -21,7 +21,7 @@ from benchmarks import true_shape
 from benchmarks.scst import PARAMS, PROMPT, SIDE, dtype, world
 from benchmarks.side_by_side import HEADER, ask, parser, side_by_side
 from benchmarks.tutorial import Collator
-from captioning.adapters.lora import attach, base_model, lora_config
+from captioning.adapters.lora import attach_adapter, lora_config, unwrap_adapter
 from captioning.checkpoints import miniature
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import IGNORED, load_frozen, load_processor, load_quantised, supervised_loss
@@ -46,7 +46,7 @@ def tutorials_step(model: Any, collate: Collator, rows: Sequence[Example], devic
     tokens = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in batches)
     total = 0.0
     for batch in batches:
-        pixels = batch["pixel_values"].to(base_model(model).dtype)
+        pixels = batch["pixel_values"].to(unwrap_adapter(model).dtype)
         inputs = {key: value.to(device) for key, value in (batch | {"pixel_values": pixels}).items()}
         loss = model(**inputs).loss * (int((batch["labels"][:, 1:] != IGNORED).sum()) / tokens)
         loss.backward()
@@ -58,7 +58,7 @@ def our_step(model: Any, collate: DecodedCollator, rows: Sequence[Example], devi
     """The same in one pass over decoded rows, as training/trainer.py does it."""
     batch = {key: value.to(device) for key, value in collate(rows).items()}
     with attention_kernel(torch.device(device)):
-        loss = supervised_loss(base_model(model), batch)
+        loss = supervised_loss(unwrap_adapter(model), batch)
     loss.backward()
     return loss.item()
 
@@ -66,7 +66,7 @@ def our_step(model: Any, collate: DecodedCollator, rows: Sequence[Example], devi
 def adapted(base: Any) -> Any:
     """The same adapter on any base, B not zero so that A has a gradient."""
     torch.manual_seed(0)
-    model = attach(base, lora_config(16, 16, 0.0, False, "table2")).train()
+    model = attach_adapter(base, lora_config(16, 16, 0.0, False, "table2")).train()
     for name, value in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(value, std=0.02)

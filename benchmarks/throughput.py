@@ -24,7 +24,7 @@ import stages  # noqa: F401  # how long threads spin
 from benchmarks import scst as scst_benchmark
 from benchmarks.planning import IMAGES, SUFFIX, epochs, refined_visits, visits
 from benchmarks.supervised_step import our_step
-from captioning.adapters.lora import attach, freeze_encoder, lora_config
+from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
 from captioning.limits.memory import Need, finetune_needs, free_bytes, generation_needs
@@ -75,7 +75,7 @@ class Bench:
         base = load_frozen(
             self.folder, self.machine["compute"], self.device, self.params.profiles["paper"].machine.dequantise
         )
-        return attach(base, lora_config(**self.recipe()["lora"]))
+        return attach_adapter(base, lora_config(**self.recipe()["lora"]))
 
     def training(self, model: Any, rows: int) -> Step:
         """An optimizer step of one pass."""

@@ -1,4 +1,4 @@
-"""Captions for one's own pictures: `python -m captioning IMAGE... --model NAME`."""
+"""Caption image files: `python -m captioning IMAGE... --model NAME`."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Captions from a model: greedy or sampled, in batches, with what became of each.
+"""Generate captions with a model, greedily or sampled, in batches.
 
-A sampled caption comes from the full softmax at a temperature; tokens that no caption may hold (image, padding,
-beginning) are barred here and in scst/sampling.py, where they are drawn and scored.
+The tokens that a caption must not hold (image, padding, beginning) are suppressed here, and again in scst/sampling.py,
+which samples and scores captions itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,28 +19,28 @@ from captioning.paligemma.model import prompt_inputs
 
 @dataclass(frozen=True)
 class Caption:
-    """A decoded caption: its text, its tokens with `<eos>`, and whether it ended within the limit."""
+    """A decoded caption: its text, its number of tokens with `<eos>`, and whether it ended within the limit."""
 
     text: str
     tokens: int
     ended: bool
 
 
-def barred_tokens(processor: PaliGemmaProcessor) -> list[int]:
-    """Token ids that no caption may hold."""
+def forbidden_tokens(processor: PaliGemmaProcessor) -> list[int]:
+    """Return the ids of tokens that a caption must not hold."""
     return [processor.image_token_id, processor.tokenizer.pad_token_id, processor.tokenizer.bos_token_id]
 
 
-def generate(
+def generate_suffixes(
     model: Any, processor: PaliGemmaProcessor, inputs: dict[str, Any], maximum_tokens: int, **sampling: Any
 ) -> Int[Tensor, "rows tokens"]:
-    """Suffix tokens of greedy decoding, or of sampling with `do_sample=True, …`; right-padded after `<eos>`."""
+    """Decode greedily, or sample with `do_sample=True, …`; return suffix tokens, right-padded after `<eos>`."""
     tokenizer = processor.tokenizer
-    with torch.no_grad(), head_on_rows(model):
+    with torch.no_grad(), contiguous_head_input(model):
         sequences = model.generate(
             **inputs,
             max_new_tokens=maximum_tokens,
-            suppress_tokens=barred_tokens(processor),
+            suppress_tokens=forbidden_tokens(processor),
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
             **({"do_sample": False} | sampling),
@@ -49,35 +49,34 @@ def generate(
 
 
 @contextmanager
-def head_on_rows(model: Any) -> Iterator[None]:
-    """The head is given the last positions as rows of their own, not as the slice of all that `generate` hands it.
+def contiguous_head_input(model: Any) -> Iterator[None]:
+    """Give the language-model head contiguous rows, where `generate` passes a slice of all positions.
 
-    A slice torch multiplies as a batch, for which a CPU copies the head once an image: at 3B a gigabyte and five
-    seconds each.
+    torch multiplies a slice as a batch, for which a CPU copies the head once per image: 1 GB and 5 s each at 3B.
     """
     head = model.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
+    hook = head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
     try:
         yield
     finally:
         hook.remove()
 
 
-def read(processor: PaliGemmaProcessor, suffixes: Int[Tensor, "rows tokens"]) -> list[Caption]:
-    """Text, length and end of each row of suffix tokens."""
+def decode_suffixes(processor: PaliGemmaProcessor, suffixes: Int[Tensor, "rows tokens"]) -> list[Caption]:
+    """Return text, length and end of each row of suffix tokens."""
     texts = processor.batch_decode(suffixes, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     lengths = (suffixes != processor.tokenizer.pad_token_id).sum(dim=1).tolist()
-    ended = (suffixes == processor.tokenizer.eos_token_id).any(dim=1).tolist()
-    return [Caption(text.strip(), *rest) for text, *rest in zip(texts, lengths, ended, strict=True)]
+    ends = (suffixes == processor.tokenizer.eos_token_id).any(dim=1).tolist()
+    return [Caption(text.strip(), length, ended) for text, length, ended in zip(texts, lengths, ends, strict=True)]
 
 
 def greedy_captions(
     model: Any, processor: PaliGemmaProcessor, images: Sequence[bytes], prompt: str, maximum_tokens: int, batch: int
 ) -> Iterator[Caption]:
-    """One greedy caption an image, in order."""
+    """Yield a greedy caption of each image, in order."""
     model.eval()
     for start in range(0, len(images), batch):
         inputs = prompt_inputs(processor, images[start : start + batch], prompt)
         inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
         inputs = {key: value.to(model.device) for key, value in inputs.items()}
-        yield from read(processor, generate(model, processor, inputs, maximum_tokens))
+        yield from decode_suffixes(processor, generate_suffixes(model, processor, inputs, maximum_tokens))

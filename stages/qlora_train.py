@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from captioning.adapters.card import model_card
-from captioning.adapters.lora import attach, count_parameters, lora_config, save
+from captioning.adapters.lora import attach_adapter, count_parameters, lora_config, save_adapter
 from captioning.base.files import write_json, write_records
 from captioning.base.hashes import require_hashes
 from captioning.base.json_files import read_map
@@ -39,7 +39,7 @@ def main(variant: str, seed: int) -> None:
     longest = longest_suffix(processor, [one for of in (train, validation) for own in of.captions for one in own])
     require(finetune_needs(checkpoint, recipe, longest, device), machine)
     seed_everything(seed, processes.threads(machine["threads"]))
-    model = attach(
+    model = attach_adapter(
         load_frozen(checkpoint, machine["compute"], device, machine["dequantise"]), lora_config(**recipe["lora"])
     )
     params = load_params()  # of what changes no output, so no dependency
@@ -66,7 +66,7 @@ def main(variant: str, seed: int) -> None:
     if not processes.is_main:
         return
     counts = count_parameters(model)
-    save(model, Path("models/adapters") / name, model_card(name, recipe, counts))
+    save_adapter(model, Path("models/adapters") / name, model_card(name, recipe, counts))
     write_records(Path(f"plots/steps/{name}.csv"), done.records, COLUMNS)
     summary = counts | {"best_epoch": done.best_epoch, "validation_loss": round(done.validation_loss, 6)}
     write_json(Path(f"metrics/training/{name}.json"), summary)

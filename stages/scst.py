@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from captioning.adapters.card import model_card
-from captioning.adapters.lora import base_model, count_parameters, freeze_encoder, load_adapter, save
+from captioning.adapters.lora import count_parameters, freeze_encoder, load_adapter, save_adapter, unwrap_adapter
 from captioning.base.files import write_json, write_records
 from captioning.base.hashes import require_hashes
 from captioning.base.json_files import read_map
@@ -51,7 +51,9 @@ def main(row: str, baseline: str, seed: int) -> None:
         ids = draw_ids(ids_of(split), number, f"scst {split} {seed}")
         images = [one.image for one in read_images(Path("data/captions/images.parquet"), ids)]
         file = device_folder(scratch, model.device) / f"{split}.features"
-        return EncodedImages(ids, encode_all(base_model(model), processor, images, batch, file, processes=processes))
+        return EncodedImages(
+            ids, encode_all(unwrap_adapter(model), processor, images, batch, file, processes=processes)
+        )
 
     params = load_params()  # of what changes no output, so no dependency
     with (
@@ -68,7 +70,7 @@ def main(row: str, baseline: str, seed: int) -> None:
     if not processes.is_main:
         return
     counts = count_parameters(model)
-    save(model, Path(f"models/adapters/{name}"), model_card(name, recipe, counts))
+    save_adapter(model, Path(f"models/adapters/{name}"), model_card(name, recipe, counts))
     write_records(Path(f"plots/steps/{name}.csv"), done.records, COLUMNS)
     write_records(TIMINGS / f"{name}.csv", done.seconds, PARTS)
     gain = summary(done, len(validation), settings["maximum_tokens"])

@@ -164,13 +164,13 @@ def adapted(checkpoint: Path) -> Callable[..., Any]:
     """Makes the quantised model with a seeded adapter; `strength` is the deviation of B, which starts as zero."""
     import torch
 
-    from captioning.adapters.lora import attach, lora_config
+    from captioning.adapters.lora import attach_adapter, lora_config
     from captioning.paligemma.model import load_quantised
 
     def make(strength: float = 0.0, rank: int = 4, dropout: float = 0.0, targets: str = "table2") -> Any:
         torch.set_num_threads(1)
         torch.manual_seed(0)
-        model = attach(
+        model = attach_adapter(
             load_quantised(checkpoint, "float32", "cpu"), lora_config(rank, 2.0 * rank, dropout, False, targets)
         )
         for name, parameter in model.named_parameters():

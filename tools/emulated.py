@@ -33,7 +33,7 @@ FUNCTIONAL = ("gelu", "silu", "softplus", "layer_norm", "linear", "conv2d", "cro
 
 def work(folder: Path) -> dict[str, str]:
     """Return SHA-256 by result: of a training of each kind, and of operations in float32 and bfloat16."""
-    from captioning.adapters.lora import attach, freeze_encoder, lora_config, save
+    from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
     from captioning.compute.seeds import seed_everything
     from captioning.decoding import greedy_captions
     from captioning.paligemma.model import load_frozen, load_processor
@@ -44,14 +44,14 @@ def work(folder: Path) -> dict[str, str]:
     hashes, checkpoint = pretrain(folder / "checkpoint"), folder / "checkpoint"
     processor = load_processor(checkpoint)
     seed_everything(1, 1)
-    model = attach(load_frozen(checkpoint, "float32", "cpu", True), lora_config(4, 8.0, 0.0, False, "table2"))
+    model = attach_adapter(load_frozen(checkpoint, "float32", "cpu", True), lora_config(4, 8.0, 0.0, False, "table2"))
     train, validation = (CaptionRows(images, conftest.CAPTIONS, conftest.PROMPT, "first", 1) for _ in range(2))
     finetune(model, processor, conftest.RECIPE, train, validation, 1, "cpu", folder / "scratch")
-    save(model, folder / "tuned", "")
+    save_adapter(model, folder / "tuned", "")
     hashes["adapter"] = sha256(folder / "tuned/adapter_model.safetensors")
     freeze_encoder(model)
     hashes["step records of SCST"] = refine_adapter(model, processor, images, folder / "scst")
-    save(model, folder / "refined", "")
+    save_adapter(model, folder / "refined", "")
     hashes["adapter of SCST"] = sha256(folder / "refined/adapter_model.safetensors")
     captions = greedy_captions(model, processor, images, conftest.PROMPT, 16, 4)
     hashes["captions"] = hashlib.sha256(repr(list(captions)).encode()).hexdigest()

@@ -53,7 +53,7 @@ def model_card(name: str, recipe: dict[str, Any], counts: dict[str, float]) -> s
     )
 
 
-def recipe_of(card: str) -> dict[str, Any] | None:
+def extract_recipe(card: str) -> dict[str, Any] | None:
     """The recipe that `model_card` wrote into `card`; None where there is none."""
     block = RECIPE.search(card)
     try:

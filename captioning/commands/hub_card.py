@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from captioning.adapters.card import recipe_of
+from captioning.adapters.card import extract_recipe
 from captioning.base.errors import UserError
 from captioning.evaluation.predictions import ALONE
 from captioning.evaluation.scores import METRICS
@@ -48,7 +48,7 @@ def hub_card(card: str, adapter: str, repository: str, base: str | None, found: 
 
     Raises `UserError` where the row has no scores.
     """
-    recipe = recipe_of(card)
+    recipe = extract_recipe(card)
     if recipe is None:
         raise UserError(f"{adapter}: no recipe in its README.md; take the one its stage wrote")
     if found.row not in found.scores:

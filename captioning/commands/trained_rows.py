@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from captioning.adapters.card import recipe_of
+from captioning.adapters.card import extract_recipe
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
 from captioning.params.load import CHECKPOINTS, Params
@@ -71,7 +71,7 @@ def _choice(there: Sequence[str]) -> str:
 def recipe(folder: Path) -> dict[str, Any]:
     """What the adapter in `folder` was trained by, from its card; where data/recipes says other by now, `UserError`."""
     card = folder / "README.md"
-    known = recipe_of(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
+    known = extract_recipe(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
     if known is None or not _is_whole(known):
         raise UserError(f"{card}: no recipe in it, so the prompt is not known; take the README.md its stage wrote")
     path = RECIPES / f"{known.get('variant')}.json"

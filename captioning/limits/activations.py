@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import DynamicCache, PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
-from captioning.adapters.lora import attach, base_model, lora_config
+from captioning.adapters.lora import attach_adapter, lora_config, unwrap_adapter
 from captioning.paligemma.folder import check_config
 from captioning.paligemma.model import head_logits
 
@@ -110,7 +110,7 @@ class MetaModel:
 
     @property
     def base(self) -> Any:
-        return base_model(self.model)
+        return unwrap_adapter(self.model)
 
     @property
     def image_tokens(self) -> int:
@@ -203,4 +203,4 @@ def meta_model(folder: Path, compute: str, device: str, lora: dict[str, Any] | N
     with META:
         model = PaliGemmaForConditionalGeneration._from_config(config, dtype=getattr(torch, compute))
         model.requires_grad_(False).eval()
-        return MetaModel(model if lora is None else attach(model, lora_config(**lora)), device)
+        return MetaModel(model if lora is None else attach_adapter(model, lora_config(**lora)), device)

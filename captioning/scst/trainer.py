@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PaliGemmaProcessor
 
-from captioning.adapters.lora import base_model, weights_of
-from captioning.decoding import Caption, barred_tokens, read
+from captioning.adapters.lora import swap_weights, unwrap_adapter
+from captioning.decoding import Caption, decode_suffixes, forbidden_tokens
 from captioning.metrics.bootstrap import interval, resampled_means
 from captioning.metrics.cider import CiderD
 from captioning.metrics.ptb import tokenize
@@ -49,7 +49,7 @@ class SCSTTrainer(SharedTrainer):
         super().__init__(*arguments, data_collator=collate, **options)
         self.processor, self.recipe, self.reward, self.plain = processor, recipe, reward, plain
         cuts = (recipe[name] for name in ("temperature", "top_k", "top_p"))
-        self.sampling = Sampling(tuple(barred_tokens(processor)), *cuts)
+        self.sampling = Sampling(tuple(forbidden_tokens(processor)), *cuts)
         self.prompt = prompt_tokens(processor, recipe["prompt"]).to(self.args.device)
         self.start_weights = trainable_weights(self.model) if recipe["kl"] else {}
         self.stopwatch = Stopwatch(torch.cuda.synchronize if self.args.device.type == "cuda" else lambda: None)
@@ -81,14 +81,14 @@ class SCSTTrainer(SharedTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The batch's share of the step's mean; what was drawn is left in `drawn`, a list an image."""
-        policy, greedy = base_model(model).eval(), self.recipe["baseline"] == "greedy"
+        policy, greedy = unwrap_adapter(model).eval(), self.recipe["baseline"] == "greedy"
         drawn = slice(int(greedy), None)  # of an image's captions, the greedy one stands first
         with self.stopwatch("prefill"), attention_kernel(self.args.device):
             prefix = prefill(policy, self.prompt, inputs["features"])
         with self.stopwatch("decode"):
             tokens = self._decode(policy, prefix, self.recipe["samples"], greedy, self._points(inputs["id"]))
         with self.stopwatch("reward"):
-            captions = [read(self.processor, of_image) for of_image in tokens]
+            captions = [decode_suffixes(self.processor, of_image) for of_image in tokens]
             rewards = self._rewards(inputs["id"], captions)
         with attention_kernel(self.args.device):
             log_p = self._log_probabilities(policy, prefix, tokens[:, drawn])
@@ -131,8 +131,8 @@ class SCSTTrainer(SharedTrainer):
         """log policy(caption) / start(caption), whose mean estimates the divergence; None where it is not wanted."""
         if not self.start_weights:
             return None
-        policy = base_model(model)
-        with torch.no_grad(), attention_kernel(self.args.device), weights_of(model, self.start_weights):
+        policy = unwrap_adapter(model)
+        with torch.no_grad(), attention_kernel(self.args.device), swap_weights(model, self.start_weights):
             start = self._log_probabilities(policy, prefill(policy, self.prompt, features), tokens)
         return (log_p.detach() - start).double().cpu().numpy()
 
@@ -160,11 +160,11 @@ class SCSTTrainer(SharedTrainer):
         return self.validated(metrics)
 
     def _greedy(self, features: Tensor) -> list[tuple[Any, ...]]:
-        policy = base_model(self.model).eval()
+        policy = unwrap_adapter(self.model).eval()
         with torch.no_grad():
             prefix = prefill(policy, self.prompt, features.to(self.args.device))
         tokens = self._decode(policy, prefix, samples=0, greedy=True)[:, 0]
-        return [astuple(caption) for caption in read(self.processor, tokens)]
+        return [astuple(caption) for caption in decode_suffixes(self.processor, tokens)]
 
 
 class Sample(NamedTuple):

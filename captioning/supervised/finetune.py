@@ -14,7 +14,7 @@ from peft import PeftModel
 from torch.utils.data import Dataset
 from transformers import PaliGemmaProcessor, TrainingArguments
 
-from captioning.adapters.lora import base_model
+from captioning.adapters.lora import unwrap_adapter
 from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import supervised_loss
 from captioning.runtime.resume import states
@@ -95,7 +95,7 @@ def finetune(
         train_dataset=train,
         eval_dataset=validation,
         data_collator=DecodedCollator(processor),
-        loss=lambda adapted, batch, tokens: supervised_loss(base_model(adapted), batch, tokens),
+        loss=lambda adapted, batch, tokens: supervised_loss(unwrap_adapter(adapted), batch, tokens),
         processes=processes,
         lora_plus=recipe["lora_plus"],
         states=states(own, every),

@@ -35,7 +35,7 @@ def project(
 ) -> Path:  # fmt: skip
     """A project with one checkpoint, one adapter that says something else than it, test images, and them as files."""
     from captioning.adapters.card import model_card
-    from captioning.adapters.lora import count_parameters, save
+    from captioning.adapters.lora import count_parameters, save_adapter
     from captioning.base.hashes import file_hashes
 
     monkeypatch.chdir(tmp_path)
@@ -60,7 +60,7 @@ def project(
     (tmp_path / "data/recipes").mkdir(parents=True)
     (tmp_path / "data/recipes/mix.json").write_text(json.dumps(recipe))
     model = adapted(strength=0.3)
-    save(model, tmp_path / "models/adapters" / ADAPTER, model_card(ADAPTER, recipe, count_parameters(model)))
+    save_adapter(model, tmp_path / "models/adapters" / ADAPTER, model_card(ADAPTER, recipe, count_parameters(model)))
     shots = tmp_path / "shots"
     shots.mkdir()
     for index, data in enumerate(pictures):

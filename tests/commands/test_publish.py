@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import ModelCard
 from safetensors.numpy import save_file
 
-from captioning.adapters.card import model_card, recipe_of
+from captioning.adapters.card import extract_recipe, model_card
 from tests.helpers.hub_uploads import COMMIT, TOKEN, Hub, hub_uploads
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +165,7 @@ def test_the_card_tells_scores_data_licence_and_recipe(project: Path, hub: Hub) 
     assert "3 rows or captions were set aside" in text
     assert "captions 0.1423" in text
     assert "under Apache-2.0" in text
-    assert recipe_of(text) == recipe("miniature")
+    assert extract_recipe(text) == recipe("miniature")
     assert f'from_pretrained(model, "{HERE}")' in text
     assert str(project) not in text
     order = [text.index(f"\n## {title}\n") for title in ("Scores", "Data", "Licence", "Recipe")]

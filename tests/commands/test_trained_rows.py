@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from captioning.adapters.card import model_card, recipe_of
+from captioning.adapters.card import extract_recipe, model_card
 from captioning.base.errors import UserError
 from captioning.commands.trained_rows import find, names
 from captioning.commands.trained_rows import recipe as read_recipe
@@ -131,7 +131,7 @@ def test_missing_hashes_say_who_writes_them(project: Path) -> None:
 
 
 def test_the_cards_recipe_is_the_one_it_was_written_with() -> None:
-    assert recipe_of(model_card("mix-1", recipe("mix"), COUNTS)) == recipe("mix")
+    assert extract_recipe(model_card("mix-1", recipe("mix"), COUNTS)) == recipe("mix")
 
 
 @pytest.mark.parametrize(

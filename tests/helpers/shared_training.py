@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_model
 
 import stages  # noqa: F401  # how long threads spin
-from captioning.adapters.lora import attach, freeze_encoder, lora_config, save
+from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
 from captioning.base.errors import UserError
 from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import draw_pictures, pixel_values, train_decoder, train_tower
@@ -38,7 +38,9 @@ PICTURES = [png(colour) for colour in COLOURS]
 
 def adapter(folder: Path) -> Any:
     torch.manual_seed(0)
-    model = attach(load_quantised(folder / "checkpoint", "float32", "cpu"), lora_config(4, 8.0, 0.0, False, "table2"))
+    model = attach_adapter(
+        load_quantised(folder / "checkpoint", "float32", "cpu"), lora_config(4, 8.0, 0.0, False, "table2")
+    )
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
@@ -119,7 +121,7 @@ def main(what: str, folder: Path, count: int) -> None:
         (folder / f"{count}-{processes.rank}").mkdir()
         save_model(model, str(folder / f"{count}-{processes.rank}/adapter_model.safetensors"))
     else:
-        save(model, folder / f"{count}-{processes.rank}", "")
+        save_adapter(model, folder / f"{count}-{processes.rank}", "")
     if processes.is_main:
         (folder / f"{count}.json").write_text(json.dumps(records), encoding="utf-8")
 

@@ -8,8 +8,8 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from benchmarks.tutorial import Collator
-from captioning.adapters.lora import attach, base_model, freeze_encoder, lora_config
-from captioning.decoding import barred_tokens, greedy_captions
+from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, unwrap_adapter
+from captioning.decoding import forbidden_tokens, greedy_captions
 from captioning.limits.activations import AttentionOf, Meter, meta_model
 from captioning.limits.memory import longest_suffix, prompt_length
 from captioning.limits.scst import refining
@@ -29,7 +29,7 @@ LORA: dict[str, Any] = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "rslora": False
 def loaded(checkpoint: Path, compute: str, dequantise: bool) -> Any:
     """The real thing, gradients there as in accumulation."""
     torch.set_num_threads(1)
-    return attach(load_frozen(checkpoint, compute, "cpu", dequantise), lora_config(**LORA))
+    return attach_adapter(load_frozen(checkpoint, compute, "cpu", dequantise), lora_config(**LORA))
 
 
 def zero_gradients(model: Any) -> None:
@@ -46,7 +46,7 @@ def test_a_training_step_holds_what_was_counted(
     model = loaded(checkpoint, compute, dequantise)
     zero_gradients(model)
     with attention_kernel(CPU), Meter() as meter:
-        loss = supervised_loss(base_model(model), batch)
+        loss = supervised_loss(unwrap_adapter(model), batch)
         kept = meter.live
         loss.backward()
     counted = meta_model(checkpoint, compute, "cpu", LORA).train(
@@ -73,7 +73,7 @@ def test_what_is_kept_is_what_autograd_saves(checkpoint: Path, processor: Any, p
         return tensor
 
     with attention_kernel(CPU), saved_tensors_hooks(pack, lambda tensor: tensor):
-        supervised_loss(base_model(model), batch)
+        supervised_loss(unwrap_adapter(model), batch)
     counted = meta_model(checkpoint, "float32", "cpu", LORA).train(
         4, prompt_length(processor, PROMPT), longest_suffix(processor, [CAPTION])
     )
@@ -103,7 +103,7 @@ def test_a_refining_step_holds_what_was_counted(
     model, tokens, samples = loaded(checkpoint, "bfloat16", dequantise=True), 12, 3
     freeze_encoder(model)
     zero_gradients(model)
-    base, sampling = base_model(model), Sampling(tuple(barred_tokens(processor)))
+    base, sampling = unwrap_adapter(model), Sampling(tuple(forbidden_tokens(processor)))
     features = encode_all(base, processor, pictures, 4, tmp_path / "features")
     prompt, pad = prompt_tokens(processor, PROMPT), processor.tokenizer.pad_token_id
     with Meter() as meter, attention_kernel(CPU):

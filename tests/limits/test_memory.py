@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import true_shape
-from captioning.adapters.lora import attach, count_parameters, freeze_encoder, lora_config
+from captioning.adapters.lora import attach_adapter, count_parameters, freeze_encoder, lora_config
 from captioning.base.errors import UserError
 from captioning.limits import memory
 from captioning.limits.activations import MetaModel, meta_model
@@ -55,7 +55,7 @@ def test_weights_are_those_of_the_loaded_model(checkpoint: Path, compute: str, d
 
 
 def test_adapters_gradients_and_moments_are_those_of_a_real_step(checkpoint: Path) -> None:
-    model = attach(load_quantised(checkpoint, "float32", "cpu"), lora_config(**LORA))
+    model = attach_adapter(load_quantised(checkpoint, "float32", "cpu"), lora_config(**LORA))
     trained = [one for one in model.parameters() if one.requires_grad]
     for one in trained:
         one.grad = torch.ones_like(one)

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import torch
 
-from captioning.adapters.lora import attach, count_parameters, load_adapter, lora_config, save
+from captioning.adapters.lora import attach_adapter, count_parameters, load_adapter, lora_config, save_adapter
 from captioning.base.errors import UserError
 from captioning.paligemma import model
 from captioning.paligemma.model import is_4bit, load_frozen, load_quantised, supervised_loss
@@ -35,11 +35,11 @@ def test_the_same_logits(checkpoint: Path, batch: dict[str, Any], compute: str) 
 def test_an_adapter_of_one_is_the_others(checkpoint: Path, batch: dict[str, Any], tmp_path: Path) -> None:
     """Loss, gradients and counts of a saved adapter on both; only the adapter is trained."""
     torch.manual_seed(0)
-    made = attach(LOADERS["nf4"](checkpoint), lora_config(4, 8.0, 0.0, False, "table2"))
+    made = attach_adapter(LOADERS["nf4"](checkpoint), lora_config(4, 8.0, 0.0, False, "table2"))
     for name, value in made.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(value, std=0.05)
-    save(made, tmp_path, "")
+    save_adapter(made, tmp_path, "")
     found = []
     for load in LOADERS.values():
         model = load_adapter(load(checkpoint), tmp_path, trainable=True)

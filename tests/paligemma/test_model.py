@@ -75,13 +75,13 @@ def test_no_checkpoint_is_said_with_its_remedy(tmp_path: Path) -> None:
 
 def gradients_after_an_evaluation(checkpoint: Path, batch: dict[str, Any], kernel: bool) -> dict[str, bool]:
     """In bfloat16: which adapters get a gradient in the training step that follows a pass without gradients."""
-    from captioning.adapters.lora import attach, lora_config
+    from captioning.adapters.lora import attach_adapter, lora_config
 
     base = load_quantised(checkpoint, "bfloat16", "cpu")
     for module in base.modules():
         if kernel and isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = True
-    model = attach(base, lora_config(4, 8.0, 0.0, False, "table2"))
+    model = attach_adapter(base, lora_config(4, 8.0, 0.0, False, "table2"))
     model.eval()
     with torch.no_grad():
         supervised_loss(base, batch)

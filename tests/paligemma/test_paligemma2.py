@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
-from captioning.adapters.lora import attach, count_parameters, lora_config
-from captioning.decoding import barred_tokens, generate
+from captioning.adapters.lora import attach_adapter, count_parameters, lora_config
+from captioning.decoding import forbidden_tokens, generate_suffixes
 from captioning.paligemma.model import head_logits, hidden_states, load_quantised, prompt_inputs, prompt_tokens
 from captioning.scst.loss import caption_log_probabilities
 from captioning.scst.packing import prefill
@@ -71,7 +71,7 @@ def test_logits_are_the_librarys_to_the_last_bit(checkpoint: Path, batch: dict[s
 def test_a_row_longer_than_the_window_is_refused(quantised: Any, processor: Any, pictures: list[bytes]) -> None:
     """Within the window a packed row needs no mask of its own for sliding layers."""
     pad, eos = processor.tokenizer.pad_token_id, processor.tokenizer.eos_token_id
-    everything = Sampling(tuple(barred_tokens(processor)))
+    everything = Sampling(tuple(forbidden_tokens(processor)))
     captions = sampled(processor, ["a red plane", "trees"], [True, True])[None]
     with torch.no_grad():
         prefix = prefill(quantised, prompt_tokens(processor, PROMPT), encoded(quantised, processor, pictures[:1]))
@@ -89,9 +89,9 @@ def test_a_row_longer_than_the_window_is_refused(quantised: Any, processor: Any,
 def test_the_published_default_cache_changes_nothing(quantised: Any, processor: Any, pictures: list[bytes]) -> None:
     """Old checkpoints with sliding windows ask for `hybrid`, a static cache that is compiled; the library undoes it."""
     prompt = prompt_inputs(processor, pictures, PROMPT)
-    expected = generate(quantised, processor, prompt, 8)
+    expected = generate_suffixes(quantised, processor, prompt, 8)
     quantised.generation_config.cache_implementation = "hybrid"
-    assert torch.equal(generate(quantised, processor, prompt, 8), expected)
+    assert torch.equal(generate_suffixes(quantised, processor, prompt, 8), expected)
 
 
 WIDTH, FEED, DECODER, TOWER = 2304, 9216, 26, 1152
@@ -127,7 +127,7 @@ def test_the_true_shape_has_the_published_number_of_parameters(three_billion: An
 @pytest.mark.parametrize(("targets", "tower"), [("table2", 27 * 3 * (TOWER + TOWER)), ("decoder", 0)])
 def test_an_adapters_count_by_hand(three_billion: Any, targets: str, tower: int) -> None:
     """The seven names match the same layers as in PaliGemma; there are more of them, and narrower."""
-    model = attach(three_billion, lora_config(8, 8.0, 0.0, False, targets))
+    model = attach_adapter(three_billion, lora_config(8, 8.0, 0.0, False, targets))
     counted = count_parameters(model)
     model.unload()
     assert counted["trainable_parameters"] == 8 * (DECODER * sum(map(sum, SEVEN)) + tower)

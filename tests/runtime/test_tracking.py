@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from captioning.adapters.card import model_card
-from captioning.adapters.lora import count_parameters, save
+from captioning.adapters.lora import count_parameters, save_adapter
 from captioning.base.errors import UserError
 from captioning.base.files import write_records
 from captioning.params.load import Tracking, load_params
@@ -59,7 +59,7 @@ def train(
                 model, processor, {"lora_plus": 1.0} | recipe | {"epochs": 3}, rows, held, 1, "cpu",
                 tmp_path / f"{report_to}-states", **reporting,
             )  # fmt: skip
-        save(model, Path("models/adapters/mix-1"), model_card("mix-1", CARD_RECIPE, count_parameters(model)))
+        save_adapter(model, Path("models/adapters/mix-1"), model_card("mix-1", CARD_RECIPE, count_parameters(model)))
         write_records(Path("plots/steps/mix-1.csv"), done.records, ("step", "epoch", "loss", "validation_loss"))
         return files(folder, hidden=False)
 

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.papers_scst import repeated_log_probabilities
 from captioning.adapters.lora import freeze_encoder
-from captioning.decoding import barred_tokens
+from captioning.decoding import forbidden_tokens
 from captioning.paligemma.model import prompt_inputs, prompt_tokens
 from captioning.scst.loss import advantages, caption_log_probabilities, policy_loss
 from captioning.scst.packing import prefill
@@ -35,7 +35,7 @@ def test_log_probabilities_are_those_of_the_single_row(
 ) -> None:
     """Each caption alone, unpadded, through the library's forward with pixels."""
     model = adapted(strength=0.05).eval()
-    base, barred, pad = model.get_base_model(), barred_tokens(processor), processor.tokenizer.pad_token_id
+    base, barred, pad = model.get_base_model(), forbidden_tokens(processor), processor.tokenizer.pad_token_id
     texts, ended = ["a red plane", "trees", "many green trees are in", ""], [True, True, False, True]
     suffixes = sampled(processor, texts, ended)
     with torch.no_grad():

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.papers_scst import repeated_log_probabilities
 from captioning.adapters.lora import freeze_encoder
-from captioning.decoding import barred_tokens, generate
+from captioning.decoding import forbidden_tokens, generate_suffixes
 from captioning.paligemma.model import image_features, prompt_inputs, prompt_tokens
 from captioning.scst.loss import caption_log_probabilities
 from captioning.scst.packing import packed_mask, prefill
@@ -34,7 +34,7 @@ def test_packed_rows_equal_repeated_rows(
     policy: Any, processor: Any, pictures: list[bytes], temperature: float
 ) -> None:
     """Two images, three captions of unequal length each, one of them nothing but `<eos>`."""
-    pad, barred = processor.tokenizer.pad_token_id, tuple(barred_tokens(processor))
+    pad, barred = processor.tokenizer.pad_token_id, tuple(forbidden_tokens(processor))
     captions = sampled(processor, TEXTS, ENDED).view(2, 3, -1)
     weights = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
     base = policy.get_base_model()
@@ -55,7 +55,7 @@ def test_packed_rows_equal_repeated_rows(
 @BOTH
 def test_a_caption_does_not_see_its_neighbours(policy: Any, processor: Any, pictures: list[bytes]) -> None:
     base, pad = policy.get_base_model(), processor.tokenizer.pad_token_id
-    everything = Sampling(tuple(barred_tokens(processor)))
+    everything = Sampling(tuple(forbidden_tokens(processor)))
     captions = sampled(processor, TEXTS[:3], ENDED[:3])[None]
     changed = captions.clone()
     changed[0, 1, 0] = 900
@@ -100,13 +100,15 @@ def test_shared_prefix_decoding_gives_the_tokens_of_generate(
     with torch.no_grad():
         prefix = prefill(base, prompt_tokens(processor, PROMPT), encoded(base, processor, pictures))
     torch.manual_seed(5)
-    sampling = Sampling(tuple(barred_tokens(processor)), **options)
+    sampling = Sampling(tuple(forbidden_tokens(processor)), **options)
     ours = rollout(base, prefix, sampling, 3, True, limit, tokenizer.eos_token_id, tokenizer.pad_token_id)
     prompt = prompt_inputs(processor, pictures, PROMPT)
-    greedy = generate(base, processor, prompt, limit)
+    greedy = generate_suffixes(base, processor, prompt, limit)
     many = {key: value.repeat_interleave(3, dim=0) for key, value in prompt.items()}
     torch.manual_seed(5)
-    drawn = generate(base, processor, many, limit, do_sample=True, **({"temperature": 1.0, "top_k": 0} | options))
+    drawn = generate_suffixes(
+        base, processor, many, limit, do_sample=True, **({"temperature": 1.0, "top_k": 0} | options)
+    )
     for theirs, mine in ((greedy, ours[:, 0]), (drawn, ours[:, 1:].flatten(0, 1))):
         width = max(theirs.shape[1], mine.shape[1])
         padded = [
@@ -136,7 +138,7 @@ def test_captions_are_scored_under_the_distribution_they_were_drawn_from(
     monkeypatch.setattr(Sampling, "draw", spy)
     with torch.no_grad():
         prefix = prefill(base, prompt_tokens(processor, PROMPT), encoded(base, processor, pictures))
-        sampling = Sampling(tuple(barred_tokens(processor)), **options)
+        sampling = Sampling(tuple(forbidden_tokens(processor)), **options)
         torch.manual_seed(3)
         captions = rollout(base, prefix, sampling, 3, False, 9, tokenizer.eos_token_id, tokenizer.pad_token_id)
         scored = caption_log_probabilities(base, prefix, captions, sampling, tokenizer.pad_token_id)
@@ -152,7 +154,7 @@ def test_greedy_and_samples_do_not_disturb_each_other(policy: Any, processor: An
     base, tokenizer = policy.get_base_model(), processor.tokenizer
     prefix = prefill(base, prompt_tokens(processor, PROMPT), encoded(base, processor, pictures))
     assert prefix.last.requires_grad
-    decode = [base, prefix, Sampling(tuple(barred_tokens(processor)))]
+    decode = [base, prefix, Sampling(tuple(forbidden_tokens(processor)))]
     ends = [6, tokenizer.eos_token_id, tokenizer.pad_token_id]
     torch.manual_seed(1)
     both = rollout(*decode, 2, True, *ends)
@@ -178,7 +180,7 @@ def test_what_stands_after_the_end_is_not_run(
         lambda **inputs: rows.append(inputs["inputs_embeds"].shape) or run(**inputs),
     )
     prefix = prefill(base, prompt_tokens(processor, PROMPT), encoded(base, processor, pictures[:1]))
-    caption_log_probabilities(base, prefix, captions, Sampling(tuple(barred_tokens(processor))), pad)
+    caption_log_probabilities(base, prefix, captions, Sampling(tuple(forbidden_tokens(processor))), pad)
     assert rows[1][:2] == (1, int((captions != pad).sum()) - 2)
 
 

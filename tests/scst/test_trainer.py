@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.papers_scst import repeated_log_probabilities
 from captioning.adapters.lora import freeze_encoder
-from captioning.decoding import Caption, barred_tokens
+from captioning.decoding import Caption, forbidden_tokens
 from captioning.paligemma.model import prompt_inputs
 from captioning.scst.sampling import Sampling
 from captioning.scst.trainer import SCSTTrainer, step_summary
@@ -96,7 +96,7 @@ def test_the_recipe_says_which_distribution(
 ) -> None:
     cuts = {"temperature": 0.7, "top_k": 9, "top_p": 0.8}
     trainer = trainer_of(adapted(), processor, second, tmp_path, **cuts)
-    assert trainer.sampling == Sampling(tuple(barred_tokens(processor)), **cuts)
+    assert trainer.sampling == Sampling(tuple(forbidden_tokens(processor)), **cuts)
 
 
 def log_p_of(model: Any, processor: Any, images: list[bytes], captions: torch.Tensor) -> list[float]:
@@ -105,7 +105,7 @@ def log_p_of(model: Any, processor: Any, images: list[bytes], captions: torch.Te
     rows, pad = captions.unflatten(0, (len(images), -1)), processor.tokenizer.pad_token_id
     with torch.no_grad():
         return (
-            repeated_log_probabilities(model.eval(), prompt, rows, pad, barred_tokens(processor), 0.7)
+            repeated_log_probabilities(model.eval(), prompt, rows, pad, forbidden_tokens(processor), 0.7)
             .flatten()
             .tolist()
         )

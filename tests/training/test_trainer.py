@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.tutorial import Collator
-from captioning.adapters.lora import base_model
+from captioning.adapters.lora import unwrap_adapter
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import supervised_loss
 from captioning.supervised.finetune import CaptionRows
@@ -40,7 +40,7 @@ def step(
         args=arguments,
         train_dataset=rows,
         data_collator=Collator(processor),
-        loss=lambda adapted, examples, tokens: supervised_loss(base_model(adapted), examples, tokens),
+        loss=lambda adapted, examples, tokens: supervised_loss(unwrap_adapter(adapted), examples, tokens),
     )
     trainer.train()
     weights = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
@@ -103,8 +103,8 @@ def test_one_seed_one_draw_and_so_many_threads() -> None:
 
 def test_the_model_in_the_adapter(adapted: Callable[..., Any], quantised: Any) -> None:
     model = adapted()
-    assert base_model(model) is model.get_base_model()
-    assert base_model(quantised) is quantised
+    assert unwrap_adapter(model) is model.get_base_model()
+    assert unwrap_adapter(quantised) is quantised
 
 
 def test_records_hold_no_times() -> None:
@@ -152,7 +152,7 @@ def test_lora_plus_moves_b_faster(
     )  # fmt: skip
     trainer = LossTrainer(
         model=model, args=arguments, train_dataset=rows, data_collator=Collator(processor), lora_plus=ratio,
-        loss=lambda adapter, examples, tokens: supervised_loss(base_model(adapter), examples, tokens),
+        loss=lambda adapter, examples, tokens: supervised_loss(unwrap_adapter(adapter), examples, tokens),
     )  # fmt: skip
     trainer.train()
     for name, value in model.named_parameters():
@@ -192,6 +192,6 @@ def test_a_validation_is_the_mean_over_tokens_not_over_batches(
     arguments = training_arguments(tmp_path, 0, "cpu", per_device_eval_batch_size=3)
     trainer = LossTrainer(
         model=model, args=arguments, eval_dataset=rows, data_collator=Collator(processor),
-        loss=lambda adapter, examples, tokens: supervised_loss(base_model(adapter), examples, tokens),
+        loss=lambda adapter, examples, tokens: supervised_loss(unwrap_adapter(adapter), examples, tokens),
     )  # fmt: skip
     assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)

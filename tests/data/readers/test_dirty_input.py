@@ -149,13 +149,15 @@ def checkpoint_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 def adapter_folder(checkpoint_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
-    from captioning.adapters.lora import attach, lora_config, save
+    from captioning.adapters.lora import attach_adapter, lora_config, save_adapter
     from captioning.paligemma.model import load_quantised
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("good") / "mix-1"
-    model = attach(load_quantised(checkpoint_folder, "float32", "cpu"), lora_config(4, 8.0, 0.0, False, "table2"))
-    save(model, path, "# card\n")
+    model = attach_adapter(
+        load_quantised(checkpoint_folder, "float32", "cpu"), lora_config(4, 8.0, 0.0, False, "table2")
+    )
+    save_adapter(model, path, "# card\n")
     return path
 
 
