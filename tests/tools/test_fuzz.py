@@ -1,4 +1,4 @@
-"""The fuzzing of tools/fuzz.py in short, and that it would see a fault."""
+"""A short run of the fuzzer, and a proof that it notices faults."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,18 +11,20 @@ from tools import fuzz
 
 
 @pytest.mark.parametrize("reader", fuzz.READERS)
-def test_only_user_errors_come_out(reader: str, tmp_path: Path) -> None:
+def test_readers_raise_only_user_errors(reader: str, tmp_path: Path) -> None:
     tables.good_folder(tmp_path)
-    tried: Counter[str] = Counter()
-    fuzz.fuzz(reader, 200, 0, tmp_path, tried)
-    assert tried[reader] >= 200 and tried[f"{reader} taken"] > 0 and tried[f"{reader} refused"] > 20
+    counts: Counter[str] = Counter()
+    fuzz.fuzz(reader, 200, 0, tmp_path, counts)
+    assert counts[reader] >= 200 and counts[f"{reader} accepted"] > 0 and counts[f"{reader} refused"] > 20
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), UserError("elsewhere: x"), UserError("{place}: \x1b[2J")])
-def test_a_fault_is_seen(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(content: bytes, place: Path) -> None:
-        raise type(error)(str(error).replace("{place}", str(place)))
+@pytest.mark.parametrize("error", [ValueError("x"), UserError("elsewhere: x"), UserError("{folder}: \x1b[2J")])
+def test_another_error_or_a_bad_message_is_noticed(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(content: bytes, scratch: Path) -> None:
+        raise type(error)(str(error).replace("{folder}", str(scratch)))
 
-    monkeypatch.setitem(fuzz.READERS, "predictions", (fuzz.READERS["predictions"][0], broken))
+    monkeypatch.setitem(fuzz.READERS, "predictions", (fuzz.READERS["predictions"][0], fail))
     with pytest.raises((ValueError, AssertionError)):
         fuzz.fuzz("predictions", 5, 0, tmp_path, Counter())
