@@ -94,7 +94,7 @@ def read_ignored(path: Path) -> dict[str, str]:
 
 def report(answer: Audit, reasons: dict[str, str]) -> tuple[list[str], int]:
     """Return lines for the user, and the exit status."""
-    lines, failures, seen = [], 0, set()
+    lines, failures, seen = [], 0, set[str]()
     for bug in answer.vulnerabilities:
         seen.update(bug.identifiers)
         reason = next((reasons[name] for name in bug.identifiers if name in reasons), None)

@@ -17,7 +17,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.nn import functional
+
+from captioning.adapters.lora import attach, freeze_encoder, lora_config, save
+from captioning.checkpoints.miniature import load_checkpoint
+from captioning.checkpoints.pretraining import draw_pictures, pixel_values, train_decoder, train_tower
 from captioning.compute.instructions import environment_variables
+from captioning.compute.seeds import seed_everything
+from captioning.decoding import greedy_captions
+from captioning.paligemma.model import load_frozen, load_processor
+from captioning.scst.features import EncodedImages
+from captioning.scst.refine import refine, scst_arguments
+from captioning.supervised.finetune import CaptionRows, finetune
+from tests import conftest
+from tests.helpers.sampled_captions import encoded
+from tests.helpers.scst_toy import IDS, RECIPE, scorers, second_captions
 
 PROCESSORS = ("Haswell", "Cascadelake-Server", "EPYC")  # two of Intel's and one of AMD's
 EMULATOR = "qemu-x86_64"
@@ -33,6 +48,7 @@ FUNCTIONAL = ("gelu", "silu", "softplus", "layer_norm", "linear", "conv2d", "cro
 
 def work(folder: Path) -> dict[str, str]:
     """Return SHA-256 by result: of a training of each kind, and of operations in float32 and bfloat16."""
+<<<<<<< HEAD
     from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
     from captioning.compute.seeds import seed_everything
     from captioning.decoding import greedy_captions
@@ -40,6 +56,8 @@ def work(folder: Path) -> dict[str, str]:
     from captioning.supervised.finetune import CaptionRows, finetune
     from tests import conftest
 
+=======
+>>>>>>> 90d06a2 (tools/verify and its tests: plain English; no fuzzing of files that the pipeline writes)
     images = [conftest.png(colour) for colour in conftest.COLOURS]
     hashes, checkpoint = pretrain(folder / "checkpoint"), folder / "checkpoint"
     processor = load_processor(checkpoint)
@@ -62,11 +80,6 @@ def work(folder: Path) -> dict[str, str]:
 
 def pretrain(folder: Path) -> dict[str, str]:
     """Write a checkpoint that knows the tests' captions and was then pre-trained like the miniature."""
-    from captioning.checkpoints.miniature import load_checkpoint
-    from captioning.checkpoints.pretraining import draw_pictures, pixel_values, train_decoder, train_tower
-    from captioning.compute.seeds import seed_everything
-    from tests import conftest
-
     images = [conftest.png(colour) for colour in conftest.COLOURS]
     model, processor = load_checkpoint(conftest.teach("gemma", images, folder))
     scenes, scene_images = draw_pictures(48, conftest.SIZE, "emulated")
@@ -80,12 +93,6 @@ def pretrain(folder: Path) -> dict[str, str]:
 
 def refine_adapter(model: Any, processor: Any, images: list[bytes], scratch: Path) -> str:
     """Refine `model` in place, and return the SHA-256 of SCST's step records."""
-    from captioning.scst.features import EncodedImages
-    from captioning.scst.refine import refine, scst_arguments
-    from tests import conftest
-    from tests.helpers.sampled_captions import encoded
-    from tests.helpers.scst_toy import IDS, RECIPE, scorers, second_captions
-
     features = EncodedImages(IDS, encoded(model.get_base_model(), processor, images))
     references = second_captions([list(captions) for captions in conftest.CAPTIONS])
     recipe = RECIPE | {"epochs": STEPS}
@@ -96,9 +103,6 @@ def refine_adapter(model: Any, processor: Any, images: list[bytes], scratch: Pat
 
 def operations(dtype_name: str) -> Iterator[tuple[str, Any]]:
     """Yield results of the operations that trainings consist of, each alone."""
-    import torch
-    from torch.nn import functional
-
     torch.manual_seed(3)
     dtype = getattr(torch, dtype_name)
     x, w = torch.randn(64, 64).to(dtype), torch.randn(64, 64).to(dtype)
@@ -112,14 +116,13 @@ def operations(dtype_name: str) -> Iterator[tuple[str, Any]]:
         yield name, getattr(x.abs() + 0.1, name)(*((-1,) if name in REDUCING else ()))
     for name in FUNCTIONAL:
         yield name, getattr(functional, name)(*arguments.get(name, (x,)))
-    yield "attention", functional.scaled_dot_product_attention(*3 * [x[None, None]])
+    row = x[None, None]
+    yield "attention", functional.scaled_dot_product_attention(row, row, row)
     yield from (("product", x @ w), ("by a vector", x @ w[0]), ("dot", x[0] @ w[0]), ("division", x / w))
     yield "random", torch.cat([torch.randn(999), torch.rand(999), functional.dropout(torch.ones(999), 0.1)])
 
 
 def hash_tensor(tensor: Any) -> str:
-    import torch
-
     return hashlib.sha256(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
@@ -127,7 +130,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def run(instructions: str, processor: str | None) -> dict[str, str]:
+def run_work(instructions: str, processor: str | None) -> dict[str, str]:
     """Run `work` in a new process, on this machine or an emulated one."""
     limits = environment_variables({"threads": 1, "instructions": instructions})
     paths = {"PYTHONPATH": os.pathsep.join(path for path in (str(ROOT), *sys.path) if path)}
@@ -143,9 +146,9 @@ def main() -> None:
         sys.exit(f"error: {EMULATOR} is missing; install Debian's package qemu-user")
     is_equal = True
     for instructions in INSTRUCTION_SETS:
-        hashes = run(instructions, None)
+        hashes = run_work(instructions, None)
         for processor in PROCESSORS:
-            emulated = run(instructions, processor)
+            emulated = run_work(instructions, processor)
             names = [name for name, value in emulated.items() if value != hashes[name] and name not in DIFFERENT]
             outcome = f"differ in {', '.join(names)}" if names else f"the same bytes ({len(emulated)} results)"
             print(f"{instructions}: this machine and an emulated {processor}: {outcome}", flush=True)

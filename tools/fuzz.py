@@ -6,14 +6,13 @@ count up from `--seed`; the same seed makes the same examples. tests/tools/test_
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
+from operator import methodcaller
 from pathlib import Path
-from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -22,10 +21,9 @@ from captioning.base.errors import UserError
 from captioning.base.quoting import MAX_FAULTS
 from captioning.data.readers.folder import read_folder
 from captioning.data.readers.rows import MAX_CHARACTERS, MAX_WORDS
-from captioning.evaluation.predictions import read_predictions
 from captioning.images.table import clean_caption
 from captioning.params.load import load_params
-from tests.helpers.dirty import captioned, parameters, tables
+from tests.helpers.dirty import parameters, tables
 
 EXAMPLES = 200  # for each seed and reader
 MAX_MESSAGE = 10_000  # characters
@@ -41,6 +39,7 @@ NUMBERS = (b"1e999", b"-1", b"0x1f", b"1_0", b"2001-99-99", b"0o9", b"1:2:3", b"
 ESCAPES = (b"\\", b'"\\ud800"', b'"\\U00110000"', b'"\\x"', b'"\\ud800\\udc00"', b"\\u0000")
 YAML_ODD = (*YAML_MARKS, *YAML_LINES, *WORDS, *NUMBERS, *ESCAPES)
 ODD = [*SEPARATORS, *ENCODINGS, *CHARACTERS, *NAMES, *LONG, *YAML_ODD]
+ENCODE = methodcaller("encode", "utf-8", "surrogatepass")
 Edit = tuple[float, int, bytes]  # where, as a share of the length; bytes to replace; the new bytes
 Reader = tuple[st.SearchStrategy[bytes], Callable[[bytes, Path], None]]
 
@@ -57,12 +56,8 @@ def apply_edits(content: bytes, edits: Sequence[Edit]) -> bytes:
     return content
 
 
-def encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
 def files(good: bytes, *well_formed: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    new = st.one_of(st.sampled_from(ODD), st.binary(max_size=8), st.text(max_size=8).map(encode))
+    new = st.one_of(st.sampled_from(ODD), st.binary(max_size=8), st.text(max_size=8).map(ENCODE))
     edits = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(-1, 30), new), min_size=1, max_size=3)
     edited = edits.map(lambda some_edits: apply_edits(good, some_edits))
     return st.one_of(edited, edited, *well_formed, st.binary(max_size=400))
@@ -70,7 +65,7 @@ def files(good: bytes, *well_formed: st.SearchStrategy[bytes]) -> st.SearchStrat
 
 def table_file(rows: list[list[str]]) -> bytes:
     quoted = (",".join('"' + field.replace('"', '""') + '"' for field in row) for row in rows)
-    return encode("\n".join([tables.HEADER, *quoted]))
+    return ENCODE("\n".join([tables.HEADER, *quoted]))
 
 
 def params_file(replacements: list[tuple[int, bytes]]) -> bytes:
@@ -82,18 +77,12 @@ def params_file(replacements: list[tuple[int, bytes]]) -> bytes:
     return b"\n".join(lines)
 
 
-def predictions_file(records: list[dict[str, Any]]) -> bytes:
-    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
-
-
 SOURCE, SPLIT = st.sampled_from(["UCM"] * 9 + [" ", "x\x00"]), st.sampled_from(["train", "", "val"] * 3 + ["dev"])
 FIELD = st.one_of(st.text(max_size=30), st.sampled_from(ODD).map(lambda word: word.decode("utf-8", "replace")))
 NAME, CAPTION = st.one_of(st.sampled_from(["a.jpg", "b.jpg"]), FIELD), st.one_of(st.just("A port ."), FIELD)
 ROWS = st.lists(st.tuples(SOURCE, SPLIT, NAME, *[CAPTION] * 5).map(list), max_size=4)
-VALUE = st.one_of(st.sampled_from(ODD), st.text(max_size=12).map(encode), st.integers().map(lambda n: b"%d" % n))
+VALUE = st.one_of(st.sampled_from(ODD), st.text(max_size=12).map(ENCODE), st.integers().map(lambda n: b"%d" % n))
 REPLACEMENTS = st.lists(st.tuples(st.integers(0, 10**6), VALUE), min_size=1, max_size=4)
-JSON_VALUE = st.one_of(st.text(max_size=9), st.integers(), st.booleans(), st.none(), st.lists(st.none()))
-RECORD = st.fixed_dictionaries({}, optional=dict.fromkeys(("id", "caption", "tokens", "ended", "x"), JSON_VALUE))
 
 
 def read_table(content: bytes, scratch: Path) -> None:
@@ -113,17 +102,9 @@ def read_params(content: bytes, scratch: Path) -> None:
     load_params(scratch / "params.yaml")
 
 
-def read_captions(content: bytes, scratch: Path) -> None:
-    (scratch / "mix-1.jsonl").write_bytes(content)
-    predictions = read_predictions(scratch / "mix-1.jsonl", captioned.IDS)
-    assert [prediction["id"] for prediction in predictions] == captioned.IDS
-    "".join(prediction["caption"] for prediction in predictions).encode()
-
-
 READERS: dict[str, Reader] = {
     "captions.csv": (files(tables.GOOD, ROWS.map(table_file)), read_table),
     "params.yaml": (files(parameters.GOOD, REPLACEMENTS.map(params_file)), read_params),
-    "predictions": (files(captioned.GOOD, st.lists(RECORD, max_size=4).map(predictions_file)), read_captions),
 }
 
 

@@ -47,7 +47,6 @@ class Trial:
     moment: float  # seconds after the command was given
     had_ended: bool  # before the signal
     has_resumed: bool
-    lock_was_torn: bool  # DVC was writing dvc.lock
     different_files: list[str]  # from those of an undisturbed run
     output: str  # of the killed run
 
@@ -90,25 +89,13 @@ class DisturbedStage:
         streams = {"stdout": output, "stderr": subprocess.STDOUT}
         return subprocess.Popen(self.command, cwd=folder, env=environment, start_new_session=True, text=True, **streams)
 
-    def restore_lock(self) -> bool:
-        """Restore dvc.lock if it was cut short, as `git checkout dvc.lock` does; return whether it was."""
+    def restore_lock(self) -> None:
+        """Restore dvc.lock if it was cut short, as `git checkout dvc.lock` does."""
         with suppress(YAMLError):
             intact = (YAML(typ="safe").load(self.lock_without_stage), self.undisturbed["dvc.lock"])
             if self.project.yaml("dvc.lock") in intact:
-                return False
+                return
         (self.project.folder / "dvc.lock").write_text(self.lock_without_stage, encoding="utf-8")
-        return True
-
-
-class Killer(DisturbedStage):
-    """A stage that is killed at moments between its beginning and its end."""
-
-    def __init__(self, project: Project, stage: str) -> None:
-        super().__init__(project, stage)
-        start = time.monotonic()
-        project.run(*self.command)
-        self.seconds = time.monotonic() - start
-        assert self.different_files() == [], "two undisturbed runs differ"
 
     def kill_once(self, moment: float, number: signal.Signals) -> Trial:
         """Kill the stage `moment` seconds after its start, and run it again."""
@@ -120,15 +107,19 @@ class Killer(DisturbedStage):
             os.killpg(run.pid, number)
             output, had_ended = run.communicate()[0], False
         wait_for_group(run.pid)
-        was_torn = self.restore_lock()
+        self.restore_lock()
         second = self.project.run(*self.command, ok=False)
         different = self.different_files() if second.status == 0 else [second.all]
-        return Trial(self.stage, number.name, moment, had_ended, RESUMED in second.err, was_torn, different, output)
+        return Trial(self.stage, number.name, moment, had_ended, RESUMED in second.err, different, output)
 
     def trials(self, kills: int, seed: int) -> Iterator[Trial]:
-        rng = random.Random(f"{self.stage} {seed}")
+        """Kill the stage at moments between its beginning and its end."""
+        start = time.monotonic()
+        self.project.run(*self.command)
+        seconds, rng = time.monotonic() - start, random.Random(f"{self.stage} {seed}")
+        assert self.different_files() == [], "two undisturbed runs differ"
         for number in range(kills):
-            yield self.kill_once(rng.uniform(0.05, self.seconds), SIGNALS[number % len(SIGNALS)])
+            yield self.kill_once(rng.uniform(0.05, seconds), SIGNALS[number % len(SIGNALS)])
 
 
 def wait_for_group(group: int) -> None:
@@ -142,7 +133,7 @@ def wait_for_group(group: int) -> None:
     raise AssertionError(f"processes of group {group} are still alive")
 
 
-def make_killers(folder: Path) -> list[Killer]:
+def make_stages(folder: Path) -> list[DisturbedStage]:
     """Run a small world, and clone it once for each stage."""
     world = copy_project(folder / "world", ("mix",), zero_shot=())
     world.set_params(LONGER)
@@ -152,7 +143,7 @@ def make_killers(folder: Path) -> list[Killer]:
     clones = [world.clone(folder / stage.partition("@")[0], checkout=False) for stage in STAGES]
     for clone in clones:
         clone.dvc("checkout", "--quiet", *world.yaml("dvc.lock")["stages"])  # only what was run
-    return [Killer(clone, stage) for clone, stage in zip(clones, STAGES, strict=True)]
+    return [DisturbedStage(clone, stage) for clone, stage in zip(clones, STAGES, strict=True)]
 
 
 def main() -> None:
@@ -162,16 +153,15 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         trials: list[Trial] = []
-        for killer in make_killers(Path(folder)):
+        for stage in make_stages(Path(folder)):
             kills = options.kills // len(STAGES)
-            trials += tqdm(killer.trials(kills, options.seed), total=kills, desc=killer.stage)
+            trials += tqdm(stage.trials(kills, options.seed), total=kills, desc=stage.stage)
     failures = [trial for trial in trials if trial.different_files]
     for trial in failures:
         files = ", ".join(trial.different_files)
         print(f"{trial.stage}: {trial.signal} after {trial.moment:.2f} s: {files}\n{trial.output}")
     resumed, ended = sum(trial.has_resumed for trial in trials), sum(trial.had_ended for trial in trials)
     print(f"{resumed} went on from a state, {ended} had ended before they were killed")
-    print(f"{sum(trial.lock_was_torn for trial in trials)} hit DVC while it wrote dvc.lock")
     print(f"survived {len(trials) - len(failures)}/{len(trials)} tried")
 
 

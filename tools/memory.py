@@ -10,6 +10,7 @@ import argparse
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -51,8 +52,7 @@ def captions(number: int) -> list[str]:
 def write_source(kind: str, folder: Path, images: int) -> None:
     """Write a source of `kind`."""
     if kind not in ("folder", "archive"):
-        write_shards(folder, images, images if kind == "one-group" else SHARD_ROWS)
-        return
+        return write_shards(folder, images, images if kind == "one-group" else SHARD_ROWS)
     (folder / "resized").mkdir()
     with (folder / "captions.csv").open("w", newline="") as file:
         rows = (["NWPU", "train", f"NWPU_{number}.jpg", *captions(number)] for number in range(images))
@@ -87,20 +87,15 @@ def open_source(kind: str, folder: Path) -> Source:
     return read_folder(folder) if kind == "folder" else read_shards(find_shards(folder), "risc")
 
 
-def peak_kib() -> int:
-    """Return this program's peak resident memory; `getrusage` would include that of the parent process."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
-
-
 def measure(kind: str, folder: Path) -> dict[str, float]:
     """Read and write in this process: images, seconds, peak resident memory in MiB."""
     from captioning.images.table import write_parquet
 
     start = time.monotonic()
     images = write_parquet(open_source(kind, folder), folder / "out" / "images.parquet")
-    seconds = time.monotonic() - start
-    return {"images": images, "seconds": round(seconds, 1), "peak_mib": round(peak_kib() / 1024)}
+    seconds, status = time.monotonic() - start, Path("/proc/self/status").read_text()
+    peak_kib = int(re.findall(r"VmHWM:\s+(\d+)", status)[0])  # getrusage would include the parent process
+    return {"images": images, "seconds": round(seconds, 1), "peak_mib": round(peak_kib / 1024)}
 
 
 def measure_in_new_process(kind: str, images: int) -> dict[str, float]:

@@ -25,6 +25,6 @@ def test_another_error_or_a_bad_message_is_noticed(
     def fail(content: bytes, scratch: Path) -> None:
         raise type(error)(str(error).replace("{folder}", str(scratch)))
 
-    monkeypatch.setitem(fuzz.READERS, "predictions", (fuzz.READERS["predictions"][0], fail))
+    monkeypatch.setitem(fuzz.READERS, "params.yaml", (fuzz.READERS["params.yaml"][0], fail))
     with pytest.raises((ValueError, AssertionError)):
-        fuzz.fuzz("predictions", 5, 0, tmp_path, Counter())
+        fuzz.fuzz("params.yaml", 5, 0, tmp_path, Counter())
