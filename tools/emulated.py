@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from captioning.adapters.lora import attach, freeze_encoder, lora_config, save
+from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
 from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import draw_pictures, pixel_values, train_decoder, train_tower
 from captioning.compute.instructions import environment_variables
@@ -48,16 +48,6 @@ FUNCTIONAL = ("gelu", "silu", "softplus", "layer_norm", "linear", "conv2d", "cro
 
 def work(folder: Path) -> dict[str, str]:
     """Return SHA-256 by result: of a training of each kind, and of operations in float32 and bfloat16."""
-<<<<<<< HEAD
-    from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
-    from captioning.compute.seeds import seed_everything
-    from captioning.decoding import greedy_captions
-    from captioning.paligemma.model import load_frozen, load_processor
-    from captioning.supervised.finetune import CaptionRows, finetune
-    from tests import conftest
-
-=======
->>>>>>> 90d06a2 (tools/verify and its tests: plain English; no fuzzing of files that the pipeline writes)
     images = [conftest.png(colour) for colour in conftest.COLOURS]
     hashes, checkpoint = pretrain(folder / "checkpoint"), folder / "checkpoint"
     processor = load_processor(checkpoint)
