@@ -1,13 +1,12 @@
-"""Bytes of a step before a weight is loaded: the library's own model runs on torch's meta device, where tensors have
-shapes and no values, and every tensor is counted from the operation that makes it to its end.
+"""Count the bytes of a step before weights are loaded, on torch's meta device, where tensors have no values.
 
-No formula for activations: what autograd keeps, what a backward pass and a decoding step need for a while, are what the
-same code does at the same shape. It takes a checkpoint's config.json and some seconds at 3B.
+There is no formula for activations: the same code runs with the same shapes, and every tensor is counted from the
+operation that makes it until it is freed. This takes a checkpoint's config.json and a few seconds at 3B.
 
-1. A 4-bit layer is a plain one here; what it spells out of its weights for a while is added in limits/memory.py.
-2. Attention on a CPU is in plain products, as training has it there (training/trainer.py). On a GPU it is a fused
-   kernel that keeps queries, keys, values, its output and a logarithm a row. PaliGemma 2's is eager on both.
-3. What depends on data is left out: placeholders of images are not looked for, and every caption is of full length.
+1. A 4-bit layer is a plain layer here; limits/memory.py adds the weights that it dequantises temporarily.
+2. On a CPU attention runs as plain matrix products, as in training (training/trainer.py). On a GPU it is a fused kernel
+   that saves queries, keys, values, output and one logarithm per row. PaliGemma 2's attention is eager on both.
+3. What depends on data is left out: image placeholders are not searched for, and every caption has full length.
 """
 
 import weakref
@@ -33,46 +32,43 @@ META = torch.device("meta")
 
 
 @dataclass(frozen=True)
-class Counted:
-    """Bytes: `kept` for the backward pass, and the most that stood at once."""
+class StepBytes:
+    """Bytes that a step saves for the backward pass, and its peak."""
 
     kept: int
     peak: int
 
 
 class Meter(TorchDispatchMode):
-    """Counts the bytes of tensors that operations make, as long as they live; inputs and weights do not count."""
+    """Count the bytes of tensors that operations make while they live, without inputs and weights."""
 
     def __init__(self) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self._known: set[int] = set()
+        self._addresses: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        given = {_storage(one)._cdata for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
-        for one in tree_leaves(made):
-            if isinstance(one, Tensor) and _storage(one)._cdata not in self._known | given:
-                self._count(_storage(one))
+        result = func(*args, **(kwargs or {}))
+        inputs = {storage._cdata for storage in _storages((args, kwargs))}
+        for storage in _storages(result):
+            if storage._cdata not in self._addresses | inputs:
+                self.live += storage.nbytes()
+                self._addresses.add(storage._cdata)
+                weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
         self.peak = max(self.peak, self.live)
-        return made
+        return result
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        self.live += storage.nbytes()
-        self._known.add(storage._cdata)
-        weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
-
-    def _gone(self, address: int, size: int) -> None:
-        self._known.discard(address)
+    def _forget(self, address: int, size: int) -> None:
+        self._addresses.discard(address)
         self.live -= size
 
 
-def _storage(tensor: Tensor) -> torch.UntypedStorage:
-    return tensor.untyped_storage()
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 class FusedAttention(torch.autograd.Function):
-    """Shapes of a fused kernel: no scores are kept."""
+    """The shapes of a fused kernel, which saves no scores."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
@@ -82,11 +78,11 @@ class FusedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        return tuple(torch.empty_like(one) for one in ctx.saved_tensors[:3])
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
 
 
-class AttentionOf(TorchFunctionMode):
-    """Attention as a device has it, on tensors without values."""
+class DeviceAttention(TorchFunctionMode):
+    """Replace attention by the kind that the device uses, on tensors without values."""
 
     def __init__(self, device: str) -> None:
         super().__init__()
@@ -103,7 +99,7 @@ class AttentionOf(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class MetaModel:
-    """A PaliGemma without weights, with its adapter if any, and the device whose attention it is given."""
+    """A PaliGemma without weights, with its adapter if any, and the device whose attention it uses."""
 
     model: Any  # a PeftModel, or a bare PaliGemma
     device: str
@@ -118,44 +114,43 @@ class MetaModel:
         return (vision.image_size // vision.patch_size) ** 2
 
     def _peak(self, work: Callable[[], Any]) -> int:
-        """Of `work` without gradients."""
-        with torch.no_grad(), Meter() as meter, AttentionOf(self.device):
+        """Return the peak of `work` without gradients."""
+        with torch.no_grad(), Meter() as meter, DeviceAttention(self.device):
             work()
         return meter.peak
 
-    def train(self, rows: int, prompt: int, suffix: int) -> Counted:
-        """Forward and backward of a micro-batch: `prompt` text tokens and `suffix` labelled ones after the image.
+    def train(self, rows: int, prompt: int, suffix: int) -> StepBytes:
+        """Count forward and backward of a micro-batch: `prompt` text tokens and `suffix` labelled ones after the image.
 
-        Gradients of adapters stand there before, as they do from an accumulation's second micro-batch on.
+        The adapters have gradients before, as in an accumulation's second micro-batch.
         """
         self.zero_gradients()
-        with Meter() as meter, AttentionOf(self.device):
+        with Meter() as meter, DeviceAttention(self.device):
             loss = self._loss(rows, prompt, suffix)
-            kept = meter.live
+            saved = meter.live
             loss.backward()
-        return Counted(kept, meter.peak)
+        return StepBytes(saved, meter.peak)
 
     def validate(self, rows: int, prompt: int, suffix: int) -> int:
-        """The same rows' loss without a gradient."""
+        """Count the loss of the same rows without gradients."""
         return self._peak(lambda: self._loss(rows, prompt, suffix))
 
     def _loss(self, rows: int, prompt: int, suffix: int) -> Tensor:
-        hidden = self.run(self.features(rows), prompt + suffix, None)
-        predicting = hidden[:, -suffix - 1 : -1].flatten(0, 1)
-        return cross_entropy(head_logits(self.base, predicting), tokens_of(len(predicting)), reduction="sum")
+        hidden = self.run(self.features(rows), prompt + suffix, None)[:, -suffix - 1 : -1].flatten(0, 1)
+        return cross_entropy(head_logits(self.base, hidden), empty_tokens(len(hidden)), reduction="sum")
 
     def encode(self, images: int) -> int:
-        """Projected features of `images`."""
+        """Count the encoding of `images` to projected features."""
         return self._peak(lambda: self.features(images))
 
     def generate(self, images: int, prompt: int, tokens: int) -> int:
-        """Greedy captions of `tokens`: pictures encoded, prompts run, then the last step on a full cache."""
+        """Count greedy captions of `tokens`: images encoded, prompts run, then the last step on a full cache."""
 
         def work() -> None:
             cache, features = DynamicCache(), self.features(images)
             self.run(features, prompt, cache)
-            full = DynamicCache([(longer(layer.keys, tokens - 1), longer(layer.values, tokens - 1))
-                                 for layer in cache.layers])  # fmt: skip
+            layers = [(layer.keys, layer.values) for layer in cache.layers]
+            full = DynamicCache([(append_tokens(k, tokens - 1), append_tokens(v, tokens - 1)) for k, v in layers])
             head_logits(self.base, self.run(features[:, :0], 1, full)[:, -1]).argmax(dim=-1)
 
         return self._peak(work)
@@ -166,38 +161,37 @@ class MetaModel:
         return self.base.get_image_features(pixels, return_dict=True).pooler_output
 
     def run(self, features: Tensor, text: int, cache: DynamicCache | None) -> Float[Tensor, "rows length hidden"]:
-        """Image features, if any are to be run, and `text` tokens after them through the decoder."""
+        """Run image features (perhaps none) and `text` tokens after them through the decoder."""
         decoder, rows = self.base.model.language_model, len(features)
-        embedded = torch.cat([features, decoder.embed_tokens(tokens_of(rows, text))], dim=1)
+        embedded = torch.cat([features, decoder.embed_tokens(empty_tokens(rows, text))], dim=1)
         before = cache.get_seq_length() if cache is not None else 0
         shape = (rows, 1, embedded.shape[1], before + embedded.shape[1])
         eager = decoder.config._attn_implementation == "eager"
         return decoder(
             inputs_embeds=embedded,
             attention_mask=torch.empty(shape, dtype=embedded.dtype if eager else torch.bool, device=META),
-            position_ids=tokens_of(rows, embedded.shape[1]),
+            position_ids=empty_tokens(rows, embedded.shape[1]),
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
 
     def zero_gradients(self) -> None:
-        for one in self.model.parameters():
-            one.grad = torch.zeros_like(one) if one.requires_grad else None
+        for parameter in self.model.parameters():
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
 
 
-def longer(part: Tensor, tokens: int) -> Tensor:
-    """Keys or values of so many more tokens."""
-    return torch.cat([part, part.new_empty(*part.shape[:2], tokens, part.shape[3])], dim=2)
+def append_tokens(keys: Tensor, tokens: int) -> Tensor:
+    """Append `tokens` tokens to keys or values."""
+    return torch.cat([keys, keys.new_empty(*keys.shape[:2], tokens, keys.shape[3])], dim=2)
 
 
-def tokens_of(*shape: int) -> Tensor:
-    """Token ids or positions without values."""
+def empty_tokens(*shape: int) -> Tensor:
+    """Return token ids or positions without values."""
     return torch.empty(shape, dtype=torch.long, device=META)
 
 
 def meta_model(folder: Path, compute: str, device: str, lora: dict[str, Any] | None = None) -> MetaModel:
-    """The checkpoint in `folder` by its config.json alone, frozen, with the adapter `lora` (a recipe's section) if
-    any."""
+    """Build the frozen model of `folder` from its config.json, with the adapter of `lora` (a recipe's section)."""
     check_config(folder)
     config = PaliGemmaConfig.from_pretrained(folder, local_files_only=True)
     with META:

@@ -13,7 +13,16 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from captioning.adapters.lora import freeze_encoder
-from captioning.limits.activations import META, AttentionOf, Counted, MetaModel, Meter, longer, meta_model, tokens_of
+from captioning.limits.activations import (
+    META,
+    DeviceAttention,
+    MetaModel,
+    Meter,
+    StepBytes,
+    append_tokens,
+    empty_tokens,
+    meta_model,
+)
 from captioning.limits.memory import FLOAT32, Need, adapters, prompt_length, trainable, weights
 from captioning.paligemma.model import head_logits, load_processor
 from captioning.scst.packing import Prefix, run_packed
@@ -46,12 +55,12 @@ def scst_needs(folder: Path, recipe: dict[str, Any], device: str) -> list[Need]:
 
 def refining(
     meta: MetaModel, images: int, prompt: int, samples: int, greedy: bool, tokens: int, sampling: Sampling
-) -> Counted:
+) -> StepBytes:
     """A step on encoded images: `samples` drawn beside the greedy caption if there is one, all of `tokens`."""
     meta.zero_gradients()
     shape = (images, meta.image_tokens, meta.base.config.text_config.hidden_size)
     features = torch.empty(shape, dtype=meta.base.dtype, device=META)
-    with Meter() as meter, AttentionOf(meta.device):
+    with Meter() as meter, DeviceAttention(meta.device):
         cache = DynamicCache()
         last = meta.run(features, prompt, cache)[:, -1]
         prefix = Prefix(tuple((layer.keys, layer.values) for layer in cache.layers), last)
@@ -60,16 +69,16 @@ def refining(
         scores = _score(meta.base, prefix, sampling, samples, tokens)
         kept = meter.live
         scores.sum().backward()
-    return Counted(kept, meter.peak)
+    return StepBytes(kept, meter.peak)
 
 
 def _decode(base: Any, prefix: Prefix, sampling: Sampling, samples: int, greedy: bool, tokens: int) -> None:
     """The last of a rollout's steps: its cache is full (scst/rollout.py)."""
     captions, grown = samples + greedy, (samples + greedy) * (tokens - 1)
-    full = DynamicCache([(longer(keys, grown), longer(values, grown)) for keys, values in prefix.layers])
+    full = DynamicCache([(append_tokens(keys, grown), append_tokens(values, grown)) for keys, values in prefix.layers])
     mask = torch.empty(1, captions, prefix.length + grown + captions, dtype=torch.bool, device=META)
     logits = head_logits(
-        base, run_packed(base, tokens_of(len(prefix.last), captions), mask, tokens_of(1, captions), full)
+        base, run_packed(base, empty_tokens(len(prefix.last), captions), mask, empty_tokens(1, captions), full)
     )
     if greedy:
         sampling.best(logits[:, 0])
@@ -82,6 +91,6 @@ def _score(base: Any, prefix: Prefix, sampling: Sampling, captions: int, tokens:
     states = [prefix.last[:, None].expand(-1, captions, -1)]
     if row:
         mask = torch.empty(images, row, prefix.length + row, dtype=torch.bool, device=META)
-        states.append(run_packed(base, tokens_of(images, row), mask, tokens_of(images, row), prefix.cache()))
+        states.append(run_packed(base, empty_tokens(images, row), mask, empty_tokens(images, row), prefix.cache()))
     logits = head_logits(base, torch.cat(states, dim=1).flatten(0, 1))
-    return sampling.log_probabilities(logits, tokens_of(len(logits)))
+    return sampling.log_probabilities(logits, empty_tokens(len(logits)))

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from benchmarks.tutorial import Collator
 from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, unwrap_adapter
 from captioning.decoding import forbidden_tokens, greedy_captions
-from captioning.limits.activations import AttentionOf, Meter, meta_model
+from captioning.limits.activations import DeviceAttention, Meter, meta_model
 from captioning.limits.memory import longest_suffix, prompt_length
 from captioning.limits.scst import refining
 from captioning.paligemma.model import load_frozen, prompt_tokens, supervised_loss
@@ -119,7 +119,7 @@ def test_a_refining_step_holds_what_was_counted(
 
 def test_a_fused_kernel_keeps_no_scores(checkpoint: Path) -> None:
     """Per row and layer: queries, keys, values, output and one float32 a row and head; plain products keep scores."""
-    with AttentionOf("cuda"), Meter() as meter:
+    with DeviceAttention("cuda"), Meter() as meter:
         query, key, value = (torch.empty(1, 4, 100, 8, device="meta", requires_grad=True) for _ in range(3))
         out = torch.nn.functional.scaled_dot_product_attention(query, key, value)
     assert meter.live == 3 * 4 * query.numel() + 4 * out.numel() + 4 * 4 * 100
