@@ -1,1 +1,1 @@
-"""A stage's run: inputs held still, progress, states to go on from, tracking. Nothing here changes an output."""
+"""Run a stage: unchanged inputs, progress, saved states, tracking. Nothing here changes an output."""

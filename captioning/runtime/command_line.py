@@ -1,4 +1,4 @@
-"""What every command that people run does around its work."""
+"""Wrap the work of the commands that people run."""
 
 import sys
 from collections.abc import Callable
@@ -8,8 +8,7 @@ from captioning.base.redaction import install_hooks, redact
 
 
 def exit_status(work: Callable[[], int], interrupted: str) -> int:
-    """Run a command's `work` and return its exit status; a user's mistake is one line and 1, Ctrl-C `interrupted` and
-    130."""
+    """Return the exit status of `work`; a user's mistake prints one line and gives 1, Ctrl-C `interrupted` and 130."""
     install_hooks()
     try:
         return work()

@@ -1,4 +1,4 @@
-"""What a run tells its user: progress with an ETA. Nothing here reaches an output."""
+"""Show progress with an ETA, and measure time. Nothing here reaches an output."""
 
 import os
 import resource
@@ -16,33 +16,33 @@ MINUTE = 60.0  # seconds
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks for all that do a stage together; torchrun numbers them."""
+    """Return whether this process prints for all that run a stage together; torchrun numbers them."""
     return os.environ.get("ROLE_RANK", "0") == "0"
 
 
 def peak_memory() -> str:
-    """The most this process has held so far: of memory, and of a GPU's where torch used one."""
-    told = f"{1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9:.2f} GB"
+    """Return this process's peak use of memory, and of a GPU's if torch used one."""
+    text = f"{1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9:.2f} GB"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        told += f", {torch.cuda.max_memory_allocated() / 1e9:.2f} GB of the GPU"
-    return told
+        text += f", {torch.cuda.max_memory_allocated() / 1e9:.2f} GB of the GPU"
+    return text
 
 
-def progress(iterable: Iterable[T], total: int | None, what: str) -> Iterable[T]:
-    """`iterable` with a bar and an ETA on stderr."""
-    return progress_bar(total, what, iterable)
+def progress(iterable: Iterable[T], total: int | None, label: str) -> Iterable[T]:
+    """Iterate with a progress bar and an ETA on stderr."""
+    return progress_bar(total, label, iterable)
 
 
-def progress_bar(total: int | None, what: str, iterable: Iterable[Any] | None = None) -> tqdm:
-    """A bar with an ETA on stderr; where that is no terminal, a line a minute of what takes longer than one."""
-    pace = 1.0 if sys.stderr.isatty() else MINUTE
-    options: dict[str, Any] = {"mininterval": pace, "delay": 0 if pace == 1 else pace, "dynamic_ncols": True}
-    return tqdm(iterable, total=total, desc=what, disable=not is_main_process(), **options)
+def progress_bar(total: int | None, label: str, iterable: Iterable[Any] | None = None) -> tqdm:
+    """Return a bar with an ETA on stderr; without a terminal, it prints one line a minute."""
+    seconds = 1.0 if sys.stderr.isatty() else MINUTE
+    options: dict[str, Any] = {"mininterval": seconds, "delay": seconds if seconds == MINUTE else 0}
+    return tqdm(iterable, total=total, desc=label, disable=not is_main_process(), dynamic_ncols=True, **options)
 
 
 def write_stdout(text: str) -> None:
-    """`text` to stdout. Where nobody reads on, as behind `| head`, the rest is dropped and the work goes on."""
+    """Write `text` to stdout. If the reader has left, as `head` does, drop it and let the work go on."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -51,22 +51,22 @@ def write_stdout(text: str) -> None:
 
 
 class Stopwatch:
-    """Seconds by part. `wait` lets queued work finish before the time is read, as a GPU's must."""
+    """Seconds by part of a step; `wait` lets queued work finish before the time is read, as a GPU needs."""
 
     def __init__(self, wait: Callable[[], Any] = lambda: None) -> None:
         self.wait, self.seconds = wait, defaultdict[str, float](float)
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Add what the block takes to `part`."""
-        begun = time.perf_counter()
+        """Add the duration of the block to `part`."""
+        start = time.perf_counter()
         try:
             yield
         finally:
             self.wait()
-            self.seconds[part] += time.perf_counter() - begun
+            self.seconds[part] += time.perf_counter() - start
 
     def lap(self) -> dict[str, float]:
-        """What has been measured since the last lap."""
+        """Return the seconds since the last lap."""
         seconds, self.seconds = dict(self.seconds), defaultdict(float)
         return seconds

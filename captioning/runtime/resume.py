@@ -1,12 +1,11 @@
-"""What an interrupted run leaves, so that the next goes on from it to the bytes of an undisturbed one.
+"""Save what a run has computed, so that an interrupted run continues to the bytes of an undisturbed one.
 
-1. A state is a folder that appears by rename and names the SHA-256 of its files; a torn one is passed over.
-2. It stands in `.cache/resume/<stage>/<fingerprint>`, outside DVC's outputs, which DVC deletes before a run. The
-   fingerprint is of everything the stage depends on (runtime/inputs.py), so no other configuration finds it. Runs of
-   `dvc exp run --temp` use the main checkout's folder.
-3. It stays when the outputs are there, until DVC has recorded them: whoever is killed in between has lost nothing.
-   `report`, which runs when all else is recorded, removes it; a stage that is run again in spite of its record begins
-   anew.
+1. A state is a folder that appears by rename and names the SHA-256 of its files; an incomplete one is skipped.
+2. It is in `.cache/resume/<stage>/<fingerprint>`, outside the outputs, which DVC deletes before a run. The fingerprint
+   covers all that the stage depends on (runtime/inputs.py), so no other configuration finds the state.
+   `dvc exp run --temp` uses the folder of the main checkout.
+3. States outlive their stage until `report` runs, when DVC has recorded all stages: a run that is killed between its
+   outputs and DVC's record loses nothing.
 """
 
 import json
@@ -19,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from captioning.base.files import atomic_folder
 from captioning.base.hashes import file_hashes
@@ -28,148 +27,110 @@ from captioning.runtime.inputs import BY_HAND, FINGERPRINT, require_unchanged_in
 from captioning.runtime.progress import progress
 
 T = TypeVar("T")
-ROOT = "DVC_ROOT"  # environment of a stage: the main checkout
-KEPT_STATES = 2  # of a run, kept: the newest, and one before it
-KEPT_RUNS = 2  # interrupted runs with other fingerprints that are kept of each stage
+MAIN_CHECKOUT = "DVC_ROOT"  # environment variable that DVC sets
+KEPT_STATES = 2  # of a run: the newest, and the one before
+KEPT_RUNS = 2  # interrupted runs of each stage with other fingerprints
 HASHES, FINISHED = "whole.json", "finished"
 
 
 def run_folder() -> Path:
-    """This run's folder."""
-    return _root() / RESUME / os.environ.get(FINGERPRINT, f"{BY_HAND}/{os.getpid()}")
+    """Return the folder of this run's states."""
+    return _resume_folder() / os.environ.get(FINGERPRINT, f"{BY_HAND}/{os.getpid()}")
 
 
-def _root() -> Path:
-    return Path(os.environ.get(ROOT, "."))
+def _resume_folder() -> Path:
+    return Path(os.environ.get(MAIN_CHECKOUT, ".")) / RESUME
 
 
 @contextmanager
 def exclusive_run_folder(is_main: bool = True, barrier: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """`place()` for this run alone; one beside it that does the same is waited for. Of several processes that do it
-    together the first holds it for all, and `wait` is what lets them meet."""
+    """Lock this run's folder, after an identical run has released it. Raises `UserError` if an input changed.
+
+    Of several processes, the main one holds the lock for all; the others wait for it at `barrier`.
+    """
+    folder = run_folder()
     if not is_main:
         barrier()
-        yield run_folder()
+        yield folder
         return
-    with _locked(run_folder()):
-        remove_old_runs(run_folder())
-        if (run_folder() / FINISHED).exists() and is_recorded(run_folder().parent.name):
-            _empty(run_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock_run(folder):
+        _remove_old_runs(folder)
         barrier()
-        yield run_folder()
-        require_unchanged_inputs()  # before an output is written
+        yield folder
+        require_unchanged_inputs()  # before the outputs are written
+
+
+def _lock_run(folder: Path) -> AcquireReturnProxy:
+    lock = FileLock(folder / RUN_LOCK)
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{folder}: waiting for an identical run", file=sys.stderr)
+        return lock.acquire()
 
 
 def mark_finished() -> None:
-    """The outputs are there. What a command by hand has left goes; it cannot be found again."""
-    if run_folder().parent.name == BY_HAND:
-        shutil.rmtree(run_folder(), ignore_errors=True)
-    elif run_folder().exists():
-        (run_folder() / FINISHED).touch()
+    """Mark this run's states as no longer needed; remove those of a command by hand, which no other run can find."""
+    folder = run_folder()
+    if folder.parent.name == BY_HAND:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
+        (folder / FINISHED).touch()
 
 
 def remove_finished_runs() -> None:
-    """Remove what finished stages have left, when all of them are recorded; what another run holds stays."""
-    for marker in (_root() / RESUME).glob(f"*/*/{FINISHED}"):
-        _remove(marker.parent)
+    """Remove the states of finished stages once DVC has recorded these; states that another run uses stay."""
+    for marker in _resume_folder().glob(f"*/*/{FINISHED}"):
+        _remove_run(marker.parent)
 
 
-def is_recorded(stage: str) -> bool:
-    """Whether dvc.lock holds `stage` with its inputs of today, and DVC's cache its outputs."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo() as repo, repo.lock:
-            found = repo.stage.load_one(name=stage)
-            cached = not any(out.changed_cache() for out in found.outs if out.use_cache)
-            return not found.changed_deps() and cached
-    except DvcException:
-        return False
+def _remove_old_runs(folder: Path) -> None:
+    """Remove the oldest other runs of this folder's stage."""
+    others = (path for path in folder.parent.iterdir() if path.is_dir() and path != folder)
+    for run in sorted(others, key=lambda path: path.stat().st_mtime)[:-KEPT_RUNS]:
+        _remove_run(run)
 
 
-def _empty(folder: Path) -> None:
-    for one in folder.iterdir():
-        if one.is_dir():
-            shutil.rmtree(one)
-        elif one.name != RUN_LOCK:
-            one.unlink()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` alone; one whose owner removed it while this process waited is made anew."""
-    told = False
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / RUN_LOCK)
-        try:
-            lock.acquire(timeout=1)
-        except Timeout:
-            if not told:
-                print(f"{folder}: another run does the same; waiting for it", file=sys.stderr)
-            told = True
-            continue
-        if (folder / RUN_LOCK).exists():
-            break
-        lock.release()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def remove_old_runs(folder: Path) -> None:
-    """Remove the oldest runs of this folder's stage, unless they are under way."""
-    others = sorted((one for one in folder.parent.iterdir() if one.is_dir() and one != folder), key=_age)
-    for other in others[:-KEPT_RUNS]:
-        _remove(other)
-
-
-def _remove(run: Path) -> None:
-    """Remove a run's folder, unless it is under way."""
-    with suppress(Timeout), FileLock(run / RUN_LOCK, timeout=0):
-        shutil.rmtree(run, ignore_errors=True)
-
-
-def _age(folder: Path) -> float:
-    return folder.stat().st_mtime
+def _remove_run(folder: Path) -> None:
+    with suppress(Timeout), FileLock(folder / RUN_LOCK, timeout=0):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Results:
-    """Results of one piece of work after another in a file, a JSON line each; a torn last one is dropped."""
+    """Results of consecutive pieces of work, one JSON line each in a file; what follows an incomplete line is lost."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = path.open("a+b")
         self.results: list[Any] = []
         self.file.seek(0)
-        whole = 0
+        length = 0
         for line in self.file:
             try:
                 self.results.append(json.loads(line if line.endswith(b"\n") else b""))
             except ValueError:
                 break
-            whole += len(line)
-        self.file.truncate(whole)
+            length += len(line)
+        self.file.truncate(length)
 
-    def truncate(self, number: int) -> None:
-        """Forget all but the first `number`."""
-        if number < len(self.results):
+    def truncate(self, count: int) -> None:
+        """Keep only the first `count` results."""
+        if count < len(self.results):
             self.file.truncate(0)
-            first, self.results = self.results[:number], []
+            first, self.results = self.results[:count], []
             for result in first:
                 self.add(result)
 
-    def map(self, work: Sequence[T], do: Callable[[T], Any], what: str | None = None) -> list[Any]:
-        """Add what `do` makes of each piece of `work` that has no result yet; all results. `what`: of a bar."""
-        rest = work[len(self.results) :]
-        for piece in rest if what is None else progress(rest, len(rest), what):
-            self.add(do(piece))
+    def map(self, items: Sequence[T], function: Callable[[T], Any], label: str | None = None) -> list[Any]:
+        """Apply `function` to the items that have no result yet, and return all results; `label` shows progress."""
+        remaining = items[len(self.results) :]
+        for item in remaining if label is None else progress(remaining, len(remaining), label):
+            self.add(function(item))
         return self.results
 
     def add(self, result: Any) -> None:
-        """Keep one more. Raises `UserError` where an input has moved."""
+        """Save one more result. Raises `UserError` if an input changed."""
         require_unchanged_inputs()
         self.file.write(json.dumps(result).encode() + b"\n")
         self.file.flush()
@@ -177,73 +138,63 @@ class Results:
 
 
 def states(folder: Path, every: float | None) -> "States | None":
-    """States in `folder`, `every` so many seconds; None: none are kept."""
+    """Return the states in `folder`, one per `every` seconds; None: save none."""
     return None if every is None else States(folder, every)
 
 
 class States:
-    """Whole states of one work in `folder`, by step; `every`: seconds from one to the next."""
+    """States of one training in `folder`, by step; `every`: seconds between two."""
 
     def __init__(self, folder: Path, every: float) -> None:
         self.folder, self.every, self.last = folder, every, time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether it is time for the next."""
+        """Return whether it is time to save a state."""
         return time.monotonic() - self.last >= self.every
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Keep a state, whose files `write` puts into the folder it is given; older ones go. Raises `UserError` where
-        an input has moved: what was reckoned from is not known."""
+        """Save a state, whose files `write` puts into a folder, and remove older ones.
+
+        Raises `UserError` if an input changed: the state may come from either version.
+        """
         require_unchanged_inputs()
         with atomic_folder(self.state_folder(step)) as partial:
             write(partial)
             (partial / HASHES).write_text(json.dumps(file_hashes(partial)), encoding="utf-8")
-            for file in (*partial.iterdir(), partial):
-                _to_disk(file)
-        _to_disk(self.folder)
         for old in self.steps()[:-KEPT_STATES]:
             shutil.rmtree(self.state_folder(old), ignore_errors=True)
         self.last = time.monotonic()
 
     def steps(self) -> list[int]:
-        """Steps with a state, ascending, whole or not."""
-        names = (one.name.removeprefix("step-") for one in self.folder.glob("step-*"))
-        return sorted(int(name) for name in names if name.isdigit())
+        """Return the steps with a state, ascending."""
+        return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
 
     def intact_steps(self) -> list[int]:
-        """Steps with a whole state, ascending; says which are not."""
-        found = []
+        """Return the steps with a complete state, ascending, and report the others."""
+        intact = []
         for step in self.steps():
-            if _is_whole(self.state_folder(step)):
-                found.append(step)
+            if _is_intact(self.state_folder(step)):
+                intact.append(step)
             else:
-                print(f"{self.state_folder(step)}: torn; it is passed over", file=sys.stderr)
-        return found
+                print(f"{self.state_folder(step)}: incomplete, skipped", file=sys.stderr)
+        return intact
 
     def open_state(self, step: int) -> Path:
-        """The folder of a state, and that the work goes on from there."""
+        """Return the folder of a state, and report that the training continues from it."""
         print(f"going on from step {step} of an interrupted run", file=sys.stderr)
         self.last = time.monotonic()
         return self.state_folder(step)
 
     def state_folder(self, step: int) -> Path:
-        """The folder of a state."""
+        """Return the folder of a state."""
         return self.folder / f"step-{step}"
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_intact(folder: Path) -> bool:
     try:
-        known, found = json.loads((folder / HASHES).read_text(encoding="utf-8")), file_hashes(folder)
+        expected = json.loads((folder / HASHES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    del found[HASHES]
-    return bool(known == found)
-
-
-def _to_disk(path: Path) -> None:
-    """Until `path` would outlive a loss of power."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    hashes = file_hashes(folder)
+    del hashes[HASHES]
+    return bool(hashes == expected)

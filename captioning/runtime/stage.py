@@ -1,4 +1,4 @@
-"""What every stage does around its work: inputs held still, one clear line for a mistake, its time told."""
+"""Wrap the work of each stage: unchanged inputs, one clear line for a mistake, its time."""
 
 import atexit
 import errno
@@ -21,71 +21,54 @@ from captioning.compute import instructions
 from captioning.runtime import inputs, resume
 from captioning.runtime.progress import is_main_process, peak_memory
 
-GRACE = 20.0  # seconds, of several processes
-BARRED = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FULL_IN_WORDS = re.compile(r"I/O error: (.+) \(os error (?:27|28|122)\)")  # as libraries in Rust say it
-AGAIN = "give the command again, and it goes on from the last state that was kept"
+GRACE = 20.0  # seconds
+ACCESS_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)
+FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_DISK_MESSAGE = re.compile(r"I/O error: (.+) \(os error (?:27|28|122)\)")  # of libraries in Rust
+AGAIN = "give the command again, and it goes on from its last saved state"
 
 
 def stage_main(function: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a stage's `main`. What its user can mend becomes its lines on stderr and exit status 1, an interruption one
-    line and 128 + its signal; a stage whose inputs moved while it worked has failed. The time goes to stderr."""
+    """Wrap a stage's `main`: check its inputs at the end, and print its time to stderr.
+
+    A mistake that the user can fix is one message and exit status 1, an interruption one line and 128 + its signal.
+    """
 
     @functools.wraps(function)
     def main(*arguments: Any, **options: Any) -> None:
-        begun, before = time.monotonic(), signal.signal(signal.SIGTERM, _terminate)
+        start, handler = time.monotonic(), signal.signal(signal.SIGTERM, _raise_terminated)
         if not gc.isenabled():
             _exempt_imports()
         try:
             function(*arguments, **options)
             inputs.require_unchanged_inputs()
-        except UserError as error:
-            if not is_main_process():
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                time.sleep(GRACE)  # where the first meets the same mistake, this process ends before it repeats it
-            _end(f"error: {error}", 1)
-        except KeyboardInterrupt as signalled:
-            number = signal.SIGTERM if isinstance(signalled, Terminated) else signal.SIGINT
-            _end(f"interrupted; {AGAIN}", 128 + number)
-        except OSError as error:
-            _end(f"error: {_told(error)}", 1)
-        except Exception as error:
-            if not (full := FULL_IN_WORDS.search(str(error))):
-                raise
-            _end(f"error: the disk: {full[1].lower()}; make room, then {AGAIN}", 1)
+        except (Exception, KeyboardInterrupt) as error:
+            _exit_with(error)
         finally:
-            signal.signal(signal.SIGTERM, before)
-        if not is_main_process():
-            return
-        if any(one.owner for one in inputs.noted_inputs) or inputs.FINGERPRINT not in os.environ:
+            signal.signal(signal.SIGTERM, handler)
+        if "ROLE_RANK" not in os.environ:  # a process that torchrun started leaves this to the one that ran torchrun
             resume.mark_finished()
-        name = function.__module__ if function.__module__ != "__main__" else Path(sys.argv[0]).stem
-        print(f"{name}: {time.monotonic() - begun:.1f} s, {peak_memory()}", file=sys.stderr)
+        if is_main_process():
+            name = function.__module__ if function.__module__ != "__main__" else Path(sys.argv[0]).stem
+            print(f"{name}: {time.monotonic() - start:.1f} s, {peak_memory()}", file=sys.stderr)
 
     return main
 
 
 def command(main: Callable[..., None]) -> None:
-    """A stage's `main` with the words of the command line, as whole numbers where its parameters are such."""
-    wanted = inspect.signature(main).parameters.values()
+    """Call a stage's `main` with the words of the command line, converted to the types of its parameters."""
+    parameters = inspect.signature(main).parameters.values()
     try:
-        arguments = [one.annotation(word) for one, word in zip(wanted, sys.argv[1:], strict=True)]
+        arguments = [parameter.annotation(word) for parameter, word in zip(parameters, sys.argv[1:], strict=True)]
     except ValueError:
-        usage = " ".join(["python -m", f"stages.{Path(sys.argv[0]).stem}", *(one.name.upper() for one in wanted)])
-        _end(f"error: {' '.join(sys.argv[1:]) or 'nothing'} is not what is wanted: {usage}; dvc.yaml has the words", 2)
+        names = " ".join(parameter.name.upper() for parameter in parameters)
+        usage = f"usage: python -m stages.{Path(sys.argv[0]).stem} {names}".rstrip()
+        _end(f"error: wrong arguments {' '.join(sys.argv[1:])!r}; {usage}; dvc.yaml has the values", 2)
     main(*arguments)
 
 
-def _exempt_imports() -> None:
-    """Spare the cyclic collector what the imports made, now and at the exit: some 2 s of a process."""
-    gc.enable()
-    gc.freeze()
-    atexit.register(gc.freeze)
-
-
 def begin(command: Sequence[str]) -> None:
-    """What comes before a stage's code is imported; `command`: the process's, program left out."""
+    """Prepare the process before a stage's code is imported; `command`: the process's, without the program."""
     install()
     instructions.limit_instructions()
     try:
@@ -95,33 +78,60 @@ def begin(command: Sequence[str]) -> None:
     gc.disable()  # while the stage's code is imported, which makes a million objects and no garbage
 
 
+def _exempt_imports() -> None:
+    """Exempt what the imports made from garbage collection, now and at exit: this saves about 2 s per process."""
+    gc.enable()
+    gc.freeze()
+    atexit.register(gc.freeze)
+
+
 def install() -> None:
-    """From now on, an interruption is one line wherever it strikes, and what is uncaught tells no secret."""
+    """Make each interruption one line from now on, and remove secrets from uncaught errors."""
     redaction.install_hooks()
-    tell = sys.excepthook
+    print_error = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             print(f"interrupted; {AGAIN}", file=sys.stderr)
         else:
-            tell(kind, error, trace)
+            print_error(kind, error, trace)
 
     sys.excepthook = hook
 
 
-def _terminate(*_: Any) -> NoReturn:
+def _raise_terminated(*_: Any) -> NoReturn:
     raise Terminated
 
 
-def _told(error: OSError) -> str:
-    """What is missing, or full; any other error is nobody's mistake."""
-    if isinstance(error, FileNotFoundError) and error.filename is not None:
-        return f"{error.filename} is not there; run `dvc repro`, which makes it"
-    if error.errno in FULL:
+def _exit_with(error: BaseException) -> NoReturn:
+    """Exit with one message for a mistake or an interruption; raise any other error again."""
+    if isinstance(error, KeyboardInterrupt):
+        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        _end(f"interrupted; {AGAIN}", 128 + number)
+    message = _explain(error)
+    if message is None:
+        raise error
+    if not is_main_process():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(GRACE)  # if the main process makes the same mistake, it ends this one before it prints it again
+    _end(f"error: {message}", 1)
+
+
+def _explain(error: BaseException) -> str | None:
+    """Describe a mistake that the user can fix."""
+    if isinstance(error, UserError):
+        return str(error)
+    if match := FULL_DISK_MESSAGE.search(str(error)):
+        return f"the disk: {match[1].lower()}; make room, then {AGAIN}"
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in FULL_DISK_ERRORS:
         return f"{error.filename or 'the disk'}: {error.strerror}; make room, then {AGAIN}"
-    if error.errno in BARRED and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; put it right, then {AGAIN}"
-    raise error
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return f"{error.filename} does not exist; run `dvc repro`, which makes it"
+    if error.errno in ACCESS_ERRORS and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; correct that, then {AGAIN}"
+    return None
 
 
 def _end(line: str, status: int) -> NoReturn:

@@ -16,8 +16,8 @@ from captioning.base.errors import UserError
 from captioning.base.redaction import MASK, redact
 from captioning.commands.publish import Parcel, check_secrets
 from captioning.data import hub
-from captioning.params.load import load_params
-from captioning.runtime.tracking import _translate_refusal
+from captioning.params.load import Tracking, load_params
+from captioning.runtime.tracking import tracked
 from tests.helpers import planted
 from tests.helpers.hub_server import Answer, HubServer, Request
 from tests.helpers.online import online
@@ -179,10 +179,14 @@ def test_yaml_that_cannot_be_read_is_not_quoted_with_its_token(tmp_path: Path) -
     clean(str(caught.value))
 
 
-def test_a_tracker_that_quotes_its_key_is_not_quoted() -> None:
-    refused = type("UsageError", (Exception,), {"__module__": "wandb.errors"})
-    with pytest.raises(UserError, match=r"refused \(UsageError: no such key") as caught, _translate_refusal():
-        raise refused(f"no such key {KEY}, api_key={COMMIT}")
+def test_a_tracker_that_quotes_its_key_is_not_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioning.runtime.tracking.find_spec", lambda _: object())
+    monkeypatch.setattr("captioning.runtime.tracking.TRACKING", tmp_path)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    error = type("UsageError", (Exception,), {"__module__": "wandb.errors"})(f"no such key {KEY},\napi_key={COMMIT}")
+    tracking = Tracking(report_to="wandb", mode="online")
+    with pytest.raises(UserError, match=r"refused \(UsageError: no such key") as caught, tracked(tracking, "mix-1"):
+        raise error
     assert COMMIT not in clean(str(caught.value))
 
 

@@ -1,4 +1,4 @@
-"""Progress passes on what it counts, seconds add up by part, step records are bytes by hand."""
+"""Progress keeps the items, seconds add up by part, step records have fixed bytes."""
 
 import math
 import os
@@ -11,8 +11,10 @@ import pytest
 from captioning.base.files import write_records
 from captioning.runtime.progress import Stopwatch, progress
 
+ROOT = Path(__file__).parents[2]
 
-def test_records_are_these_bytes(tmp_path: Path) -> None:
+
+def test_records_have_these_bytes(tmp_path: Path) -> None:
     path = tmp_path / "new" / "steps.csv"
     records = [
         {"step": 1, "loss": 1 / 3, "learning_rate": 2e-5, "extra": 1},
@@ -23,30 +25,26 @@ def test_records_are_these_bytes(tmp_path: Path) -> None:
     assert path.read_bytes() == (b'step,loss,learning_rate,name\n1,0.333333,2e-05,\n10,,,"a, b"\n1234567,nan,1,\n')
 
 
-def test_progress_passes_everything_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_keeps_the_items(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(progress(iter([3, 1]), 2, "captions")) == [3, 1]
     assert capsys.readouterr().out == ""
 
 
 def test_a_stopwatch_adds_up_parts_and_waits_for_queued_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    moments, waited = iter([0.0, 1.0, 5.0, 5.5, 9.0, 9.25]), []
-    monkeypatch.setattr("captioning.runtime.progress.time.perf_counter", lambda: next(moments))
-    watch = Stopwatch(lambda: waited.append(True))
+    times, waits = iter([0.0, 1.0, 5.0, 5.5, 9.0, 9.25]), []
+    monkeypatch.setattr("captioning.runtime.progress.time.perf_counter", lambda: next(times))
+    watch = Stopwatch(lambda: waits.append(True))
     for part in ("decode", "update", "decode"):
         with watch(part):
             pass
     assert watch.lap() == {"decode": 1.25, "update": 0.5}
     assert watch.lap() == {}
-    assert len(waited) == 3
+    assert len(waits) == 3
 
 
-def test_a_reader_that_leaves_stops_no_work() -> None:
+def test_work_goes_on_after_the_reader_of_stdout_left() -> None:
     code = "import sys; from captioning.runtime.progress import write_stdout; "
-    code += "write_stdout('a\\n' * 99999); write_stdout('b'); print('done', file=sys.stderr)"
-    call = f'"{sys.executable}" -c "$CODE" | head -1'
-    environment = os.environ | {"CODE": code}
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", call], cwd=root, env=environment, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "a\n", "done\n")
+    code += "write_stdout('a\\n' * 99999); write_stdout('b'); print('end', file=sys.stderr)"
+    command = ["bash", "-o", "pipefail", "-c", f'"{sys.executable}" -c "$CODE" | head -1']
+    process = subprocess.run(command, cwd=ROOT, env=os.environ | {"CODE": code}, capture_output=True, text=True)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "a\n", "end\n")

@@ -1,8 +1,9 @@
-"""States are whole or passed over, results go on after the last whole line, and a run finds its own states only."""
+"""Incomplete states are skipped, results continue after the last complete line, a run finds only its own states."""
 
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from captioning.runtime.inputs import FINGERPRINT
 from captioning.runtime.resume import (
     FINISHED,
     KEPT_RUNS,
-    KEPT_STATES,
     Results,
     States,
     exclusive_run_folder,
@@ -24,196 +24,182 @@ from captioning.runtime.resume import (
     run_folder,
 )
 
-
-def put(text: str, name: str = "numbers.txt"):
-    return lambda folder: (folder / name).write_text(text, encoding="utf-8")
+STAGE = "scst@mix-greedy-1"
 
 
-def beside(work: str, fingerprint: str) -> subprocess.Popen[str]:
-    """Another process that does `work` in its workplace, and is in it."""
-    code = "import time\nfrom captioning.runtime.resume import exclusive_run_folder\n"
-    code += f"with exclusive_run_folder() as folder: print(flush=True); {work}"
+def write(text: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / "numbers.txt").write_text(text, encoding="utf-8")
+
+
+def start_other_run(code: str, fingerprint: str) -> subprocess.Popen[str]:
+    """Start a process that holds its run's folder and runs `code`."""
+    code = (
+        "import time\nfrom captioning.runtime.resume import exclusive_run_folder\n"
+        f"with exclusive_run_folder() as folder: print(flush=True); {code}"
+    )
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), FINGERPRINT: fingerprint}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    other = subprocess.Popen([sys.executable, "-c", code], text=True, env=environment, **pipes)
-    assert other.stdout.readline() == "\n"
-    return other
+    process = subprocess.Popen([sys.executable, "-c", code], text=True, env=environment, **pipes)
+    assert process.stdout.readline() == "\n"
+    return process
 
 
 @pytest.fixture(autouse=True)
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stage with a fingerprint, in a folder of its own."""
+    """A stage with a fingerprint in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setenv(FINGERPRINT, "scst@mix-greedy-1/abc")
+    monkeypatch.setenv(FINGERPRINT, f"{STAGE}/abc")
 
 
-def test_the_newest_states_are_kept(tmp_path: Path) -> None:
+def test_the_two_newest_states_are_kept(tmp_path: Path) -> None:
     states = States(tmp_path / "states", 0)
     for step in (1, 2, 10):
-        states.save(step, put(str(step)))
-    assert states.intact_steps() == [2, 10] and KEPT_STATES == 2
+        states.save(step, write(str(step)))
+    assert states.intact_steps() == [2, 10]
     assert (states.open_state(10) / "numbers.txt").read_text(encoding="utf-8") == "10"
 
 
-def test_a_state_that_failed_is_not_there(tmp_path: Path) -> None:
+def test_a_state_that_could_not_be_written_does_not_exist(tmp_path: Path) -> None:
     states = States(tmp_path / "states", 0)
-    states.save(1, put("1"))
+    states.save(1, write("1"))
 
-    def fails(folder: Path) -> None:
-        put("half")(folder)
+    def fail(folder: Path) -> None:
+        write("half")(folder)
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        states.save(2, fails)
+        states.save(2, fail)
     assert states.intact_steps() == [1]
-    assert [one.name for one in (tmp_path / "states").iterdir()] == ["step-1"]
+    assert [path.name for path in (tmp_path / "states").iterdir()] == ["step-1"]
 
 
-@pytest.mark.parametrize("torn", ["shorter", "other", "missing", "hashes"])
-def test_a_torn_state_is_passed_over(torn: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("file", "text"), [("numbers.txt", "12"), ("numbers.txt", "124"), ("numbers.txt", None), ("whole.json", "{")]
+)
+def test_an_incomplete_state_is_skipped(
+    file: str, text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     states = States(tmp_path / "states", 0)
-    states.save(1, put("123"))
-    states.save(2, put("123"))
-    file = tmp_path / "states/step-2" / ("whole.json" if torn == "hashes" else "numbers.txt")
-    {"shorter": lambda: file.write_text("12"), "other": lambda: file.write_text("124"), "missing": file.unlink,
-     "hashes": lambda: file.write_text("{")}[torn]()  # fmt: skip
+    states.save(1, write("123"))
+    states.save(2, write("123"))
+    path = tmp_path / "states/step-2" / file
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
     assert states.intact_steps() == [1]
-    assert f"{tmp_path}/states/step-2: torn; it is passed over" in capsys.readouterr().err
+    assert f"{tmp_path}/states/step-2: incomplete, skipped" in capsys.readouterr().err
 
 
-def test_it_is_time_after_so_many_seconds(tmp_path: Path) -> None:
-    assert States(tmp_path, 0).is_due()
+def test_a_state_is_due_after_so_many_seconds(tmp_path: Path) -> None:
     states = States(tmp_path, 0.05)
     assert not states.is_due()
     time.sleep(0.06)
     assert states.is_due()
-    states.save(1, put("1"))
+    states.save(1, write("1"))
     assert not states.is_due()
 
 
-def test_nothing_is_kept_of_inputs_that_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def moved() -> None:
+def test_nothing_is_saved_after_an_input_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
         raise UserError("data/a.txt: changed")
 
     states, results = States(tmp_path / "states", 0), Results(tmp_path / "0.jsonl")
-    states.save(1, put("1"))
+    states.save(1, write("1"))
     results.add(1)
-    monkeypatch.setattr(resume, "require_unchanged_inputs", moved)
-    for keep in (lambda: states.save(2, put("2")), lambda: results.add(2)):
+    monkeypatch.setattr(resume, "require_unchanged_inputs", refuse)
+    for save in (lambda: states.save(2, write("2")), lambda: results.add(2)):
         with pytest.raises(UserError, match="changed"):
-            keep()
+            save()
     with pytest.raises(UserError, match="changed"), exclusive_run_folder():
         pass
     assert states.intact_steps() == [1] and Results(tmp_path / "0.jsonl").results == [1]
 
 
-def test_results_go_on_after_the_last_whole_line(tmp_path: Path) -> None:
-    results = Results(tmp_path / "run/0.jsonl")
+@pytest.mark.parametrize("end", [b"", b"1", b'["torn', b"\0\0\0\n2\n", b"nonsense\n2\n"])
+def test_results_continue_after_the_last_complete_line(end: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "run/0.jsonl"
+    results = Results(path)
     results.add([1, "a"])
     results.add({"b": 2})
-    with (tmp_path / "run/0.jsonl").open("a") as file:
-        file.write('["torn')
-    again = Results(tmp_path / "run/0.jsonl")
-    assert again.results == [[1, "a"], {"b": 2}]
-    again.add(3)
-    again.truncate(1)
-    assert Results(tmp_path / "run/0.jsonl").results == [[1, "a"]]
+    with path.open("ab") as file:
+        file.write(end)
+    continued = Results(path)
+    assert continued.results == [[1, "a"], {"b": 2}]
+    continued.add(3)
+    assert path.read_bytes() == b'[1, "a"]\n{"b": 2}\n3\n'
+    continued.truncate(1)
+    assert Results(path).results == [[1, "a"]]
 
 
-@pytest.mark.parametrize("line", [b"1", b"\0\0\0\n2\n", b"nonsense\n2\n"])
-def test_what_follows_a_torn_line_is_dropped(line: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "0.jsonl"
-    path.write_bytes(b"0\n" + line)
-    assert Results(path).results == [0]
-    assert path.read_bytes() == b"0\n"
+def test_only_items_without_a_result_are_computed(tmp_path: Path) -> None:
+    items: list[str] = []
+
+    def caption(item: str, last: str = "") -> str:
+        if item == last:
+            raise KeyboardInterrupt
+        items.append(item)
+        return item.upper()
+
+    with pytest.raises(KeyboardInterrupt):
+        Results(tmp_path / "0.jsonl").map("abc", lambda item: caption(item, "c"), "captions")
+    assert Results(tmp_path / "0.jsonl").map("abc", caption, "captions") == ["A", "B", "C"]
+    assert items == ["a", "b", "c"]
 
 
-def test_another_fingerprint_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_finds_only_its_own_states(monkeypatch: pytest.MonkeyPatch) -> None:
     with exclusive_run_folder() as folder:
-        put("mine")(folder)
+        write("1")(folder)
     with exclusive_run_folder() as folder:
         assert (folder / "numbers.txt").exists()
-    monkeypatch.setenv(FINGERPRINT, "scst@mix-greedy-1/other")
+    monkeypatch.setenv(FINGERPRINT, f"{STAGE}/other")
     with exclusive_run_folder() as folder:
         assert not (folder / "numbers.txt").exists()
 
 
-def test_states_stand_in_the_main_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_uses_the_states_of_the_main_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
     with exclusive_run_folder() as folder:
-        assert folder == tmp_path / "main/.cache/resume/scst@mix-greedy-1/abc"
+        assert folder == tmp_path / f"main/.cache/resume/{STAGE}/abc"
 
 
-def test_old_runs_are_pruned_but_none_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    under_way = beside("input()", "s/0")
+def test_old_runs_are_removed_unless_they_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = start_other_run("input()", "s/0")
     for number in range(1, 6):
         time.sleep(0.02)
         monkeypatch.setenv(FINGERPRINT, f"s/{number}")
         with exclusive_run_folder() as folder:
             pass
-    assert {one.name for one in folder.parent.iterdir()} == {"0", *(str(number) for number in range(5 - KEPT_RUNS, 6))}
-    under_way.communicate("\n")
+    names = {path.name for path in folder.parent.iterdir()}
+    assert names == {"0", *(str(number) for number in range(5 - KEPT_RUNS, 6))}
+    other.communicate("\n")
 
 
-def test_a_run_waits_for_one_that_does_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    other = beside("time.sleep(2); (folder / 'numbers.txt').write_text('done')", "scst@mix-greedy-1/abc")
+def test_a_run_waits_for_an_identical_run(capsys: pytest.CaptureFixture[str]) -> None:
+    other = start_other_run("time.sleep(2); (folder / 'numbers.txt').write_text('1')", f"{STAGE}/abc")
     with exclusive_run_folder() as folder:
-        assert (folder / "numbers.txt").read_text(encoding="utf-8") == "done"
-    assert capsys.readouterr().err.count("another run does the same; waiting for it") == 1
+        assert (folder / "numbers.txt").read_text(encoding="utf-8") == "1"
+    assert capsys.readouterr().err.count("waiting for an identical run") == 1
     other.wait()
 
 
-@pytest.mark.parametrize("recorded", [True, False])
-def test_a_finished_run_is_begun_anew_only_where_dvc_has_recorded_it(
-    recorded: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(resume, "is_recorded", lambda stage: asked.append(stage) or recorded)
-    with exclusive_run_folder() as folder:
-        put("result")(folder)
-    mark_finished()
-    with exclusive_run_folder() as folder:
-        assert (folder / "numbers.txt").exists() is not recorded
-    assert asked == ["scst@mix-greedy-1"]
-
-
-def test_the_last_stage_sweeps_what_finished_stages_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    with exclusive_run_folder():
+def test_the_last_stage_removes_the_states_of_finished_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with exclusive_run_folder() as finished:
         pass
     mark_finished()
     monkeypatch.setenv(FINGERPRINT, "generate@mix-1/abc")
     with exclusive_run_folder() as interrupted:
         pass
-    with FileLock(Path(".cache/resume/scst@mix-greedy-1/abc/lock")):  # as a run that does the same again
+    with FileLock(finished / "lock"):  # as an identical run that works
         remove_finished_runs()
-        assert len(list(Path(".cache/resume").glob(f"*/*/{FINISHED}"))) == 1
+        assert (finished / FINISHED).exists()
     remove_finished_runs()
-    assert [one.parent for one in Path(".cache/resume").glob("*/*/lock")] == [interrupted]
-    assert not list(Path(".cache/resume").glob(f"*/*/{FINISHED}"))
+    assert interrupted.exists() and not finished.exists()
 
 
-def test_generate_goes_on_after_the_last_whole_batch(tmp_path: Path) -> None:
-    batches, seen = [[b"a"], [b"b"], [b"c"]], list[bytes]()
-
-    def caption(batch: list[bytes], last: bytes = b"") -> list[dict[str, Any]]:
-        if batch[0] == last:
-            raise KeyboardInterrupt
-        seen.extend(batch)
-        return [{"text": one.decode()} for one in batch]
-
-    with pytest.raises(KeyboardInterrupt):
-        Results(tmp_path / "0.jsonl").map(batches, lambda batch: caption(batch, b"c"), "batches")
-    with (tmp_path / "0.jsonl").open("a") as file:
-        file.write('[{"text": "cut')
-    said = Results(tmp_path / "0.jsonl").map(batches, caption, "batches")
-    assert seen == [b"a", b"b", b"c"]
-    assert [one["text"] for of in said for one in of] == ["a", "b", "c"]
-
-
-def test_a_command_by_hand_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_by_hand_leaves_no_states(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FINGERPRINT, "by-hand/1234")
     with exclusive_run_folder() as folder:
-        put("1")(folder)
+        write("1")(folder)
     mark_finished()
     assert not run_folder().exists()

@@ -1,4 +1,4 @@
-"""A training that is reported is the training that is not, byte by byte; what is missing is one line."""
+"""Tracking changes no byte of a training; a missing package is one line."""
 
 import json
 import os
@@ -72,14 +72,12 @@ def files(folder: Path, hidden: bool) -> Outputs:
 
 
 @pytest.mark.parametrize("report_to", ["tensorboard", "wandb"])
-def test_a_reported_training_writes_the_same_bytes(train: Callable[[str], Outputs], report_to: str) -> None:
+def test_a_tracked_training_writes_the_same_bytes(train: Callable[[str], Outputs], report_to: str) -> None:
     needs(report_to)
-    environment = dict(os.environ)
     plain, reported = train("none"), train(report_to)
     assert "models/adapters/mix-1/adapter_model.safetensors" in plain
     assert reported == plain
     assert not any(KEY.encode() in content for content in reported.values())
-    assert dict(os.environ) == environment
 
 
 def test_tensorboard_holds_the_log(train: Callable[[str], Outputs], tmp_path: Path) -> None:
@@ -156,17 +154,6 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, package:
     with pytest.raises(UserError, match="requirements-tracking"), tracked(settings(package), "mix-1"):
         pytest.fail("the training must not begin")
     assert missing_package(settings("none")) is None
-
-
-def test_a_refusal_is_one_line() -> None:
-    refused = type("UsageError", (Exception,), {"__module__": "wandb.errors"})
-    with (
-        pytest.raises(UserError, match=r"refused \(UsageError: no key\); run `wandb login`"),
-        tracking._translate_refusal(),
-    ):
-        raise refused("no\nkey")
-    with pytest.raises(ValueError, match="another"), tracking._translate_refusal():
-        raise ValueError("another")
 
 
 def test_check_refuses_before_any_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

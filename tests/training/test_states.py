@@ -196,7 +196,7 @@ def test_a_torn_state_is_passed_over(
     capsys.readouterr()
     assert_same(tuned(states), undisturbed)
     said = capsys.readouterr().err
-    assert f"{states}/0/step-4: torn; it is passed over" in said
+    assert f"{states}/0/step-4: incomplete, skipped" in said
     assert "going on from step 3 of an interrupted run" in said
 
 
