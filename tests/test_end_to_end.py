@@ -18,7 +18,7 @@ from PIL import Image
 from captioning.compute.packages import GROUPS
 from captioning.params.load import CHECKPOINTS
 from tests.helpers.project_copy import REFINED, ROOT, VARIANTS, Project, draw_folder, refining
-from tests.runtime.test_trust import records, refused
+from tests.runtime.test_trust import is_forbidden, records
 
 CHECKED = (  # gone where `check` refuses
     "data/checked.txt",
@@ -103,7 +103,7 @@ def test_two_processes_write_what_one_writes(clone: Callable[..., Project], worl
     losses = [float(json.loads(one.read("metrics/training/mix-1.json"))["validation_loss"]) for one in (world, project)]
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
     found = records(project.audit)
-    assert [record for record in found if refused(record)] == [], "several processes do what one must not"
+    assert [record for record in found if is_forbidden(record)] == [], "several processes do what one must not"
     assert "subprocess.Popen" in {record["event"] for record in found}
     runs = list((project.folder / ".cache/resume").glob("*/*"))
     assert runs and all((run / "finished").exists() for run in runs), "the next run would go on from half a work"

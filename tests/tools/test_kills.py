@@ -121,7 +121,7 @@ def edit_the_code(run: Run) -> None:
 
 def test_a_supervised_training_survives_each_disturbance(make_stage: MakeStage, tmp_path: Path) -> None:
     """A full disk, SIGTERM at the start, SIGINT after the first state, an edit of the code, and SIGKILL between the
-    training's end and DVC's record. A stage that is forced despite its record starts from the beginning."""
+    training's end and DVC's record."""
     stage = make_stage(TRAINING)
     run_on_a_full_disk(stage, tmp_path / "commands")
     run = Run(stage)
@@ -136,8 +136,6 @@ def test_a_supervised_training_survives_each_disturbance(make_stage: MakeStage, 
     run.kill(signal.SIGKILL)
     last = stage.project.run(*stage.command)
     assert RESUMED in last.err and stage.different_files() == []
-    forced = stage.project.run(*stage.command, "--force")
-    assert RESUMED not in forced.err and stage.different_files() == []
 
 
 def test_scst_survives_each_disturbance(make_stage: MakeStage, tmp_path: Path) -> None:
