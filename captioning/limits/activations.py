@@ -35,7 +35,7 @@ META = torch.device("meta")
 class StepBytes:
     """Bytes that a step saves for the backward pass, and its peak."""
 
-    kept: int
+    saved: int
     peak: int
 
 

@@ -67,9 +67,9 @@ def refining(
         with torch.no_grad():
             _decode(meta.base, prefix.detached(), sampling, samples, greedy, tokens)
         scores = _score(meta.base, prefix, sampling, samples, tokens)
-        kept = meter.live
+        saved = meter.live
         scores.sum().backward()
-    return StepBytes(kept, meter.peak)
+    return StepBytes(saved, meter.peak)
 
 
 def _decode(base: Any, prefix: Prefix, sampling: Sampling, samples: int, greedy: bool, tokens: int) -> None:

@@ -1,5 +1,6 @@
-"""Bytes counted on the meta device against the loaded model's own: the same meter there, and what autograd saves."""
+"""Bytes counted on the meta device against those of the loaded model, by the same meter and by autograd's hooks."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from benchmarks.tutorial import Collator
 from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, unwrap_adapter
 from captioning.decoding import forbidden_tokens, greedy_captions
-from captioning.limits.activations import DeviceAttention, Meter, meta_model
+from captioning.limits.activations import DeviceAttention, MetaModel, Meter, meta_model
 from captioning.limits.memory import longest_suffix, prompt_length
 from captioning.limits.scst import refining
 from captioning.paligemma.model import load_frozen, prompt_tokens, supervised_loss
@@ -26,99 +27,99 @@ PROMPT, CAPTION, CPU = "caption en", "a red plane parked near the terminal .", t
 LORA: dict[str, Any] = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "rslora": False, "targets": "table2"}
 
 
-def loaded(checkpoint: Path, compute: str, dequantise: bool) -> Any:
-    """The real thing, gradients there as in accumulation."""
+def load_model(checkpoint: Path, compute: str, dequantise: bool) -> Any:
+    """Load the real model with an adapter, whose gradients exist already as in an accumulation."""
     torch.set_num_threads(1)
-    return attach_adapter(load_frozen(checkpoint, compute, "cpu", dequantise), lora_config(**LORA))
+    model = attach_adapter(load_frozen(checkpoint, compute, "cpu", dequantise), lora_config(**LORA))
+    MetaModel(model, "cpu").zero_gradients()
+    return model
 
 
-def zero_gradients(model: Any) -> None:
-    for one in model.parameters():
-        one.grad = torch.zeros_like(one) if one.requires_grad else None
+@pytest.fixture
+def batch(processor: Any, pictures: list[bytes]) -> dict[str, torch.Tensor]:
+    return Collator(processor)([{"image": image, "prompt": PROMPT, "caption": CAPTION} for image in pictures])
+
+
+@pytest.fixture
+def lengths(processor: Any) -> tuple[int, int]:
+    """Tokens of the prompt and of the caption."""
+    return prompt_length(processor, PROMPT), longest_suffix(processor, [CAPTION])
 
 
 @pytest.mark.parametrize(("compute", "dequantise"), [("float32", False), ("bfloat16", False), ("bfloat16", True)])
 @BOTH
-def test_a_training_step_holds_what_was_counted(
-    checkpoint: Path, processor: Any, pictures: list[bytes], compute: str, dequantise: bool
+def test_a_training_step_takes_the_counted_bytes(
+    checkpoint: Path, batch: dict[str, torch.Tensor], lengths: tuple[int, int], compute: str, dequantise: bool
 ) -> None:
-    batch = Collator(processor)([{"image": one, "prompt": PROMPT, "caption": CAPTION} for one in pictures])
-    model = loaded(checkpoint, compute, dequantise)
-    zero_gradients(model)
+    model = load_model(checkpoint, compute, dequantise)
     with attention_kernel(CPU), Meter() as meter:
         loss = supervised_loss(unwrap_adapter(model), batch)
-        kept = meter.live
+        saved = meter.live
         loss.backward()
-    counted = meta_model(checkpoint, compute, "cpu", LORA).train(
-        4, prompt_length(processor, PROMPT), longest_suffix(processor, [CAPTION])
-    )
-    assert counted.kept == pytest.approx(kept, rel=0.03)
-    assert counted.peak == pytest.approx(meter.peak, rel=0.05)
+    counts = meta_model(checkpoint, compute, "cpu", LORA).train(4, *lengths)
+    assert counts.saved == pytest.approx(saved, rel=0.03)
+    assert counts.peak == pytest.approx(meter.peak, rel=0.05)
 
 
 @BOTH
-def test_what_is_kept_is_what_autograd_saves(checkpoint: Path, processor: Any, pictures: list[bytes]) -> None:
-    """Counted by torch's own hooks, weights left out; graphs hold little else at the end of a forward pass."""
-    batch = Collator(processor)([{"image": one, "prompt": PROMPT, "caption": CAPTION} for one in pictures])
-    model = loaded(checkpoint, "float32", dequantise=True)
-    weights = {one.untyped_storage().data_ptr() for one in model.parameters()}
-    saved: dict[int, int] = {}
-    alive: list[torch.Tensor] = []  # an address is not used twice
+def test_saved_bytes_are_those_that_autograd_saves(
+    checkpoint: Path, batch: dict[str, torch.Tensor], lengths: tuple[int, int]
+) -> None:
+    """torch's own hooks count them, without weights; at the end of a forward pass, graphs hold little else."""
+    model = load_model(checkpoint, "float32", dequantise=True)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}  # the storages stay alive, so that no address is used twice
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        address = tensor.untyped_storage().data_ptr()
-        if address not in weights:
-            saved[address] = tensor.untyped_storage().nbytes()
-            alive.append(tensor)
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage
         return tensor
 
     with attention_kernel(CPU), saved_tensors_hooks(pack, lambda tensor: tensor):
         supervised_loss(unwrap_adapter(model), batch)
-    counted = meta_model(checkpoint, "float32", "cpu", LORA).train(
-        4, prompt_length(processor, PROMPT), longest_suffix(processor, [CAPTION])
-    )
-    assert counted.kept == pytest.approx(sum(saved.values()), rel=0.05)
+    counts = meta_model(checkpoint, "float32", "cpu", LORA).train(4, *lengths)
+    assert counts.saved == pytest.approx(sum(storage.nbytes() for storage in saved.values()), rel=0.05)
 
 
 @BOTH
-def test_captioning_holds_what_was_counted(checkpoint: Path, processor: Any, pictures: list[bytes]) -> None:
-    """A model that never ends its caption."""
-    model = loaded(checkpoint, "bfloat16", dequantise=True)
-    processor.tokenizer.eos_token_id, own = 7, processor.tokenizer.eos_token_id
-    try:
-        with Meter() as meter:
-            list(greedy_captions(model, processor, pictures, PROMPT, 12, len(pictures)))
-    finally:
-        processor.tokenizer.eos_token_id = own
-    counted = meta_model(checkpoint, "bfloat16", "cpu", LORA).generate(4, prompt_length(processor, PROMPT), 12)
+def test_captioning_takes_the_counted_bytes(
+    checkpoint: Path, processor: Any, pictures: list[bytes], lengths: tuple[int, int]
+) -> None:
+    model = load_model(checkpoint, "bfloat16", dequantise=True)
+    processor = copy.deepcopy(processor)
+    processor.tokenizer.eos_token_id = 7  # so that no caption ends
+    with Meter() as meter:
+        list(greedy_captions(model, processor, pictures, PROMPT, 12, len(pictures)))
+    counted = meta_model(checkpoint, "bfloat16", "cpu", LORA).generate(4, lengths[0], 12)
     assert counted == pytest.approx(meter.peak, rel=0.1)
 
 
 @pytest.mark.parametrize("greedy", [True, False])
 @BOTH
-def test_a_refining_step_holds_what_was_counted(
+def test_an_scst_step_takes_the_counted_bytes(
     checkpoint: Path, processor: Any, pictures: list[bytes], greedy: bool, tmp_path: Path
 ) -> None:
-    """Captions as long as can be: no token is `<eos>`."""
-    model, tokens, samples = loaded(checkpoint, "bfloat16", dequantise=True), 12, 3
+    """Captions run to the limit, since no token is `<eos>`."""
+    model, tokens, samples = load_model(checkpoint, "bfloat16", dequantise=True), 12, 3
     freeze_encoder(model)
-    zero_gradients(model)
+    MetaModel(model, "cpu").zero_gradients()
     base, sampling = unwrap_adapter(model), Sampling(tuple(forbidden_tokens(processor)))
     features = encode_all(base, processor, pictures, 4, tmp_path / "features")
     prompt, pad = prompt_tokens(processor, PROMPT), processor.tokenizer.pad_token_id
     with Meter() as meter, attention_kernel(CPU):
         prefix = prefill(base, prompt, features)
-        drawn = rollout(base, prefix, sampling, samples, greedy, tokens, eos=-1, pad=pad)
-        log_p = caption_log_probabilities(base, prefix, drawn[:, int(greedy) :], sampling, pad)
+        captions = rollout(base, prefix, sampling, samples, greedy, tokens, eos=-1, pad=pad)
+        log_p = caption_log_probabilities(base, prefix, captions[:, int(greedy) :], sampling, pad)
         log_p.sum().backward()
     meta = meta_model(checkpoint, "bfloat16", "cpu", LORA)
     freeze_encoder(meta.model)
-    counted = refining(meta, 4, prompt_length(processor, PROMPT), samples, greedy, tokens, sampling)
-    assert counted.peak == pytest.approx(meter.peak, rel=0.05)
+    counts = refining(meta, 4, prompt_length(processor, PROMPT), samples, greedy, tokens, sampling)
+    assert counts.peak == pytest.approx(meter.peak, rel=0.05)
 
 
-def test_a_fused_kernel_keeps_no_scores(checkpoint: Path) -> None:
-    """Per row and layer: queries, keys, values, output and one float32 a row and head; plain products keep scores."""
+def test_a_fused_kernel_saves_no_scores(checkpoint: Path) -> None:
+    """Per row and layer it saves queries, keys, values, output and one float32 per row and head."""
     with DeviceAttention("cuda"), Meter() as meter:
         query, key, value = (torch.empty(1, 4, 100, 8, device="meta", requires_grad=True) for _ in range(3))
         out = torch.nn.functional.scaled_dot_product_attention(query, key, value)
@@ -126,10 +127,10 @@ def test_a_fused_kernel_keeps_no_scores(checkpoint: Path) -> None:
     out.sum().backward()
     assert query.grad is not None and query.grad.shape == query.shape
     fused, plain = (meta_model(checkpoint, "bfloat16", device, LORA).train(2, 5, 9) for device in ("cuda", "cpu"))
-    assert fused.kept < plain.kept
+    assert fused.saved < plain.saved
 
 
-def test_the_meter_forgets_what_is_gone_and_counts_a_view_once() -> None:
+def test_the_meter_counts_live_tensors_and_a_view_once() -> None:
     with Meter() as meter:
         first = torch.empty(1000, device="meta")
         view = first[10:].view(-1, 10)

@@ -107,8 +107,8 @@ def test_a_3b_step_in_gigabytes(three_billion: Callable[..., MetaModel]) -> None
     """Measured at the true shape on a CPU, bfloat16: 1.8 GiB a row of 295 tokens, NF4 decoder and all else 2.9 GB."""
     meta = three_billion("cpu", LORA | {"rank": 16})
     one, two = (meta.train(rows, 5, 34) for rows in (1, 2))
-    assert one.kept / 2**30 == pytest.approx(1.71, abs=0.02)
-    assert two.kept == pytest.approx(2 * one.kept, rel=0.001), "a step's bytes grow evenly with its rows"
+    assert one.saved / 2**30 == pytest.approx(1.71, abs=0.02)
+    assert two.saved == pytest.approx(2 * one.saved, rel=0.001), "a step's bytes grow evenly with its rows"
     parts = memory.weights(meta, dequantised=False)
     assert parts["decoder in NF4"] / 1e9 == pytest.approx(1.98 * 0.5 * (1 + 1 / 32), abs=0.02)
     assert parts["embeddings, SigLIP and projector"] / 1e9 == pytest.approx(1.88, abs=0.02)
