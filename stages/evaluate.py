@@ -1,4 +1,4 @@
-"""Every row through one scorer, the yardsticks too; the parameters say which rows there are."""
+"""Score every row and the yardsticks with one scorer; the parameters decide which rows exist."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 
 from captioning.base.files import atomic_folder, write_json
 from captioning.base.json_files import read_map
-from captioning.evaluation.predictions import NO_SEED, expected_runs, read_predictions
-from captioning.evaluation.rows import by_row, differences, evaluate, image_scores, metrics, yardsticks
-from captioning.evaluation.scores import image_feature, scorer
+from captioning.evaluation.predictions import NO_SEED, Run, expected_runs, read_predictions
+from captioning.evaluation.rows import evaluate, image_scores, rounded_metrics, score_rows, significance, yardsticks
+from captioning.evaluation.scores import image_feature, open_scorer
 from captioning.images.table import read_ids, read_table, stream_images
 from captioning.metrics.ptb import tokenize
 from captioning.params.load import load_params
@@ -18,7 +18,7 @@ from captioning.params.recipes import refined_rows
 from captioning.runtime.progress import progress
 from captioning.runtime.stage import stage_main
 
-IMAGES, OUT = Path("data/captions/images.parquet"), Path("data/scores")
+IMAGES, OUTPUT = Path("data/captions/images.parquet"), Path("data/scores")
 SEED = 1  # of the resamples
 
 
@@ -30,31 +30,31 @@ def main() -> None:
     references = {id_: tokens[id_] for id_ in test}
     facts = dict(zip(test, read_table(IMAGES, test, ["facts"])["facts"].to_pylist(), strict=True))
     checkpoints = {row: params.variants[row].checkpoint for row in params.rows}
-    refined = {row: start for row, (start, _) in refined_rows(params).items()}
-    runs = expected_runs(params.zero_shot, checkpoints, refined, params.seeds)
-    predicted = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test) for run in runs]
-    said = iter(tokenize([one["caption"] for predictions in predicted for one in predictions]))
+    starts = {row: start for row, (start, _) in refined_rows(params).items()}
+    runs = expected_runs(params.zero_shot, checkpoints, starts, params.seeds)
+    predictions = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test) for run in runs]
+    tokenize([record["caption"] for records in predictions for record in records])  # one JVM start for all runs
     results = []
-    with scorer() as metrics_of:
-        for run, predictions in progress(list(zip(runs, predicted, strict=True)), len(runs), "rows"):
-            ended, captions = [one["ended"] for one in predictions], {id_: next(said) for id_ in test}
-            results.append(evaluate(run.row, run.kind, run.seed, references, captions, facts, metrics_of, ended))
-        for row, (truth, captions) in yardsticks(tokens, train, test, *features(train, test)).items():
-            results.append(evaluate(row, "yardstick", NO_SEED, truth, captions, facts, metrics_of))
-    scores = by_row(results, {run.row: run.zero_shot for run in runs}, params.decoding.maximum_tokens)
-    found = differences(results, SEED)
-    with atomic_folder(OUT) as out:
-        write_json(out / "scores.json", {"images": len(test), "rows": scores})
-        write_json(out / "significance.json", found)
-        pq.write_table(pa.table(image_scores(results)), out / "by-image.parquet", compression="zstd")
-    write_json(Path("metrics/scores.json"), metrics(scores, found["rows"]))
+    with open_scorer() as scorer:
+        for run, records in progress(list(zip(runs, predictions, strict=True)), len(runs), "rows"):
+            captions = dict(zip(test, tokenize([record["caption"] for record in records]), strict=True))
+            ended = [record["ended"] for record in records]
+            results.append(evaluate(run, references, captions, facts, scorer, ended))
+        for row, (others, captions) in yardsticks(tokens, train, test, *features(train, test)).items():
+            results.append(evaluate(Run(row, "yardstick", NO_SEED, None), others, captions, facts, scorer))
+    rows, differences = score_rows(results, params.decoding.maximum_tokens), significance(results, SEED)
+    with atomic_folder(OUTPUT) as folder:
+        write_json(folder / "scores.json", {"images": len(test), "rows": rows})
+        write_json(folder / "significance.json", differences)
+        pq.write_table(pa.table(image_scores(results)), folder / "by-image.parquet", compression="zstd")
+    write_json(Path("metrics/scores.json"), rounded_metrics(rows, differences["rows"]))
 
 
 def features(train: list[str], test: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """`image_feature` of the training and of the test images, in their order."""
-    wanted = {*train, *test}
-    found = {one.id: image_feature(one.image) for one in stream_images(IMAGES) if one.id in wanted}
-    return np.stack([found[id_] for id_ in train]), np.stack([found[id_] for id_ in test])
+    """Return `image_feature` of the training and of the test images, in their order."""
+    ids = {*train, *test}
+    by_id = {image.id: image_feature(image.image) for image in stream_images(IMAGES) if image.id in ids}
+    return np.stack([by_id[id_] for id_ in train]), np.stack([by_id[id_] for id_ in test])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from captioning.adapters.card import extract_recipe
 from captioning.base.errors import UserError
-from captioning.evaluation.predictions import ALONE
+from captioning.evaluation.predictions import CAPTION_1
 from captioning.evaluation.scores import METRICS
 from captioning.report.table import YARDSTICKS
 
@@ -99,9 +99,9 @@ def scores_section(recipe: Mapping[str, Any], found: Findings) -> str:
     lines += ["CIDEr has its 95 % interval, a bootstrap over the images.", ""]
     lines += _table(found.scores, there, METRICS, "")
     lines += ["", f"`{own['signature']}`", "", "Against each image's first reference alone:", ""]
-    alone = [metric for metric in METRICS if metric + ALONE in own]
-    lines += _table(found.scores, [row for row in there if alone[0] + ALONE in found.scores[row]], alone, ALONE)
-    return "\n".join([*lines, "", f"`{own['signature' + ALONE]}`"])
+    alone = [metric for metric in METRICS if metric + CAPTION_1 in own]
+    lines += _table(found.scores, [row for row in there if alone[0] + CAPTION_1 in found.scores[row]], alone, CAPTION_1)
+    return "\n".join([*lines, "", f"`{own['signature' + CAPTION_1]}`"])
 
 
 def _table(scores: Mapping[str, Mapping[str, Any]], rows: list[str], metrics: Any, behind: str) -> list[str]:

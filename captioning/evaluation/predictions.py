@@ -1,30 +1,29 @@
-"""Rows of the results: which there must be, their predictions read and checked, their seeds summed up.
+"""Read the predictions of every run, and summarize scores over seeds.
 
-A row is a name in Table II: `zero-shot-<checkpoint>`, a variant, `scst-<start>-<baseline>`, or a yardstick.
-What there must be follows from the parameters, never from what lies in a folder, so that a removed variant's old file
-is not scored.
+A row is a name in Table II: `zero-shot-<checkpoint>`, a variant, `scst-<start>-<baseline>`, or a yardstick. The
+parameters decide which runs are scored, not the files in a folder: the old file of a removed variant has no effect.
 """
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from captioning.base.errors import UserError
-from captioning.base.quoting import escape, join_faults, shorten
+from captioning.base.quoting import escape, shorten
 
-ALONE = " caption_1"  # behind the name of a score against each image's first reference alone
-NO_SEED = 0  # of a row that nothing was trained for
-AGAIN = "run its generate stage again"
-SHOWN = 3  # ids too few or too many that are named
-KEYS = {"id": str, "caption": str, "tokens": int, "ended": bool}
+CAPTION_1 = " caption_1"  # at the end of the name of a score against each image's first reference alone
+NO_SEED = 0  # of a row without training
+REMEDY = "run its generate stage again"
+FIELDS = {"id": str, "caption": str, "tokens": int, "ended": bool}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One file of predictions: its row, its kind, its seed, and the row it is compared with for gains."""
+    """One file of predictions; `zero_shot` is the row that its gains are measured against."""
 
     row: str
     kind: str  # zero-shot | adapted | scst
@@ -37,68 +36,49 @@ class Run:
 
 
 def expected_runs(
-    zero_shot: Sequence[str], checkpoints: Mapping[str, str], refined: Mapping[str, str], seeds: Sequence[int]
-) -> list[Run]:  # fmt: skip
-    """Every run in the order of the table.
+    zero_shot: Sequence[str], checkpoints: Mapping[str, str], starts: Mapping[str, str], seeds: Sequence[int]
+) -> list[Run]:
+    """Return every run in the order of the table.
 
-    `checkpoints`: trained variant to its checkpoint's name; `refined`: SCST's row to the variant it starts from.
+    `checkpoints`: the checkpoint of each trained variant. `starts`: the variant that each row of SCST starts from.
     """
-
-    def unadapted(checkpoint: str) -> str | None:
-        return f"zero-shot-{checkpoint}" if checkpoint in zero_shot else None
-
+    rows = {name: f"zero-shot-{name}" for name in zero_shot}
+    origins = {start: rows.get(name) for start, name in checkpoints.items()}
     return [
-        *(Run(f"zero-shot-{name}", "zero-shot", NO_SEED, None) for name in zero_shot),
-        *(Run(variant, "adapted", seed, unadapted(name)) for variant, name in checkpoints.items() for seed in seeds),
-        *(Run(row, "scst", seed, unadapted(checkpoints[start])) for row, start in refined.items() for seed in seeds),
+        *(Run(row, "zero-shot", NO_SEED, None) for row in rows.values()),
+        *(Run(variant, "adapted", seed, row) for variant, row in origins.items() for seed in seeds),
+        *(Run(row, "scst", seed, origins[start]) for row, start in starts.items() for seed in seeds),
     ]
 
 
 def read_predictions(path: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """The predictions in the order of `ids`. Raises `UserError`, every fault at once, where they are not just those."""
+    """Return the predictions in the order of `ids`. Raises `UserError` if the file does not hold one for each."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {escape(str(error))}; {AGAIN}") from None
-    found: dict[str, dict[str, Any]] = {}
-    faults = []
-    for number, line in enumerate(lines, start=1):
-        if line:
-            record, fault = _record(line)
-            if fault is None and record["id"] in found:
-                fault = f"{shorten(record['id'])} is there twice"
-            if fault is None:
-                found[record["id"]] = record
-            else:
-                faults.append(f"{path}:{number}: {fault}; {AGAIN}")
-    faults += [f"{path}: no prediction for {id_!r}; {AGAIN}" for id_ in ids if id_ not in found][:SHOWN]
-    faults += [f"{path}: {shorten(id_)} is no test image; {AGAIN}" for id_ in sorted(found.keys() - set(ids))][:SHOWN]
-    if faults:
-        raise UserError(join_faults(faults))
-    return [found[id_] for id_ in ids]
+        raise UserError(f"{path}: {escape(str(error))}; {REMEDY}") from None
+    records = [_parse_record(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line]
+    predictions = {record["id"]: record for record in records}
+    counts, expected = Counter(record["id"] for record in records), Counter(ids)
+    if wrong := sorted((counts - expected) + (expected - counts)):
+        raise UserError(f"{path}: not one prediction for each test image ({shorten(wrong[0])}); {REMEDY}")
+    return [predictions[id_] for id_ in ids]
 
 
-def _record(line: str) -> tuple[dict[str, Any], str | None]:
+def _parse_record(line: str, location: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
-        return {}, f"{shorten(line)} is no JSON"
-    if not isinstance(record, dict) or any(type(record.get(key)) is not kind for key, kind in KEYS.items()):
-        return {}, f"{shorten(line)} lacks one of {', '.join(KEYS)}"
-    if record["tokens"] < 0 or _halved(record):
-        return {}, f"{shorten(line)} holds a negative length, or half a character"
-    return record, None
+        record = None
+    if not isinstance(record, dict) or any(type(record.get(key)) is not kind for key, kind in FIELDS.items()):
+        raise UserError(f"{location}: {shorten(line)} is not JSON with {', '.join(FIELDS)}; {REMEDY}")
+    return record
 
 
-def _halved(record: dict[str, Any]) -> bool:
-    """Whether a text holds half of a surrogate pair, which no file can."""
-    return any("\ud800" <= letter <= "\udfff" for letter in record["id"] + record["caption"])
-
-
-def sum_up(seeds: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """`{"seeds", "mean", "deviation"}` with sample standard deviations, None with one seed."""
+def summarize_seeds(seeds: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Return `{"seeds", "mean", "deviation"}` with sample standard deviations, None for a single seed."""
     names = list(next(iter(seeds.values())))
     values = {name: [scores[name] for scores in seeds.values()] for name in names}
-    deviation = {name: statistics.stdev(of) for name, of in values.items()} if len(seeds) > 1 else None
-    mean = {name: statistics.fmean(of) for name, of in values.items()}
+    deviation = {name: statistics.stdev(numbers) for name, numbers in values.items()} if len(seeds) > 1 else None
+    mean = {name: statistics.fmean(numbers) for name, numbers in values.items()}
     return {"seeds": dict(seeds), "mean": mean, "deviation": deviation}

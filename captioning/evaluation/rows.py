@@ -1,12 +1,11 @@
-"""What evaluate makes of predictions: every measure of a run, yardstick rows, sums over seeds, real differences.
+"""Evaluate runs: the measures of each run, the yardstick rows, means over seeds, and differences between rows.
 
 Scores (CIDEr, BLEU, METEOR, ROUGE-L) are times 100; `ended`, `distinct`, `scene` and `colour` are shares from 0 to 1;
-`length` is the mean number of PTB tokens. `scene` and `colour` are there for drawn images only, `ended` for models
-only.
+`length` is the mean number of PTB tokens. Only drawn images have `scene` and `colour`; only models have `ended`.
 
-1. A score's name with ` caption_1` behind it is against each image's first reference alone, with the document
-   frequencies of those references. The human row has none: it would be scored against itself.
-2. Rows are compared only on the same images and the same references. A row with others has an interval of its own.
+1. A score whose name ends in ` caption_1` is against each image's first reference alone, with the document frequencies
+   of those references. The human row has none, because its caption is that reference.
+2. Rows are compared only if their images and references are the same. Other rows only get an interval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,33 +16,31 @@ import numpy as np
 from jaxtyping import Float
 
 from captioning.evaluation import vocabulary
-from captioning.evaluation.predictions import ALONE, sum_up
+from captioning.evaluation.predictions import CAPTION_1, Run, summarize_seeds
 from captioning.evaluation.scores import (
     METRICS,
     Scorer,
     Scores,
-    caption_1,
     constant_caption,
+    first_references,
     grounding,
     human_caption,
-    nearest,
+    nearest_rows,
     signature,
 )
-from captioning.evaluation.significance import LEVEL, RESAMPLES, compare, interval, resampled_means
+from captioning.evaluation.significance import LEVEL, RESAMPLES, compare_rows, interval, resampled_means
 
 BY_IMAGE = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L")  # also those against `caption_1` alone
 HUMAN = "human-caption"
-DIGITS = 4  # of what is resampled: the last ones of a sum differ from machine to machine
-References = Mapping[str, Sequence[str]]
+DIGITS = 4  # of resampled numbers: the last digits of a sum differ between machines
+References = Mapping[str, Sequence[str]]  # tokenised, by image
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """One run of one row: its tokenised captions by image, pycocoevalcap's scores, and every measure by name."""
+class Result:
+    """A run with its tokenised captions by image, pycocoevalcap's scores, and all measures by name."""
 
-    row: str
-    kind: str  # zero-shot | adapted | scst | yardstick
-    seed: int
+    run: Run
     references: References
     captions: Mapping[str, str]
     scores: Scores
@@ -51,101 +48,114 @@ class Evaluated:
 
 
 def evaluate(
-    row: str, kind: str, seed: int, references: References, captions: Mapping[str, str], facts: Mapping[str, str],
-    scorer: Scorer, ended: Sequence[bool] = (),
-) -> Evaluated:  # fmt: skip
-    """Measure tokenised `captions`; `facts`: JSON of what each image shows, or ""; `ended`: whether each ended."""
+    run: Run,
+    references: References,
+    captions: Mapping[str, str],
+    facts: Mapping[str, str],
+    scorer: Scorer,
+    ended: Sequence[bool] = (),
+) -> Result:
+    """Measure tokenised `captions`; `facts`: JSON of what was drawn, or ""; `ended`: whether each caption ended."""
     scores = scorer.score(references, captions)
-    alone = {} if row == HUMAN else scorer.score(caption_1(references), captions).corpus
+    alone = {} if run.row == HUMAN else scorer.score(first_references(references), captions).corpus
     measures = {
         **scores.corpus,
-        **{name + ALONE: alone[name] for name in BY_IMAGE if alone},
+        **{name + CAPTION_1: alone[name] for name in BY_IMAGE if alone},
         "length": float(np.mean([len(caption.split()) for caption in captions.values()])),
         **({"ended": float(np.mean(ended))} if ended else {}),
         "distinct": len(set(captions.values())) / len(captions),
         **grounding(list(captions.values()), [facts[id_] for id_ in captions]),
     }
-    return Evaluated(row, kind, seed, references, captions, scores, measures)
+    return Result(run, references, captions, scores, measures)
 
 
 def yardsticks(
-    tokens: References, train: Sequence[str], test: Sequence[str],
-    train_features: Float[np.ndarray, "train values"], test_features: Float[np.ndarray, "test values"],
-) -> dict[str, tuple[References, dict[str, str]]]:  # fmt: skip
-    """References and hypotheses of the rows that involve no model."""
+    tokens: References,
+    train: Sequence[str],
+    test: Sequence[str],
+    train_features: Float[np.ndarray, "train values"],
+    test_features: Float[np.ndarray, "test values"],
+) -> dict[str, tuple[References, dict[str, str]]]:
+    """Return references and captions of the rows that involve no model."""
     references = {id_: tokens[id_] for id_ in test}
     constant = constant_caption({id_: tokens[id_] for id_ in train})
-    copied = zip(test, nearest(test_features, train_features), strict=True)
+    neighbours = [train[row] for row in nearest_rows(test_features, train_features)]
     return {
         "constant-caption": (references, dict.fromkeys(test, constant)),
         HUMAN: human_caption(references),
-        "nearest-image": (references, {id_: tokens[train[place]][0] for id_, place in copied}),
+        "nearest-image": (references, {id_: tokens[near][0] for id_, near in zip(test, neighbours, strict=True)}),
     }
 
 
-def by_row(
-    results: Sequence[Evaluated], zero_shot: Mapping[str, str | None], maximum_tokens: int
-) -> dict[str, dict[str, Any]]:
-    """The rows of data/scores/scores.json; `zero_shot`: row to the row its vocabulary is compared with."""
-    rows = _runs(results)
-    told = {row: [text for run in runs for text in run.captions.values()] for row, runs in rows.items()}
-    used = {row: vocabulary.usage(captions) for row, captions in told.items()}
+def score_rows(results: Sequence[Result], maximum_tokens: int) -> dict[str, dict[str, Any]]:
+    """Return the rows of data/scores/scores.json."""
+    groups = _group_by_row(results)
+    usage = {
+        row: vocabulary.term_usage([caption for result in group for caption in result.captions.values()])
+        for row, group in groups.items()
+    }
     return {
         row: {
-            "kind": runs[0].kind,
-            **_signatures(runs[0], maximum_tokens),
-            **sum_up({str(run.seed): run.measures for run in runs}),
-            "vocabulary": vocabulary.with_gain(used[row], used.get(zero_shot.get(row) or "")),
+            "kind": group[0].run.kind,
+            **_signatures(group[0], maximum_tokens),
+            **summarize_seeds({str(result.run.seed): result.measures for result in group}),
+            "vocabulary": vocabulary.add_gain(usage[row], usage.get(group[0].run.zero_shot or "")),
         }
-        for row, runs in rows.items()
+        for row, group in groups.items()
     }
 
 
-def _runs(results: Sequence[Evaluated]) -> dict[str, list[Evaluated]]:
-    rows: dict[str, list[Evaluated]] = {}
+def _group_by_row(results: Sequence[Result]) -> dict[str, list[Result]]:
+    groups: dict[str, list[Result]] = {}
     for result in results:
-        rows.setdefault(result.row, []).append(result)
-    return rows
+        groups.setdefault(result.run.row, []).append(result)
+    return groups
 
 
-def _signatures(run: Evaluated, maximum_tokens: int) -> dict[str, str]:
-    decoded = None if run.kind == "yardstick" else maximum_tokens
-    alone = {} if run.row == HUMAN else {f"signature{ALONE}": signature(run.references, decoded, refs="caption_1")}
-    return {"signature": signature(run.references, decoded), **alone}
+def _signatures(result: Result, maximum_tokens: int) -> dict[str, str]:
+    limit = None if result.run.kind == "yardstick" else maximum_tokens
+    signatures = {"signature": signature(result.references, limit)}
+    if result.run.row != HUMAN:
+        signatures[f"signature{CAPTION_1}"] = signature(result.references, limit, refs="caption_1")
+    return signatures
 
 
-def differences(results: Sequence[Evaluated], seed: int) -> dict[str, Any]:
-    """The content of data/scores/significance.json: interval and letters of every row, and every pair's difference.
+def significance(results: Sequence[Result], seed: int) -> dict[str, Any]:
+    """Return the content of data/scores/significance.json: interval and letters of each row, and all differences.
 
-    Compared are the rows that are scored as the first is; the others have an interval and no letters.
+    Rows whose references differ from those of the first row have an interval and no letters.
     """
-    rows = _runs(results)
-    scores = {row: np.stack([run.scores.by_image["CIDEr"] for run in runs]) for row, runs in rows.items()}
-    alike = [row for row, runs in rows.items() if runs[0].references == results[0].references]
-    found = compare({row: scores[row] for row in alike}, seed)
-    own = {row: interval(resampled_means(scores[row].mean(axis=0)[None], seed=seed)[0]) for row in rows.keys() - alike}
-    bounds = {row: [round(bound, DIGITS) for bound in (own | dict(found.intervals))[row]] for row in rows}
+    groups = _group_by_row(results)
+    scores = {row: np.stack([result.scores.by_image["CIDEr"] for result in group]) for row, group in groups.items()}
+    alike = [row for row, group in groups.items() if group[0].references == results[0].references]
+    comparison = compare_rows({row: scores[row] for row in alike}, seed)
+    intervals = dict(comparison.intervals)
+    for row in groups.keys() - alike:
+        intervals[row] = interval(resampled_means(scores[row].mean(axis=0)[None], seed=seed)[0])
+    bounds = {row: [round(bound, DIGITS) for bound in intervals[row]] for row in groups}
+    letters = comparison.letters
     return {
         "measure": "CIDEr",
         "resamples": RESAMPLES,
         "seed": seed,
         "level": LEVEL,
-        "rows": {row: {"low": low, "high": high, "letters": found.letters.get(row)}
-                 for row, (low, high) in bounds.items()},
-        "pairs": [{name: round(value, DIGITS) if isinstance(value, float) else value
-                   for name, value in asdict(one).items()} for one in found.differences],
-    }  # fmt: skip
+        "rows": {row: {"low": low, "high": high, "letters": letters.get(row)} for row, (low, high) in bounds.items()},
+        "pairs": [
+            {name: round(value, DIGITS) if isinstance(value, float) else value for name, value in asdict(pair).items()}
+            for pair in comparison.differences
+        ],
+    }
 
 
-def metrics(rows: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The rows of metrics/scores.json: scores and length with two decimals, shares with four, CIDEr's interval, and the
-    signatures.
+def rounded_metrics(rows: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the rows of metrics/scores.json: scores and lengths with two decimals, shares with four.
 
-    `rows`: of `by_row`. `intervals`: the rows of `differences`.
+    `rows` comes from `score_rows`, `intervals` are the rows of `significance`.
     """
+    two_decimals = {*METRICS, *(name + CAPTION_1 for name in METRICS), "length"}
     return {
         row: {
-            **{name: _rounded(name, value) for name, value in entry["mean"].items()},
+            **{name: round(value, 2 if name in two_decimals else 4) for name, value in entry["mean"].items()},
             **{f"CIDEr {end}": round(intervals[row][end], 2) for end in ("low", "high")},
             **{name: text for name, text in entry.items() if name.startswith("signature")},
         }
@@ -153,17 +163,12 @@ def metrics(rows: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Any])
     }
 
 
-def _rounded(name: str, value: float) -> float:
-    return round(value, 2 if name.removesuffix(ALONE) in (*METRICS, "length") else 4)
-
-
-def image_scores(results: Sequence[Evaluated]) -> dict[str, list[Any]]:
-    """The columns of data/scores/by-image.parquet; the seed of a row that nothing was trained for is `NO_SEED`."""
+def image_scores(results: Sequence[Result]) -> dict[str, list[Any]]:
+    """Return the columns of data/scores/by-image.parquet; a row without training has the seed `NO_SEED`."""
     columns: dict[str, list[Any]] = {name: [] for name in ("row", "seed", "id", *BY_IMAGE)}
     for result in results:
-        number = len(result.scores.ids)
-        columns["row"] += [result.row] * number
-        columns["seed"] += [result.seed] * number
+        columns["row"] += [result.run.row] * len(result.scores.ids)
+        columns["seed"] += [result.run.seed] * len(result.scores.ids)
         columns["id"] += result.scores.ids
         for name in BY_IMAGE:
             columns[name] += result.scores.by_image[name].tolist()

@@ -1,22 +1,22 @@
-"""Which differences between rows are real: intervals and pairwise tests of corpus CIDEr over test images and seeds.
+"""Decide which differences between rows are real: intervals and pairwise tests of corpus CIDEr over images and seeds.
 
-With fixed document frequencies corpus CIDEr is the mean of the images' scores, so a resample of images (Efron 1979)
+With fixed document frequencies, corpus CIDEr is the mean of the images' scores. So a resample of images (Efron 1979)
 needs no second scoring: its corpus score is a weighted mean.
 
 Sources: percentile bootstrap, Efron and Tibshirani 1993, ch. 13; max-T, Westfall and Young 1993, and Romano and Wolf
 2005; Welch 1947; compact letters, Piepho 2004. Deliberate differences:
 
-1. All rows meet the same resamples, so that a difference between two rows is that of two captions of the same images.
-2. Max-T in one step, without the step-down of Romano and Wolf: somewhat cautious, and every pair gets the interval that
-   its verdict rests on.
-3. Noise of images cannot speak for another training run. Where a row has several seeds, its pairs differ only if the
-   seeds' corpus scores reject as well, each pair on its own: Welch's t test, or Student's against the constant score of
-   a row that nothing was trained for. With one seed the verdict is about these captions, not about the recipe.
-4. Of several seeds, the mean over seeds of each image's score is resampled.
+1. All rows use the same resamples, because their captions are of the same images.
+2. Max-T has one step, without the step-down of Romano and Wolf. This is a little cautious, but every pair gets the
+   interval that its verdict is based on.
+3. The noise of images does not measure the noise between training runs. If a row has several seeds, its pairs differ
+   only if a test over the seeds' corpus scores rejects as well, each pair alone: Welch's t test, or Student's against
+   the constant score of a row without training. With one seed, the verdict is about these captions, not the recipe.
+4. With several seeds, the mean over seeds of each image's score is resampled.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from string import ascii_letters
 
@@ -26,92 +26,92 @@ from scipy import stats
 
 from captioning.metrics.bootstrap import LEVEL, RESAMPLES, interval, resampled_means
 
-NO_DEVIATION = 1e-9  # CIDEr times 100; below it a difference is the same in every resample, but for rounding
+MIN_DEVIATION = 1e-9  # CIDEr times 100; a smaller deviation over resamples is rounding
 
 
 @dataclass(frozen=True)
 class Difference:
-    """`first` less `second`, in points of CIDEr, with two intervals: of this pair alone, and of all pairs at once."""
+    """`first` minus `second` in points of CIDEr, with the interval of this pair alone and that of all pairs together."""
 
     first: str
     second: str
     difference: float
     low: float  # percentile interval of the pair alone
     high: float
-    family_low: float  # holds for all pairs together; without 0 where image noise does not explain the difference
+    family_low: float  # holds for all pairs together; contains 0 if image noise explains the difference
     family_high: float
-    seeds_p: float | None  # of the test over seeds; None where neither row has several
+    seeds_p: float | None  # of the test over seeds; None if neither row has several
     differs: bool
 
     @property
-    def turned(self) -> "Difference":
-        """`second` less `first`."""
-        return replace(
-            self, first=self.second, second=self.first, difference=-self.difference, low=-self.high, high=-self.low,
-            family_low=-self.family_high, family_high=-self.family_low,
-        )  # fmt: skip
+    def swapped(self) -> "Difference":
+        """`second` minus `first`."""
+        bounds = (-self.high, -self.low, -self.family_high, -self.family_low)
+        return Difference(self.second, self.first, -self.difference, *bounds, self.seeds_p, self.differs)
 
 
-def between(differences: Iterable[Difference], first: str, second: str) -> Difference | None:
-    """`first` less `second`, whichever way it was written down; None where the two are not compared."""
-    for one in differences:
-        if {one.first, one.second} == {first, second}:
-            return one if one.first == first else one.turned
+def find_difference(differences: Iterable[Difference], first: str, second: str) -> Difference | None:
+    """Return `first` minus `second`; None if the two are not compared."""
+    for difference in differences:
+        if {difference.first, difference.second} == {first, second}:
+            return difference if difference.first == first else difference.swapped
     return None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Interval of every row, every pair's difference, and letters: rows that share one do not differ."""
+    """The interval of each row, the difference of each pair, and letters: rows that share a letter do not differ."""
 
     intervals: Mapping[str, tuple[float, float]]
     differences: Sequence[Difference]
     letters: Mapping[str, str]
 
 
-def compare(
+def compare_rows(
     rows: Mapping[str, Float[np.ndarray, "seeds images"]], seed: int, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> Comparison:
-    """Compare `rows`, the scores of the same images against the same references, each row with seeds of its own."""
-    means = np.stack([of_row.mean(axis=0) for of_row in rows.values()])
+    """Compare rows by their scores of the same images against the same references; a row may have several seeds."""
+    means = np.stack([scores.mean(axis=0) for scores in rows.values()])
     resampled = resampled_means(means, resamples, seed)
-    found = _differences(list(rows), means.mean(axis=1), resampled, [of.mean(axis=1) for of in rows.values()], level)
-    order = sorted(rows, key=lambda row: -float(rows[row].mean()))  # stable: ties stay in the order of the table
-    apart = {frozenset((one.first, one.second)) for one in found if one.differs}
-    intervals = {row: interval(of, level) for row, of in zip(rows, resampled, strict=True)}
-    return Comparison(intervals, found, letters(order, apart))
+    tests = [seeds_p_value(first.mean(axis=1), second.mean(axis=1)) for first, second in combinations(rows.values(), 2)]
+    differences = _compare_pairs(list(rows), means.mean(axis=1), resampled, tests, level)
+    order = sorted(rows, key=lambda row: -float(rows[row].mean()))  # stable: ties keep the order of the table
+    differing = {frozenset((pair.first, pair.second)) for pair in differences if pair.differs}
+    intervals = {row: interval(values, level) for row, values in zip(rows, resampled, strict=True)}
+    return Comparison(intervals, differences, compact_letters(order, differing))
 
 
-def _differences(
-    names: Sequence[str], scores: Float[np.ndarray, " rows"], resampled: Float[np.ndarray, "rows resamples"],
-    seeds: Sequence[Float[np.ndarray, " seeds"]], level: float,
-) -> list[Difference]:  # fmt: skip
+def _compare_pairs(
+    names: Sequence[str],
+    scores: Float[np.ndarray, " rows"],
+    resampled: Float[np.ndarray, "rows resamples"],
+    tests: Sequence[float | None],
+    level: float,
+) -> list[Difference]:
     pairs = list(combinations(range(len(names)), 2))
-    widest, deviations = np.zeros(resampled.shape[1]), []
+    largest, deviations = np.zeros(resampled.shape[1]), []  # max-T: the largest statistic of each resample
     for first, second in pairs:
-        moved = resampled[first] - resampled[second]
-        deviations.append(max(float(moved.std(ddof=1)), NO_DEVIATION))
-        np.maximum(widest, np.abs(moved - (scores[first] - scores[second])) / deviations[-1], out=widest)
-    critical = float(np.quantile(widest, level))
-    found = []
-    for (first, second), deviation in zip(pairs, deviations, strict=True):
-        difference, p = float(scores[first] - scores[second]), seeds_p(seeds[first], seeds[second])
-        margin = critical * deviation
-        differs = abs(difference) > margin and (p is None or p < 1 - level)
-        alone = interval(resampled[first] - resampled[second], level)
-        found.append(Difference(names[first], names[second], difference, *alone, difference - margin,
-                                difference + margin, p, bool(differs)))  # fmt: skip
-    return found
+        gaps = resampled[first] - resampled[second]
+        deviations.append(max(float(gaps.std(ddof=1)), MIN_DEVIATION))
+        np.maximum(largest, np.abs(gaps - (scores[first] - scores[second])) / deviations[-1], out=largest)
+    critical = float(np.quantile(largest, level))
+    differences = []
+    for (first, second), deviation, p in zip(pairs, deviations, tests, strict=True):
+        gap, margin = float(scores[first] - scores[second]), critical * deviation
+        differs = abs(gap) > margin and (p is None or p < 1 - level)
+        bounds = (*interval(resampled[first] - resampled[second], level), gap - margin, gap + margin)
+        differences.append(Difference(names[first], names[second], gap, *bounds, p, bool(differs)))
+    return differences
 
 
-def seeds_p(first: Float[np.ndarray, " seeds"], second: Float[np.ndarray, " seeds"]) -> float | None:
-    """How probable a difference as large as that of two rows' seeds is where there is none; None for two single runs.
+def seeds_p_value(first: Float[np.ndarray, " seeds"], second: Float[np.ndarray, " seeds"]) -> float | None:
+    """Return the p-value of the difference between two rows' seeds; None if both rows have one run.
 
-    Welch's t test; a row of one run among rows of several was not trained, and is a constant. 1 where all are equal.
+    Welch's t test. A single run against several is a row without training, and so a constant. 1 if all are equal.
     """
     if max(len(first), len(second)) == 1:
         return None
-    if np.ptp(first) == np.ptp(second) == 0:  # no deviation at all, which no t test knows how to weigh
+    if np.ptp(first) == np.ptp(second) == 0:  # a t test is undefined without a deviation
         return float(first[0] == second[0])
     if min(len(first), len(second)) > 1:
         return float(stats.ttest_ind(first, second, equal_var=False).pvalue)
@@ -119,27 +119,17 @@ def seeds_p(first: Float[np.ndarray, " seeds"], second: Float[np.ndarray, " seed
     return float(stats.ttest_1samp(several, single[0]).pvalue)
 
 
-def letters(order: Sequence[str], apart: Collection[frozenset[str]]) -> dict[str, str]:
-    """Compact letters by insertion and absorption: two rows share a letter just where they are not `apart`.
+def compact_letters(order: Sequence[str], differing: Collection[frozenset[str]]) -> dict[str, str]:
+    """Return letters by insertion and absorption: two rows share a letter exactly if they are not in `differing`.
 
-    `order`: rows from the highest score, which take the letters from "a" on; `apart`: pairs that differ.
+    `order`: rows from the highest score, which get the letters from "a" on.
     """
     columns = [frozenset(order)]
-    for first, second in combinations(order, 2):
-        if frozenset((first, second)) in apart:
-            without = [column - {one} for column in columns for one in (first, second) if {first, second} <= column]
-            kept = [column for column in columns if not {first, second} <= column]
-            columns = _absorb(kept + without)
-    place = {row: number for number, row in enumerate(order)}
-    columns.sort(key=lambda column: sorted(place[row] for row in column))
-    return {row: "".join(_letter(n) for n, column in enumerate(columns) if row in column) for row in order}
-
-
-def _absorb(columns: Sequence[frozenset[str]]) -> list[frozenset[str]]:
-    """Distinct columns that no other holds."""
-    distinct = list(dict.fromkeys(columns))
-    return [column for column in distinct if not any(column < other for other in distinct)]
-
-
-def _letter(number: int) -> str:
-    return ascii_letters[number] if number < len(ascii_letters) else f"({number})"
+    for pair in map(frozenset, combinations(order, 2)):
+        if pair in differing:
+            split = [column - {row} for column in columns if pair <= column for row in sorted(pair, key=order.index)]
+            columns = list(dict.fromkeys([column for column in columns if not pair <= column] + split))
+            columns = [column for column in columns if not any(column < other for other in columns)]
+    columns.sort(key=lambda column: sorted(map(order.index, column)))
+    names = [*ascii_letters, *(f"({number})" for number in range(len(ascii_letters), len(columns)))]
+    return {row: "".join(names[n] for n, column in enumerate(columns) if row in column) for row in order}

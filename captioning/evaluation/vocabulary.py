@@ -1,59 +1,43 @@
-"""Domain vocabulary of captions: the paper's section VII.C as numbers.
+"""Count the domain vocabulary of captions: section VII.C of the paper in numbers.
 
-The paper lists four kinds of terms that adapted models "acquire", with two or three examples each, and counts none.
-Here each kind is a written list: the paper's examples first, then terms that occur in RISC's captions and mean the
-same kind of thing.
+The paper names four kinds of terms that adapted models "acquire", with two or three examples each, and counts none.
+Here each kind is a list: the paper's examples, then terms of the same kind from RISC's captions.
 
-1. A term counts in the singular and in the plural, as whole words, in PTB tokens.
-2. Longer terms do not hide shorter ones: "terminal building" uses "terminal" too.
+1. A term counts as whole words in PTB tokens, singular or plural.
+2. A longer term does not hide a shorter one: "terminal building" also uses "terminal".
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-TERMS: Mapping[str, tuple[str, ...]] = {
-    "infrastructure": (
-        "runway", "taxiway", "terminal building", "terminal", "airport", "apron", "bridge", "viaduct", "overpass",
-        "road", "highway", "railway", "railway station", "platform", "port", "harbor", "pier", "dock", "parking lot",
-        "roundabout", "storage tank", "oil depot", "stadium", "dam", "church", "palace", "tennis court",
-        "tennis club", "football field", "baseball field",
-    ),
-    "land use": (
-        "residential area", "agricultural field", "industrial complex", "industrial area", "commercial area",
-        "farmland", "cropland", "meadow", "orchard", "resort", "school", "park", "square", "center", "golf course",
-        "mobile home park", "bare land", "terrace", "wetland", "lawn",
-    ),
-    "geographical features": (
-        "river delta", "coastal region", "mountain range", "river", "lake", "sea", "ocean", "beach", "coast",
-        "island", "mountain", "hill", "ridge", "valley", "forest", "desert", "dune", "glacier", "iceberg", "snowberg",
-        "pond", "shore", "wave",
-    ),
-    "spatial relationships": (
-        "adjacent to", "surrounded by", "intersecting with", "next to", "close to", "near", "beside", "between",
-        "along", "around", "in the middle of", "on both sides of", "on one side", "at one side of", "in two sides of",
-        "across", "located in", "opposite", "crossing", "arranged",
-    ),
-}  # fmt: skip
-FIXED = "spatial relationships"  # prepositions have no plural
+_LISTS = {
+    "infrastructure": """
+        runway, taxiway, terminal building, terminal, airport, apron, bridge, viaduct, overpass, road, highway,
+        railway, railway station, platform, port, harbor, pier, dock, parking lot, roundabout, storage tank, oil
+        depot, stadium, dam, church, palace, tennis court, tennis club, football field, baseball field""",
+    "land use": """
+        residential area, agricultural field, industrial complex, industrial area, commercial area, farmland,
+        cropland, meadow, orchard, resort, school, park, square, center, golf course, mobile home park, bare land,
+        terrace, wetland, lawn""",
+    "geographical features": """
+        river delta, coastal region, mountain range, river, lake, sea, ocean, beach, coast, island, mountain, hill,
+        ridge, valley, forest, desert, dune, glacier, iceberg, snowberg, pond, shore, wave""",
+    "spatial relationships": """
+        adjacent to, surrounded by, intersecting with, next to, close to, near, beside, between, along, around, in
+        the middle of, on both sides of, on one side, at one side of, in two sides of, across, located in, opposite,
+        crossing, arranged""",
+}
+TERMS = {group: tuple(" ".join(terms.split()).split(", ")) for group, terms in _LISTS.items()}
+WITHOUT_PLURAL = "spatial relationships"  # prepositions
 
 
-def usage(captions: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Of each group: `share` of tokenised captions with a term of it (0 to 1), and `terms`, distinct terms used."""
-    return {group: _usage(group, captions) for group in TERMS}
+def term_usage(captions: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return of each group the share of tokenised captions that use a term (0 to 1), and the number of terms used."""
+    return {group: _group_usage(group, captions) for group in TERMS}
 
 
-def with_gain(
-    mine: Mapping[str, Mapping[str, float]], zero_shot: Mapping[str, Mapping[str, float]] | None
-) -> dict[str, dict[str, float | None]]:
-    """`usage` with `gain`, its share less that of the zero-shot row; None where there is no such row."""
-    return {
-        group: {**entry, "gain": None if zero_shot is None else entry["share"] - zero_shot[group]["share"]}
-        for group, entry in mine.items()
-    }
-
-
-def _usage(group: str, captions: Sequence[str]) -> dict[str, float]:
+def _group_usage(group: str, captions: Sequence[str]) -> dict[str, float]:
     patterns = _patterns(group)
     used = [{term for term, pattern in patterns.items() if pattern.search(caption)} for caption in captions]
     return {"share": sum(map(bool, used)) / max(1, len(used)), "terms": len(set().union(*used))}
@@ -61,5 +45,15 @@ def _usage(group: str, captions: Sequence[str]) -> dict[str, float]:
 
 @cache
 def _patterns(group: str) -> dict[str, re.Pattern[str]]:
-    ending = "" if group == FIXED else "(?:es|s)?"
+    ending = "" if group == WITHOUT_PLURAL else "(?:es|s)?"
     return {term: re.compile(rf"(?<![^ ]){re.escape(term)}{ending}(?![^ ])") for term in TERMS[group]}
+
+
+def add_gain(
+    usage: Mapping[str, Mapping[str, float]], zero_shot: Mapping[str, Mapping[str, float]] | None
+) -> dict[str, dict[str, float | None]]:
+    """Add `gain` to each group of `usage`: its share minus that of the zero-shot row; None without such a row."""
+    return {
+        group: {**entry, "gain": None if zero_shot is None else entry["share"] - zero_shot[group]["share"]}
+        for group, entry in usage.items()
+    }

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from captioning.evaluation.predictions import ALONE
+from captioning.evaluation.predictions import CAPTION_1
 from captioning.report.table import Row, Table
 
 SCORES = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "length")
@@ -69,7 +69,7 @@ def display_alone(table: Table) -> Cells:
     """The scores against `caption_1` alone, of the rows that have them."""
     names = SCORES[:-1]
     rows = [row for row in table.rows if row.signature_alone]
-    return ["Model", *names], _grouped(rows, lambda row: [_score(row, name + ALONE) for name in names])
+    return ["Model", *names], _grouped(rows, lambda row: [_score(row, name + CAPTION_1) for name in names])
 
 
 def note_alone(table: Table) -> str:
@@ -133,7 +133,7 @@ def csv_text(table: Table) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["row", "name", "group", *keys, *(f"{key} deviation" for key in keys), "CIDEr low", "CIDEr high",
                      "differs", "trainable_parameters", "share", "paper_CIDEr", "seeds", "images", "protocol",
-                     f"protocol{ALONE}"])  # fmt: skip
+                     f"protocol{CAPTION_1}"])  # fmt: skip
     for row in table.rows:
         deviation = row.deviation or {}
         writer.writerow([
