@@ -52,7 +52,7 @@ class Scorer:
         self._meteor = meteor
 
     def score(self, references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, str]) -> Scores:
-        """Score tokenised `hypotheses`, one for each image. Raises `ValueError` if a caption or reference is missing."""
+        """Score tokenised `hypotheses`, one for each image. Raises `ValueError` if texts are missing."""
         ids = sorted(hypotheses)
         if ids != sorted(references) or not ids:
             raise ValueError(f"{len(ids)} hypotheses, {len(references)} images with references; they must be the same")

@@ -31,7 +31,7 @@ MIN_DEVIATION = 1e-9  # CIDEr times 100; a smaller deviation over resamples is r
 
 @dataclass(frozen=True)
 class Difference:
-    """`first` minus `second` in points of CIDEr, with the interval of this pair alone and that of all pairs together."""
+    """`first` minus `second` in points of CIDEr, with intervals of this pair alone and of all pairs together."""
 
     first: str
     second: str

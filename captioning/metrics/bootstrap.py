@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-DRAWS_AT_ONCE = 2_000_000  # image numbers held at a time: 16 MB, as much again for their counts
+MAX_DRAWS = 2_000_000  # image numbers held at a time: 16 MB, as much again for their counts
 
 
 def resampled_means(
@@ -18,7 +18,7 @@ def resampled_means(
     images = np.shape(scores)[1]
     if not images:
         raise ValueError("no image to resample; scores has no column")
-    draw, some = np.random.default_rng(seed), max(1, DRAWS_AT_ONCE // images)
+    draw, some = np.random.default_rng(seed), max(1, MAX_DRAWS // images)
     means = [_means(scores, draw, min(some, resamples - begin)) for begin in range(0, resamples, some)]
     return np.concatenate(means, axis=1)
 

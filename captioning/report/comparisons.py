@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from captioning.evaluation.significance import Difference, between
+from captioning.evaluation.significance import Difference, find_difference
 from captioning.report.table import Row, Table
 
 NONE = "–"
@@ -108,10 +108,10 @@ class Sweep:
 
 def _larger_first(differences: Sequence[Difference], first: str, second: str) -> Difference:
     """The pair with the higher score first. Raises `LookupError` where the two were not compared."""
-    found = between(differences, first, second)
+    found = find_difference(differences, first, second)
     if found is None:
         raise LookupError(f"{first} and {second} have letters and were not compared")
-    return found if found.difference >= 0 else found.turned
+    return found if found.difference >= 0 else found.swapped
 
 
 def _size(one: Difference, seeds: int) -> str:
@@ -162,7 +162,7 @@ def _choice_lines(
             f"{steps[row.key] / steps[first.key]:.1f}×" if first else NONE,
             f"{row.scores['CIDEr']:.1f}",
             f"{row.interval[0]:.1f} to {row.interval[1]:.1f}",
-            _over_first(between(differences, row.key, first.key) if first else None),
+            _over_first(find_difference(differences, row.key, first.key) if first else None),
         ]
         for row in ordered
     ]
@@ -199,7 +199,9 @@ def study(
     columns = {
         refinement(recipe): {
             **_validation(training[row]),
-            **_test(rows[recipe["scst"]["start"]], rows[row], between(differences, row, recipe["scst"]["start"])),
+            **_test(
+                rows[recipe["scst"]["start"]], rows[row], find_difference(differences, row, recipe["scst"]["start"])
+            ),
         }
         for row, recipe in recipes.items()
     }

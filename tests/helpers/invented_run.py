@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from captioning.base.files import write_records
-from captioning.evaluation.significance import compare
+from captioning.evaluation.significance import compare_rows
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = {"full-adapter": ("base", 8), "base-r4": ("base", 4), "base-r8": ("base", 8), "base-r16": ("base", 16),
@@ -86,7 +86,7 @@ def write_scores(folder: Path, images: int, draw: random.Random) -> None:
     write(folder / "data/scores/scores.json", json.dumps({"images": images, "rows": rows}))
     noise = np.random.default_rng(1)
     by_image = {name: entry["mean"]["CIDEr"] + noise.normal(0, 20, (1, images)) for name, entry in rows.items()}
-    found = compare({name: of for name, of in by_image.items() if name != "human-caption"}, 1, 200)
+    found = compare_rows({name: of for name, of in by_image.items() if name != "human-caption"}, 1, 200)
     bounds = dict(found.intervals) | {"human-caption": (50.0, 70.0)}
     significance = {
         "resamples": 10_000, "pairs": [asdict(one) for one in found.differences],

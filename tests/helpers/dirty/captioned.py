@@ -15,31 +15,20 @@ def line(id_: str, **changed: object) -> bytes:
 
 A, B = line("a"), line("b")
 GOOD = A + B
-LACKS = "lacks one of id, caption, tokens, ended" + AGAIN
+NOT_JSON = "is not JSON with id, caption, tokens, ended" + AGAIN
 WRONG: list[tuple[str, bytes, str]] = [
-    ("an empty file", b"", f": no prediction for 'a'{AGAIN}"),
+    ("an empty file", b"", f": not one prediction for each test image ('a'){AGAIN}"),
     ("a file cut short", A + B[:-20], ":2: "),
-    ("an image twice", A + B + A, f":3: 'a' is there twice{AGAIN}"),
-    ("an image too few", A, f": no prediction for 'b'{AGAIN}"),
-    ("an image of another split", A + B + line("c"), f": 'c' is no test image{AGAIN}"),
-    (
-        "a pickle",
-        b"\x80\x04\x95\x1d\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94.",
-        ": 'utf-8' codec can't decode byte",
-    ),
+    ("an image twice", A + B + A, f"image ('a'){AGAIN}"),
+    ("an image too few", A, f"image ('b'){AGAIN}"),
+    ("an image of another split", A + B + line("c"), f"image ('c'){AGAIN}"),
     ("UTF-16", GOOD.decode().encode("utf-16"), ": 'utf-8' codec can't decode byte 0xff"),
-    ("a CSV table", b"id,caption\na,A port .\n", ":1: 'id,caption' is no JSON"),
-    ("a list for a map", A + b'["b", "A port ."]\n', f':2: \'["b", "A port ."]\' {LACKS}'),
-    ("one array for lines", b"[" + A[:-1] + b", " + B[:-1] + b"]\n", LACKS),
-    ("a missing key", A + line("b", ended=None), LACKS),
-    ("a number for a caption", A + line("b", caption=7), LACKS),
-    ("true for a length", A + line("b", tokens=True), LACKS),
-    ("a negative length", A + line("b", tokens=-1), "holds a negative length, or half a character"),
-    ("a length of 5000 digits", A + B.replace(b"4", b"4" * 5000), "is no JSON"),
-    ("half a character", A + line("b", caption="\ud800"), "holds a negative length, or half a character"),
-    ("100,000 brackets", A + b"[" * 100_000, "is no JSON"),
-    ("an id with a command for the terminal", A + B + line("c\x1b[2J"), ": 'c\\x1b[2J' is no test image"),
-    ("1000 lines of nonsense", b"x\n" * 1000, ":1: 'x' is no JSON"),
+    ("a list for a map", A + b'["b", "A port ."]\n', f':2: \'["b", "A port ."]\' {NOT_JSON}'),
+    ("a missing key", A + line("b", ended=None), NOT_JSON),
+    ("a number for a caption", A + line("b", caption=7), NOT_JSON),
+    ("a length of 5000 digits", A + B.replace(b"4", b"4" * 5000), NOT_JSON),
+    ("100,000 brackets", A + b"[" * 100_000, NOT_JSON),
+    ("an id with a command for the terminal", A + B + line("c\x1b[2J"), "image ('c\\x1b[2J')"),
 ]
 FINE: list[tuple[str, bytes]] = [
     ("lines that end as in Windows", GOOD.replace(b"\n", b"\r\n")),
