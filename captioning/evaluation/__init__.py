@@ -1,1 +1,1 @@
-"""Scores, yardsticks, significance."""
+"""Predictions, scores, yardsticks and significance."""

@@ -1,1 +1,1 @@
-"""Tokens, CIDEr-D: what a reward and an evaluation share."""
+"""Tokens, CIDEr-D and resamples, which SCST and the evaluation share."""

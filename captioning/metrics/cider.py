@@ -3,16 +3,15 @@
     CIDEr-D(c, S) = 10 / (4 |S|)  sum over n = 1..4 and s in S of
         exp(-(l(c) - l(s))^2 / 2 sigma^2)  min(g_n(c), g_n(s)) . g_n(s) / |g_n(c)| |g_n(s)|
 
-g_n are TF-IDF vectors of n-grams, l is length in tokens. Scores are on pycocoevalcap's scale, 0 to 10; tables show
+g_n are TF-IDF vectors of n-grams, l is the length in tokens. Scores have pycocoevalcap's scale, 0 to 10; tables show
 them times 100.
 
-1. Document frequencies are an argument: those of the training split for the reward, of the test references for the
-   table.
-2. With `eos`, "<eos>" is a token after every reference and after each hypothesis that ended: without it, a reward
-   teaches captions to stop in mid-phrase. The frequencies must have counted it.
-3. An image's references are weighed once, when they are first wanted, into one index from n-gram to the references that
-   hold it: a hypothesis then costs one look-up an n-gram, however many the references. References with the same tokens
-   (in RSICD often all five) are one entry that counts several times.
+1. Document frequencies are an argument: the reward uses those of the training split, the table those of the test
+   references.
+2. With `eos`, "<eos>" is a token after each reference and after each hypothesis that ended. Without it, the reward
+   teaches captions to stop in the middle of a phrase. The frequencies must count "<eos>" too.
+3. An image's references are weighted once, at first use, and indexed by n-gram: a hypothesis costs one look-up for each
+   n-gram, however many references exist. Equal references (in RSICD often all five) are one entry with a larger share.
 4. As in pycocoevalcap, length is the number of bigrams.
 """
 
@@ -25,59 +24,59 @@ from typing import Any
 import numpy as np
 
 LENGTH_SIGMA = 6.0  # tokens
-LONGEST_NGRAM = 4
+MAX_NGRAM = 4  # tokens
 SCALE = 10.0  # pycocoevalcap's
 EOS = "<eos>"
 
 
-def ngrams(tokens: str) -> Counter[str]:
-    """How often each n-gram, n = 1..4, occurs in space-joined `tokens`; n-grams are space-joined too."""
-    return Counter(ngram for of_length in _by_length(tokens) for ngram in of_length)
+def count_ngrams(tokens: str) -> Counter[str]:
+    """Count the n-grams, n = 1..4, of space-joined `tokens`; n-grams are space-joined too."""
+    return Counter(ngram for ngrams in _ngrams_by_length(tokens) for ngram in ngrams)
 
 
-def _by_length(tokens: str) -> list[list[str]]:
-    """The n-grams as they occur, one list for each n = 1..4; each n-gram is the one a word shorter and a word."""
+def _ngrams_by_length(tokens: str) -> list[list[str]]:
+    """Return all n-grams, one list for each n = 1..4. Each n-gram is a shorter one and a word."""
     words = tokens.split()
     result = [words]
-    for length in range(2, LONGEST_NGRAM + 1):
+    for length in range(2, MAX_NGRAM + 1):
         result.append([f"{shorter} {word}" for shorter, word in zip(result[-1], words[length - 1 :], strict=False)])
     return result
 
 
 @dataclass(frozen=True)
 class DocumentFrequencies:
-    """In how many of `images` some reference holds an n-gram."""
+    """The number of images, of `images`, that have an n-gram in a reference."""
 
     images: int
     ngrams: Mapping[str, int]
 
     @classmethod
     def from_references(cls, references: Iterable[Sequence[str]], eos: bool = False) -> "DocumentFrequencies":
-        """Count over tokenised `references`, one sequence an image; with `eos`, after `EOS` is put to each."""
+        """Count over tokenised `references`, one sequence for each image; `eos` appends `EOS` to each reference."""
         images, counts = 0, Counter[str]()
-        for of_image in references:
+        for captions in references:
             images += 1
-            counts.update({ngram for tokens in of_image for ngram in ngrams(with_eos(tokens, eos))})
+            counts.update({ngram for tokens in captions for ngram in count_ngrams(append_eos(tokens, eos))})
         return cls(images, dict(sorted(counts.items())))
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "DocumentFrequencies":
-        """The inverse of `to_json`."""
+        """Return the frequencies that `to_json` wrote."""
         return cls(int(record["images"]), record["ngrams"])
 
     def to_json(self) -> dict[str, Any]:
-        """`{"images": n, "ngrams": {"a b": images that hold it}}`, sorted."""
+        """Return `{"images": n, "ngrams": {"a b": number of images}}`, sorted."""
         return {"images": self.images, "ngrams": dict(self.ngrams)}
 
 
-def with_eos(tokens: str, ended: bool) -> str:
-    """`tokens` with `EOS` after them where the caption `ended`."""
+def append_eos(tokens: str, ended: bool) -> str:
+    """Append `EOS` if the caption `ended`."""
     return f"{tokens} {EOS}".strip() if ended else tokens
 
 
 @dataclass(frozen=True)
 class _Vector:
-    """TF-IDF weights by n-gram, a dictionary for each n, and the length of the caption in bigrams."""
+    """TF-IDF weights by n-gram, one map for each n, and the caption's length in bigrams."""
 
     weights: tuple[dict[str, float], ...]
     length: int
@@ -85,16 +84,16 @@ class _Vector:
 
 @dataclass(frozen=True)
 class _References:
-    """What an image's distinct references weigh: `holders` of an n-gram are place, weight, weight / norm."""
+    """An image's distinct references. `postings`: by n-gram, the index, weight and weight / norm of each reference."""
 
     lengths: tuple[int, ...]  # in bigrams
     shares: tuple[float, ...]  # of the image's references, sum 1
-    holders: dict[str, list[tuple[int, float, float]]]
+    postings: dict[str, list[tuple[int, float, float]]]
 
 
 @dataclass
 class CiderD:
-    """CIDEr-D against the tokenised `references` of each image, weighted by `frequencies`; immutable in effect."""
+    """CIDEr-D against the tokenised `references` of each image."""
 
     frequencies: DocumentFrequencies
     references: Mapping[str, Sequence[str]]
@@ -112,53 +111,51 @@ class CiderD:
         self._idf = {ngram: self._log_images - math.log(max(1, n)) for ngram, n in self.frequencies.ngrams.items()}
 
     def score(self, id_: str, hypothesis: str, ended: bool = True) -> float:
-        """CIDEr-D of tokenised `hypothesis` for image `id_`, 0 to 10; `ended` matters with `eos` only.
+        """Return CIDEr-D of the tokenised `hypothesis` for image `id_`, 0 to 10; only with `eos` does `ended` matter.
 
-        Raises `KeyError` for an image that is not there, `ValueError` for one without a reference.
+        Raises `KeyError` for an unknown image, `ValueError` for an image without a reference.
         """
-        references, candidate = self._of_image(id_), self._vector(with_eos(hypothesis, self.eos and ended))
-        cosines = [0.0] * len(references.lengths)  # summed over n, clipped
+        if id_ not in self._indexed:
+            self._indexed[id_] = self._index(id_)
+        references, candidate = self._indexed[id_], self._vector(append_eos(hypothesis, self.eos and ended))
+        cosines = [0.0] * len(references.lengths)  # clipped, summed over n
         for weights in candidate.weights:
             norm = math.hypot(*weights.values())
             for ngram, weight in weights.items():
-                for place, theirs, direction in references.holders.get(ngram, ()):
-                    clipped = weight if weight < theirs else theirs
-                    cosines[place] += clipped * direction / norm
-        apart = (candidate.length - length for length in references.lengths)
-        terms = zip(cosines, references.shares, apart, strict=True)
-        # Python 3.12 changed how `sum` rounds: fsum rounds alike in every version
+                for index, reference_weight, direction in references.postings.get(ngram, ()):
+                    clipped = weight if weight < reference_weight else reference_weight
+                    cosines[index] += clipped * direction / norm
+        gaps = (candidate.length - length for length in references.lengths)
+        terms = zip(cosines, references.shares, gaps, strict=True)
+        # Python 3.12 changed how `sum` rounds; fsum rounds the same in every version
         total = math.fsum(cosine * share * math.exp(-(gap**2) / (2 * LENGTH_SIGMA**2)) for cosine, share, gap in terms)
-        return SCALE * total / LONGEST_NGRAM
+        return SCALE * total / MAX_NGRAM
 
     def scores(self, ids: Sequence[str], hypotheses: Sequence[str], ended: Sequence[bool] | None = None) -> np.ndarray:
-        """CIDEr-D of each hypothesis, shape (hypotheses,); an image may occur several times."""
+        """Return CIDEr-D of each hypothesis, shape (hypotheses,); an image may occur several times."""
         flags = [True] * len(ids) if ended is None else ended
-        return np.array([self.score(*one) for one in zip(ids, hypotheses, flags, strict=True)], dtype=np.float64)
+        return np.array([self.score(*row) for row in zip(ids, hypotheses, flags, strict=True)], dtype=np.float64)
 
-    def _of_image(self, id_: str) -> _References:
-        if id_ not in self._indexed:
-            if not self.references[id_]:
-                raise ValueError(f"image {id_!r} has no reference; it needs at least one")
-            self._indexed[id_] = self._index(self.references[id_])
-        return self._indexed[id_]
-
-    def _index(self, references: Sequence[str]) -> _References:
-        times = Counter(references)
-        vectors = [self._vector(with_eos(tokens, self.eos)) for tokens in times]
-        holders: dict[str, list[tuple[int, float, float]]] = {}
-        for place, vector in enumerate(vectors):
+    def _index(self, id_: str) -> _References:
+        references = self.references[id_]
+        if not references:
+            raise ValueError(f"image {id_!r} has no reference; it needs at least one")
+        counts = Counter(references)
+        vectors = [self._vector(append_eos(tokens, self.eos)) for tokens in counts]
+        postings: dict[str, list[tuple[int, float, float]]] = {}
+        for index, vector in enumerate(vectors):
             for weights in vector.weights:
                 norm = math.hypot(*weights.values())
                 for ngram, weight in weights.items():
-                    if weight:  # an n-gram that every image has weighs nothing
-                        holders.setdefault(ngram, []).append((place, weight, weight / norm))
-        shares = tuple(number / len(references) for number in times.values())
-        return _References(tuple(vector.length for vector in vectors), shares, holders)
+                    if weight:  # an n-gram of every image has weight 0
+                        postings.setdefault(ngram, []).append((index, weight, weight / norm))
+        shares = tuple(count / len(references) for count in counts.values())
+        return _References(tuple(vector.length for vector in vectors), shares, postings)
 
     def _vector(self, tokens: str) -> _Vector:
-        by_length = _by_length(tokens)
+        by_length = _ngrams_by_length(tokens)
         weights: tuple[dict[str, float], ...] = tuple({} for _ in by_length)
-        for ngrams_, weight in zip(by_length, weights, strict=True):
-            for ngram in ngrams_:
+        for ngrams, weight in zip(by_length, weights, strict=True):
+            for ngram in ngrams:
                 weight[ngram] = weight.get(ngram, 0.0) + self._idf.get(ngram, self._log_images)
         return _Vector(weights, len(by_length[1]))

@@ -1,7 +1,7 @@
-"""PTB tokens are those of pycocoevalcap, whichever way they are made.
+"""PTB tokens equal pycocoevalcap's, from Python and from the JVM.
 
-The peer gets a caption of one lower-case word after each caption, as ptb.py's difference 4 says, and no line breaks but
-"\\n" (difference 3); nothing else is left out.
+The peer gets a caption with one lower-case word after each caption (difference 4 of ptb.py), and no line breaks but
+"\\n" (difference 3).
 """
 
 import csv
@@ -24,32 +24,23 @@ from captioning.metrics import ptb
 from captioning.metrics.ptb import tokenize
 from tests.helpers.hard_captions import HARD
 
-WORDS = [
-    "Many", "green", "trees", "are", "near", "a", "large", "Building", "with", "white", "roof", "in", "the", "port",
-    "some", "planes", "next", "to", "it",
-]  # fmt: skip
-SPECIAL = [
-    "US", "Dec", "St", "Mr", "No", "etc", "vs", "am", "PM", "U", "S", "I", "A", "re", "ll", "cant", "dont", "wont",
-    "Inc", "CANNOT", "gonna", "Gotta", "gimme", "LEMME", "wanna",
-]  # fmt: skip
-simple = st.sampled_from([*WORDS, *SPECIAL]) | st.text(string.ascii_letters, min_size=1, max_size=9)
+TEXT = "Many green trees are near a large Building with white roof in the port some planes next to it"
+SPECIAL = """US Dec St Mr No etc vs am PM U S I A re ll cant dont wont Inc CANNOT gonna Gotta gimme LEMME wanna"""
+WORDS = TEXT.split()
+simple = st.sampled_from([*WORDS, *SPECIAL.split()]) | st.text(string.ascii_letters, min_size=1, max_size=9)
 hyphenated = st.lists(simple, min_size=1, max_size=4).map("-".join)
 words = simple | st.builds(str.__add__, hyphenated, st.sampled_from(["", "'s"]))
-plain = st.builds(
-    lambda first, rest, end: first + "".join(gap + word for gap, word in rest) + end,
-    words,
-    st.lists(st.tuples(st.sampled_from([" ", " ", ", ", " , "]), words), max_size=6),
-    st.sampled_from(["", " ."]),
-)
+gaps = st.sampled_from([" ", " ", ", ", " , "])
+phrases = st.lists(st.tuples(gaps, words).map("".join), max_size=6).map("".join)
+plain = st.tuples(words, phrases, st.sampled_from(["", " ."])).map("".join)
 anything = st.characters(exclude_categories=["Cs"], exclude_characters="\n\v\f\r\u2028\u2029")
-pieces = (
-    st.sampled_from(WORDS) | st.sampled_from([one for one in HARD if len(one) < 100]) | st.text(anything, max_size=5)
-)
+short_hard = st.sampled_from([caption for caption in HARD if len(caption) < 100])
+pieces = st.sampled_from(WORDS) | short_hard | st.text(anything, max_size=5)
 mixed = st.builds(str.join, st.sampled_from([" ", ""]), st.lists(pieces, max_size=6))
-one_jvm_a_list = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+jvm_settings = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def peer(captions: list[str]) -> list[str]:
+def peer_tokens(captions: list[str]) -> list[str]:
     """pycocoevalcap's own tokens, one JVM call."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{Path(JAVA).parent}{os.pathsep}{os.environ['PATH']}")
@@ -57,115 +48,105 @@ def peer(captions: list[str]) -> list[str]:
     return [tokens[i][0] for i in range(len(captions))]
 
 
-def peer_apart(captions: list[str]) -> list[str]:
-    return peer([line for caption in captions for line in (caption, "x")])[::2]
+def separated_peer_tokens(captions: list[str]) -> list[str]:
+    return peer_tokens([line for caption in captions for line in (caption, "x")])[::2]
 
 
-def differing(captions: list[str]) -> list[tuple[str, str, str]]:
-    """Caption, our tokens, the peer's, where they are not the same."""
-    both = zip(captions, tokenize(captions), peer_apart(captions), strict=True)
-    return [one for one in both if one[1] != one[2]]
+def differences(captions: list[str]) -> list[tuple[str, str, str]]:
+    """Caption, our tokens, the peer's, if they are not the same."""
+    both = zip(captions, tokenize(captions), separated_peer_tokens(captions), strict=True)
+    return [row for row in both if row[1] != row[2]]
 
 
 @pytest.fixture
-def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ptb, "_remembered", {})
+def empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ptb, "_cache", {})
 
 
-@pytest.mark.usefixtures("forgotten")
-def test_hard_lines_are_the_peers() -> None:
+@pytest.mark.usefixtures("empty_cache")
+def test_hard_captions_equal_the_peers() -> None:
     assert len(set(HARD)) == len(HARD) >= 100
-    assert differing(HARD) == []
+    assert differences(HARD) == []
 
 
 @pytest.mark.skipif("RISC_TRAIN_CAPTIONS" not in os.environ, reason="RISC_TRAIN_CAPTIONS names no captions.csv")
-def test_real_captions_are_the_peers_as_they_stand() -> None:
+def test_real_captions_equal_the_peers_without_separators() -> None:
     with open(os.environ["RISC_TRAIN_CAPTIONS"], encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    captions = [row[f"caption_{place}"] for row in rows for place in range(1, 6)]
-    ours, theirs = tokenize(captions), peer(captions)
-    assert [one for one in zip(captions, ours, theirs, strict=True) if one[1] != one[2]] == []
+        captions = [row[f"caption_{number}"] for row in csv.DictReader(file) for number in range(1, 6)]
+    rows = zip(captions, tokenize(captions), peer_tokens(captions), strict=True)
+    assert [row for row in rows if row[1] != row[2]] == []
 
 
-@one_jvm_a_list
+@jvm_settings
 @given(st.lists(mixed, min_size=40, max_size=60))
-def test_generated_captions_are_the_peers(captions: list[str]) -> None:
-    assert differing(captions) == []
+def test_generated_captions_equal_the_peers(captions: list[str]) -> None:
+    assert differences(captions) == []
 
 
-@one_jvm_a_list
+@jvm_settings
 @given(st.lists(plain, min_size=40, max_size=60))
-def test_generated_plain_captions_are_the_peers(captions: list[str]) -> None:
+def test_generated_plain_captions_equal_the_peers(captions: list[str]) -> None:
     assert all(map(ptb.PLAIN.fullmatch, captions))
-    assert differing(captions) == []
+    assert differences(captions) == []
 
 
 @pytest.mark.parametrize("pattern", ["{}", "A {} , {}, b {} .", "a-{} {}-b-{}'s ."])
-def test_every_short_word_is_the_peers(pattern: str) -> None:
-    """All words of one to three letters: whatever the tokenizer abbreviates or splits among them."""
+def test_all_short_words_equal_the_peers(pattern: str) -> None:
+    """All words of one to three letters, among them all that the tokenizer abbreviates or splits."""
     letters = (itertools.product(string.ascii_lowercase, repeat=length) for length in (1, 2, 3))
-    assert differing([pattern.replace("{}", "".join(word)) for of_length in letters for word in of_length]) == []
+    assert differences([pattern.replace("{}", "".join(word)) for group in letters for word in group]) == []
 
 
 def test_plain_captions_need_no_jvm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ptb, "_run", lambda text: pytest.fail("a JVM was started"))
-    assert tokenize(["Many planes , parked near the T-shaped runway .", "a port's pier, with a boat"]) == [
-        "many planes parked near the t-shaped runway",
-        "a port 's pier with a boat",
-    ]
+    monkeypatch.setattr(ptb, "_run_jvm", lambda text: pytest.fail("a JVM was started"))
+    captions = ["Many planes , parked near the T-shaped runway .", "a port's pier, with a boat"]
+    assert tokenize(captions) == ["many planes parked near the t-shaped runway", "a port 's pier with a boat"]
 
 
-@pytest.mark.usefixtures("forgotten")
+@pytest.mark.usefixtures("empty_cache")
 def test_a_caption_is_sent_to_the_jvm_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(ptb, "_run", lambda text: sent.append(text) or text.lower())
+    monkeypatch.setattr(ptb, "_run_jvm", lambda text: sent.append(text) or text.lower())
     for _ in range(2):
         assert tokenize(["x 1", "x 1", "a port"]) == ["x 1", "x 1", "a port"]
     assert sent == ["x 1\nx\n"]
 
 
-@pytest.mark.parametrize("line_break", "\n\v\f\r\u2028\u2029")
-def test_no_line_break_puts_captions_out_of_step(line_break: str) -> None:
-    assert tokenize([f"one 1{line_break}two", "three 3"]) == ["one 1 two", "three 3"]
+def test_line_breaks_become_spaces() -> None:
+    captions = [caption for mark in "\n\v\f\r\u2028\u2029" for caption in (f"one 1{mark}two", "three 3")]
+    assert ptb._tokenize_by_jvm(captions) == ["one 1 two", "three 3"] * 6
 
 
 @pytest.mark.parametrize("caption", ["in Dec.", "pier B.", "the U.S.", "pier 's", "a smile :)"])
 def test_tokens_do_not_depend_on_the_next_caption(caption: str) -> None:
     following = ["The end 1", "There 1", "1 A.", " 1", "<b> 1", "(a)", ""]
     pairs = [line for after in following for line in (caption, after)]
-    assert set(ptb._by_jvm([*pairs, caption])[::2]) == set(peer_apart([caption]))
+    assert set(ptb._tokenize_by_jvm([*pairs, caption])[::2]) == set(separated_peer_tokens([caption]))
 
 
-def test_lines_out_of_step_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ptb, "_run", lambda text: "one\n\nx\n")
-    with pytest.raises(RuntimeError, match="out of step"):
-        ptb._by_jvm(["one"])
-
-
-def test_a_failing_jvm_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_of_the_jvm_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="do not match"):
+        patch.setattr(ptb, "_run_jvm", lambda text: "one\n\nx\n")
+        ptb._tokenize_by_jvm(["one"])
     monkeypatch.setattr(ptb, "_jar", lambda: Path("nowhere.jar"))
     with pytest.raises(RuntimeError, match=r"exited with 1: .*PTBTokenizer"):
-        ptb._by_jvm(["one 1"])
+        ptb._tokenize_by_jvm(["one 1"])
 
 
 def test_the_locale_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = ptb._by_jvm(HARD)
+    tokens = ptb._tokenize_by_jvm(HARD)
     monkeypatch.setenv("LC_ALL", "POSIX")
-    assert ptb._by_jvm(HARD) == before
+    assert ptb._tokenize_by_jvm(HARD) == tokens
 
 
-def test_no_file_is_left_beside_the_jar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a copy of the peer's folder; a file that comes and goes changes a folder's time, as the peer's does."""
+def test_no_file_is_written_beside_the_jar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uses a copy of the peer's folder, whose time changes even if a file is written and removed."""
     jar = Path(shutil.copy(ptb._jar(), tmp_path))
     monkeypatch.setattr(ptb, "_jar", lambda: jar)
-    monkeypatch.setattr(ptbtokenizer, "__file__", str(tmp_path / "ptbtokenizer.py"))
-    monkeypatch.chdir(tmp_path)
-    before = tmp_path.stat().st_mtime_ns
-    ptb._by_jvm(HARD)
-    assert tmp_path.stat().st_mtime_ns == before
+    time = tmp_path.stat().st_mtime_ns
+    ptb._tokenize_by_jvm(HARD)
+    assert tmp_path.stat().st_mtime_ns == time
     assert list(tmp_path.iterdir()) == [jar]
-    peer(["one"])
-    assert tmp_path.stat().st_mtime_ns != before
 
 
 def test_processes_do_not_disturb_each_other() -> None:
