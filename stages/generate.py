@@ -8,8 +8,6 @@ from typing import Any
 
 from captioning.adapters.lora import load_adapter
 from captioning.base.files import write_text
-from captioning.base.hashes import require_hashes
-from captioning.base.json_files import read_map
 from captioning.compute.processes import device_folder, start_processes, visible_device
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
@@ -17,7 +15,7 @@ from captioning.images.table import read_ids, read_images
 from captioning.limits.memory import generation_needs, require
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.params.load import load_params
-from captioning.runtime import inputs
+from captioning.params.recipe import open_checkpoint, read_any_recipe
 from captioning.runtime.resume import Results, exclusive_run_folder
 from captioning.runtime.stage import stage_main
 
@@ -26,40 +24,34 @@ from captioning.runtime.stage import stage_main
 def main() -> None:
     arguments = parse()
     params = load_params()
-    machine, settings, maximum_tokens = params.active.machine, params.finetune, params.decoding.maximum_tokens
+    machine, prompt, maximum_tokens = params.active.machine, params.finetune.prompt, params.decoding.maximum_tokens
     processes = start_processes(params.launch.processes, machine.device)
     if processes is None:
         return
     seed_everything(0, processes.threads(machine.threads))
     checkpoint, device, lora = arguments.checkpoint, visible_device(machine.device), None
     if arguments.recipe:
-        recipe = read_map(arguments.recipe, "checkpoint", "lora")
-        checkpoint, lora = Path("models/checkpoints") / recipe["checkpoint"]["name"], recipe["lora"]
-        inputs.watch(checkpoint)
-        require_hashes(checkpoint, recipe["checkpoint"]["files"])
-    what, own = (settings.prompt, machine.compute, maximum_tokens), machine.model_dump()
-    require(generation_needs(checkpoint, *what, own, device, lora), own)
+        recipe = read_any_recipe(arguments.recipe)
+        checkpoint, lora = open_checkpoint(recipe.checkpoint), recipe.lora
+    require(generation_needs(checkpoint, prompt, maximum_tokens, machine, device, lora), machine)
     ids = read_ids(Path("data/splits/test.txt"))
     model = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
     if arguments.adapter:
         model = load_adapter(model, arguments.adapter)
-    images = [one.image for one in read_images(Path("data/captions/images.parquet"), ids)]
-    batches = [
-        images[begin : begin + machine.decoding_batch] for begin in range(0, len(images), machine.decoding_batch)
-    ]
-    processor, mine = load_processor(checkpoint), processes.share(batches)
+    images = [example.image for example in read_images(Path("data/captions/images.parquet"), ids)]
+    size, processor = machine.decoding_batch, load_processor(checkpoint)
+    batches = processes.share([images[begin : begin + size] for begin in range(0, len(images), size)])
 
     def caption(batch: list[bytes]) -> list[dict[str, Any]]:
-        said = greedy_captions(model, processor, batch, settings.prompt, maximum_tokens, len(batch))
-        return [asdict(one) for one in said]
+        return [asdict(text) for text in greedy_captions(model, processor, batch, prompt, maximum_tokens, len(batch))]
 
-    with exclusive_run_folder(processes.is_main, processes.wait) as scratch:
-        there = Results(device_folder(scratch, model.device) / f"{processes.rank}.jsonl")
-        said = there.map(mine, caption, "batches")
-        captions = [one for of_batch in processes.gather_in_order(said) for one in of_batch]
+    with exclusive_run_folder(processes.is_main, processes.wait) as folder:
+        results = Results(device_folder(folder, model.device) / f"{processes.rank}.jsonl")
+        captioned = processes.gather_in_order(results.map(batches, caption, "batches"))
     if not processes.is_main:
         return
-    rows = [{"id": id_, "caption": one.pop("text"), **one} for id_, one in zip(ids, captions, strict=True)]
+    captions = [caption for batch in captioned for caption in batch]
+    rows = [{"id": id_, "caption": text.pop("text"), **text} for id_, text in zip(ids, captions, strict=True)]
     write_text(arguments.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 

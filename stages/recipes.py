@@ -1,5 +1,4 @@
-"""One JSON a variant with everything its training depends on: profile, defaults and deltas merged, checkpoint
-hashed."""
+"""Write the recipe of each trained row: profile, defaults and changes merged, the checkpoint hashed."""
 
 import shutil
 from pathlib import Path
@@ -15,11 +14,11 @@ FOLDER = Path("data/recipes")
 
 @stage_main
 def main() -> None:
-    made = make_recipes(load_params())
-    with atomic_folder(FOLDER) as out:
-        for name, recipe in made.items():
-            write_json(out / f"{name}.json", recipe, sort_keys=True)
-    shutil.rmtree(FETCHED, ignore_errors=True)  # DVC has recorded the checkpoints by now
+    recipes = make_recipes(load_params())
+    with atomic_folder(FOLDER) as folder:
+        for name, recipe in recipes.items():
+            write_json(folder / f"{name}.json", recipe.model_dump(), sort_keys=True)
+    shutil.rmtree(FETCHED, ignore_errors=True)  # by now, DVC has recorded the checkpoints
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 import json
 import re
-from typing import Any
+
+from pydantic import ValidationError
+
+from captioning.params.recipe import ANY, AnyRecipe, ScstRecipe
 
 CARD = """---
 library_name: peft
@@ -39,25 +42,24 @@ RECIPE = re.compile(r"^## Recipe\n\n```json\n(.*?)\n```", re.DOTALL | re.MULTILI
 MODELS = {"miniature": "the miniature, a model of two million weights that is not PaliGemma-3B"}
 
 
-def model_card(name: str, recipe: dict[str, Any], counts: dict[str, float]) -> str:
-    """Markdown; `counts` as `qlora.count_parameters` gives them."""
+def model_card(name: str, recipe: AnyRecipe, counts: dict[str, float]) -> str:
+    """Return the card as Markdown; `counts` are those of `lora.count_parameters`."""
     return CARD.format(
         name=name,
-        checkpoint=recipe["checkpoint"]["name"],
+        checkpoint=recipe.checkpoint.name,
         trainable=int(counts["trainable_parameters"]),
         share=counts["share"],
-        recipe=json.dumps(recipe, indent=1, sort_keys=True),
-        model=MODELS.get(recipe["checkpoint"].get("origin", ""), "PaliGemma"),
-        prompt=(recipe.get("finetune") or recipe["scst"])["prompt"],
-        refined=", refined by self-critical sequence training on CIDEr-D" if "scst" in recipe else "",
+        recipe=json.dumps(recipe.model_dump(), indent=1, sort_keys=True),
+        model=MODELS.get(recipe.checkpoint.origin, "PaliGemma"),
+        prompt=recipe.prompt,
+        refined=", refined by self-critical sequence training on CIDEr-D" if isinstance(recipe, ScstRecipe) else "",
     )
 
 
-def extract_recipe(card: str) -> dict[str, Any] | None:
-    """The recipe that `model_card` wrote into `card`; None where there is none."""
+def extract_recipe(card: str) -> AnyRecipe | None:
+    """Return the recipe that `model_card` wrote into `card`, or None if there is none."""
     block = RECIPE.search(card)
     try:
-        found = json.loads(block[1]) if block else None
-    except ValueError:
+        return ANY.validate_json(block[1]) if block else None
+    except ValidationError:
         return None
-    return found if isinstance(found, dict) and "checkpoint" in found else None

@@ -7,7 +7,7 @@ sees. The other checkpoints go on from base in the second way only.
 
 import random
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,15 +15,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
-from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor, TrainingArguments
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captioning.checkpoints.miniature import CURRICULA
-from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import Scene, sample_scene, scene_to_facts
 from captioning.paligemma.model import check_mask, supervised_loss, tokenise
-from captioning.runtime.resume import states
+from captioning.training.run import TrainingRun
 from captioning.training.trainer import LossTrainer, training_arguments
 
 BATCH, TEXTS = 32, 8  # rows of a step; of texts sorted by length, eight a pass, so that little is padded
@@ -69,34 +68,40 @@ class Rows(Dataset):
         return self.rows[index]
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Prompts and answers about `scenes`, `epochs` for each, as a curriculum writes them with the words of captions."""
+
+    curriculum: str
+    scenes: Sequence[Scene]
+    words: Sequence[str]
+    epochs: int
+
+    def examples(self, seed: int) -> list[tuple[str, str]]:
+        """Return prompt and answer, scene after scene, epoch after epoch."""
+        rng, write = random.Random(f"{self.curriculum} {seed}"), CURRICULA[self.curriculum]
+        return [write(scene, self.words, rng) for _ in range(self.epochs) for scene in self.scenes]
+
+
 def train_tower(
     model: PaliGemmaForConditionalGeneration,
     pixels: Tensor,
     scenes: Sequence[Scene],
     epochs: int,
     learning_rate: float,
-    seed: int,
-    scratch: Path,
-    every: float | None = None,
-    processes: Processes = SINGLE_PROCESS,
+    run: TrainingRun,
 ) -> float:
-    """Train the vision tower of `model` in place on the facts of `scenes`; returns the last training loss, nats."""
+    """Train the vision tower of `model` in place on the facts of `scenes`; return the last training loss in nats."""
     drawn = [scene_to_facts(scene) for scene in scenes]
     classes = {name: sorted({fact[name] for fact in drawn}) for name in drawn[0]}
-    rows = Rows(
-        [
-            {"pixels": pixels[i], **{name: torch.tensor(classes[name].index(fact[name])) for name in classes}}
-            for i, fact in enumerate(drawn)
-        ]
-    )
-    heads = FactHeads(model.model.vision_tower, model.config.vision_config.hidden_size, classes)
+    labels = [{name: torch.tensor(classes[name].index(fact[name])) for name in classes} for fact in drawn]
     trainer = LossTrainer(
-        model=heads,
-        args=_arguments(scratch, seed, epochs, learning_rate, BATCH // processes.count, processes),
-        train_dataset=rows,
-        loss=lambda tower, batch, pictures: tower(**batch) / pictures,
-        processes=processes,
-        states=states(scratch / str(processes.rank) / "tower", every),
+        model=FactHeads(model.model.vision_tower, model.config.vision_config.hidden_size, classes),
+        args=_arguments(run, epochs, learning_rate, BATCH // run.processes.count),
+        train_dataset=Rows([{"pixels": image, **label} for image, label in zip(pixels, labels, strict=True)]),
+        loss=lambda tower, batch, images: tower(**batch) / images,
+        processes=run.processes,
+        states=run.states("tower"),
     )
     return trainer.train().training_loss
 
@@ -105,42 +110,33 @@ def train_decoder(
     model: PaliGemmaForConditionalGeneration,
     processor: PaliGemmaProcessor,
     pixels: Tensor,
-    scenes: Sequence[Scene],
-    words: Sequence[str],
-    curriculum: str,
-    epochs: int,
+    texts: Texts,
     learning_rate: float,
-    seed: int,
-    scratch: Path,
-    every: float | None = None,
-    processes: Processes = SINGLE_PROCESS,
+    run: TrainingRun,
 ) -> float:
-    """Train projector and decoder in place, a new text an image and epoch; returns the mean loss, nats a token."""
+    """Train projector and decoder in place, with a new text for each image and epoch; return the mean loss in nats a
+    token."""
     model.model.vision_tower.requires_grad_(False)
-    rng = random.Random(f"{curriculum} {seed}")
-    seen = tower_features(model, pixels)
-    examples = [CURRICULA[curriculum](scene, words, rng) for _ in range(epochs) for scene in scenes]
+    seen, examples = tower_features(model, pixels), texts.examples(run.seed)
     tokens = processor.tokenizer([" ".join(example) for example in examples], add_special_tokens=False)["input_ids"]
-    rows = [{"seen": seen[place % len(scenes)], "example": example} for place, example in enumerate(examples)]
+    rows = [{"seen": seen[number % len(seen)], "example": example} for number, example in enumerate(examples)]
     trainer = LossTrainer(
         model=model,
-        args=_arguments(scratch, seed, 1, learning_rate, TEXTS, processes),
+        args=_arguments(run, 1, learning_rate, TEXTS),
         train_dataset=Rows(rows, lengths=list(map(len, tokens))),
         data_collator=lambda examples: _collate(processor, examples),
         loss=_decoder_loss,
-        processes=processes,
-        states=states(scratch / str(processes.rank) / "decoder", every),
+        processes=run.processes,
+        states=run.states("decoder"),
     )
     return trainer.train().training_loss
 
 
-def _arguments(scratch: Path, seed: int, epochs: int, learning_rate: float, rows: int, processes: Processes) -> Any:
+def _arguments(run: TrainingRun, epochs: int, learning_rate: float, rows: int) -> TrainingArguments:
     return training_arguments(
-        scratch,
-        seed,
-        "cpu",
+        run,
         per_device_train_batch_size=rows,
-        gradient_accumulation_steps=BATCH // rows // processes.count,
+        gradient_accumulation_steps=BATCH // rows // run.processes.count,
         num_train_epochs=epochs,
         learning_rate=learning_rate,
         weight_decay=0.01,

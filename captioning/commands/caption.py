@@ -50,8 +50,8 @@ def run(chosen: argparse.Namespace) -> int:
     limit = chosen.maximum_tokens or params.decoding.maximum_tokens
     captions: list[PictureCaption] = []
     if any(path.is_file() for path in files):
-        model, processor = load(row, chosen.device or row.machine["device"])
-        said = caption_files(model, processor, row.prompt, files, limit, chosen.batch or row.machine["decoding_batch"])
+        model, processor = load(row, chosen.device or row.machine.device)
+        said = caption_files(model, processor, row.prompt, files, limit, chosen.batch or row.machine.decoding_batch)
         captions = list(progress(said, len(files), "captions"))
     else:
         captions = [PictureCaption(shown(path), error="no such file") for path in files]
@@ -76,8 +76,8 @@ def load(row: TrainedRow, device: str) -> tuple[Any, Any]:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there[device.split(":")[0]]:
         raise UserError(f"--device {device}: torch finds none here; choose another, cpu for example")
-    seed_everything(0, row.machine["threads"])
-    model = load_frozen(row.checkpoint, row.machine["compute"], device, row.machine["dequantise"])
+    seed_everything(0, row.machine.threads)
+    model = load_frozen(row.checkpoint, row.machine.compute, device, row.machine.dequantise)
     processor = load_processor(row.checkpoint)
     return (load_adapter(model, row.adapter) if row.adapter else model), processor
 

@@ -15,6 +15,7 @@ from captioning.adapters.card import extract_recipe
 from captioning.base.errors import UserError
 from captioning.evaluation.predictions import CAPTION_1
 from captioning.evaluation.scores import METRICS
+from captioning.params.recipe import AnyRecipe
 from captioning.report.table import YARDSTICKS
 
 TASK = "image-text-to-text"  # the Hub's pipeline of PaliGemma
@@ -58,15 +59,13 @@ def hub_card(card: str, adapter: str, repository: str, base: str | None, found: 
     before = before.split("## Scores\n")[0]  # of a card that was published before
     before = before.replace(f'"models/adapters/{adapter}"', f'"{repository}"')
     if base:
-        before = before.replace(f'"models/checkpoints/{recipe["checkpoint"]["name"]}"', f'"{base}"')
+        before = before.replace(f'"models/checkpoints/{recipe.checkpoint.name}"', f'"{base}"')
     data = metadata(adapter, base, recipe, parsed.data.to_dict().get("tags", []), found)
     parts = [before.rstrip(), scores_section(recipe, found), data_section(found), licence_section(recipe, found)]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + f"\n\n{RECIPE}{after.rstrip()}\n"
 
 
-def metadata(
-    adapter: str, base: str | None, recipe: Mapping[str, Any], tags: list[str], found: Findings
-) -> ModelCardData:
+def metadata(adapter: str, base: str | None, recipe: AnyRecipe, tags: list[str], found: Findings) -> ModelCardData:
     """The Hub's front matter; scores as its model-index, one entry a metric with its signature."""
     dataset, name = DRAWN if found.drawn else REAL
     own = found.scores[found.row]
@@ -80,7 +79,7 @@ def metadata(
     ]  # fmt: skip
     return ModelCardData(
         model_name=adapter, base_model=base, library_name="peft", pipeline_tag=TASK, language="en",
-        license="apache-2.0" if recipe["checkpoint"]["origin"] == "miniature" else "gemma",
+        license="apache-2.0" if recipe.checkpoint.origin == "miniature" else "gemma",
         tags=[*(tag for tag in tags if tag != "lora"), "lora"], eval_results=results,
     )  # fmt: skip
 
@@ -89,9 +88,9 @@ def _interval(own: Mapping[str, Any]) -> dict[str, float]:
     return {"interval_low": own["CIDEr low"], "interval_high": own["CIDEr high"]}
 
 
-def scores_section(recipe: Mapping[str, Any], found: Findings) -> str:
+def scores_section(recipe: AnyRecipe, found: Findings) -> str:
     """The row's scores under both protocols, beside the unadapted checkpoint and the yardsticks."""
-    rows = [found.row, f"zero-shot-{recipe['checkpoint']['name']}", *YARDSTICKS]
+    rows = [found.row, f"zero-shot-{recipe.checkpoint.name}", *YARDSTICKS]
     there = [row for row in rows if row in found.scores]
     own = found.scores[found.row]
     lines = ["## Scores", "", "Times 100, on the test split"]
@@ -134,7 +133,7 @@ def data_section(found: Findings) -> str:
     return "\n".join([*lines, f"Share of the test split that training holds, too: {shares}."])
 
 
-def licence_section(recipe: Mapping[str, Any], found: Findings) -> str:
+def licence_section(recipe: AnyRecipe, found: Findings) -> str:
     """Whose terms hold for what."""
-    weights = OWN if recipe["checkpoint"]["origin"] == "miniature" else GEMMA
+    weights = OWN if recipe.checkpoint.origin == "miniature" else GEMMA
     return "\n\n".join(["## Licence", weights, SCENES if found.drawn else RISC, CODE])

@@ -23,6 +23,7 @@ from captioning.base.redaction import install_hooks, redact
 from captioning.commands.hub_card import Findings, hub_card
 from captioning.commands.trained_rows import adapter_folder, names, recipe, row_of
 from captioning.params.load import HubCheckpoints, Params, load_params
+from captioning.params.recipe import StartCheckpoint
 from captioning.runtime.progress import write_stdout
 
 SENT = ("README.md", "adapter_config.json", "adapter_model.safetensors")
@@ -64,10 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parcel(name: str, repository: str, params: Params) -> Parcel:
     """The adapter called `name`, with the card for `repository`. Raises `UserError`."""
     folder = adapter_folder(name, names())
-    known = recipe(folder)
-    if row_of(folder.name) != known["variant"]:  # its scores would be another's
-        raise UserError(f"{folder}: its recipe is that of {known['variant']}; name the folder {known['variant']}-SEED")
-    base = base_repository(known["checkpoint"], params)
+    trained = recipe(folder)
+    if row_of(folder.name) != trained.variant:  # its scores would be another's
+        raise UserError(f"{folder}: its recipe is that of {trained.variant}; name the folder {trained.variant}-SEED")
+    base = base_repository(trained.checkpoint, params)
     found = Findings(
         row=row_of(folder.name),
         scores=read_json("metrics/scores.json"),
@@ -78,7 +79,7 @@ def parcel(name: str, repository: str, params: Params) -> Parcel:
     )
     card = hub_card((folder / "README.md").read_text(encoding="utf-8"), folder.name, repository, base, found)
     config = read_json(folder / "adapter_config.json")
-    config["base_model_name_or_path"] = base or f"models/checkpoints/{known['checkpoint']['name']}"
+    config["base_model_name_or_path"] = base or f"models/checkpoints/{trained.checkpoint.name}"
     weights = folder / "adapter_model.safetensors"
     check_safetensors(weights)
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
@@ -89,17 +90,17 @@ def parcel(name: str, repository: str, params: Params) -> Parcel:
     )
 
 
-def base_repository(checkpoint: dict[str, Any], params: Params) -> str | None:
+def base_repository(checkpoint: StartCheckpoint, params: Params) -> str | None:
     """The checkpoint's repository on the Hub; None where it comes from elsewhere."""
-    if checkpoint["origin"] != "hub":
+    if checkpoint.origin != "hub":
         return None
     checkpoints = params.active.checkpoints
     if not isinstance(checkpoints, HubCheckpoints) or checkpoints.origin != "hub":
         raise UserError(
-            f"profile: {params.profile} names no repository, and {checkpoint['name']} came from one; "
+            f"profile: {params.profile} names no repository, and {checkpoint.name} came from one; "
             "switch to the profile the adapter was trained with"
         )
-    return getattr(checkpoints, checkpoint["name"].replace("-", "_")).repository
+    return getattr(checkpoints, checkpoint.name.replace("-", "_")).repository
 
 
 def check_safetensors(path: Path) -> None:

@@ -9,16 +9,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from captioning.adapters.card import extract_recipe
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
 from captioning.params.load import CHECKPOINTS, Params
+from captioning.params.recipe import AnyRecipe, read_any_recipe
+from captioning.params.sections import Machine
 
 ADAPTERS, STARTS, RECIPES = Path("models/adapters"), Path("models/checkpoints"), Path("data/recipes")
 ZERO_SHOT = "zero-shot-"
-COMPUTE, MACHINE = ("bfloat16", "float32"), {"device", "threads", "decoding_batch", "dequantise", "compute"}
 SEEDED = re.compile(r"(.+)-\d+")
 
 
@@ -31,7 +31,7 @@ class TrainedRow:
     files: dict[str, str]  # SHA-256 of each of the checkpoint's, by name
     adapter: Path | None
     prompt: str
-    machine: dict[str, Any]  # `device`, `threads`, `decoding_batch`, `dequantise`, `compute`
+    machine: Machine
 
 
 def names() -> list[str]:
@@ -49,7 +49,9 @@ def find(name: str | None, params: Params) -> TrainedRow:
     if name in there and name.startswith(ZERO_SHOT):
         return zero_shot(name, params)
     folder = adapter_folder(name, there)
-    return _from_recipe(folder, recipe(folder))
+    trained = recipe(folder)
+    checkpoint = trained.checkpoint
+    return TrainedRow(folder.name, STARTS / checkpoint.name, checkpoint.files, folder, trained.prompt, trained.machine)
 
 
 def adapter_folder(name: str, there: Sequence[str]) -> Path:
@@ -68,47 +70,25 @@ def _choice(there: Sequence[str]) -> str:
     return f"choose one of {', '.join(there)}" if there else "nothing is trained here; `dvc repro` does, or `dvc pull`"
 
 
-def recipe(folder: Path) -> dict[str, Any]:
-    """What the adapter in `folder` was trained by, from its card; where data/recipes says other by now, `UserError`."""
+def recipe(folder: Path) -> AnyRecipe:
+    """Return the recipe in the card of the adapter in `folder`. Raises `UserError` if data/recipes has another now."""
     card = folder / "README.md"
-    known = extract_recipe(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
-    if known is None or not _is_whole(known):
-        raise UserError(f"{card}: no recipe in it, so the prompt is not known; take the README.md its stage wrote")
-    path = RECIPES / f"{known.get('variant')}.json"
-    if folder.parent == ADAPTERS and path.is_file() and read_json(path) != known:
+    trained = extract_recipe(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
+    if trained is None:
+        raise UserError(f"{card}: no recipe in it, so the prompt is unknown; use the README.md that its stage wrote")
+    path = RECIPES / f"{trained.variant}.json"
+    if folder.parent == ADAPTERS and path.is_file() and read_any_recipe(path) != trained:
         raise UserError(
             f"{folder} was trained by another recipe than {path}; run `dvc repro`, "
             f"or name the folder to use it as it is: {folder.absolute()}"
         )
-    return known
-
-
-def _is_whole(known: dict[str, Any]) -> bool:
-    """Whether a recipe names what captioning needs, each in its kind."""
-    checkpoint, settings, machine = (
-        known["checkpoint"],
-        known.get("finetune") or known.get("scst"),
-        known.get("machine"),
-    )
-    if not (isinstance(checkpoint, dict) and isinstance(settings, dict) and isinstance(machine, dict)):
-        return False
-    named = checkpoint.get("name") in CHECKPOINTS and isinstance(checkpoint.get("files"), dict)
-    asked = isinstance(settings.get("prompt"), str)
-    return named and asked and machine.keys() >= MACHINE and machine["compute"] in COMPUTE
+    return trained
 
 
 def row_of(adapter: str) -> str:
     """The row of an adapter called `<row>-<seed>`, as the scores name it."""
     match = SEEDED.fullmatch(adapter)
     return match[1] if match else adapter
-
-
-def _from_recipe(folder: Path, known: dict[str, Any]) -> TrainedRow:
-    """An adapter whose recipe is `known`; a refined one's prompt stands under `scst`."""
-    settings = known.get("finetune") or known["scst"]
-    checkpoint = STARTS / known["checkpoint"]["name"]
-    files = known["checkpoint"]["files"]
-    return TrainedRow(folder.name, checkpoint, files, folder, settings["prompt"], known["machine"])
 
 
 def zero_shot(name: str, params: Params) -> TrainedRow:
@@ -121,5 +101,4 @@ def zero_shot(name: str, params: Params) -> TrainedRow:
         )
         raise UserError(f"{hashes}: the hashes of {checkpoint} are not there; {remedy}")
     files = read_json(hashes)
-    settings, machine = params.finetune, params.active.machine.model_dump()
-    return TrainedRow(name, checkpoint, files, None, settings.prompt, machine)
+    return TrainedRow(name, checkpoint, files, None, params.finetune.prompt, params.active.machine)

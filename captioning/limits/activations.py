@@ -27,6 +27,7 @@ from transformers import DynamicCache, PaliGemmaConfig, PaliGemmaForConditionalG
 from captioning.adapters.lora import attach_adapter, lora_config, unwrap_adapter
 from captioning.paligemma.folder import check_config
 from captioning.paligemma.model import head_logits
+from captioning.params.sections import Lora
 
 META = torch.device("meta")
 
@@ -190,11 +191,11 @@ def empty_tokens(*shape: int) -> Tensor:
     return torch.empty(shape, dtype=torch.long, device=META)
 
 
-def meta_model(folder: Path, compute: str, device: str, lora: dict[str, Any] | None = None) -> MetaModel:
-    """Build the frozen model of `folder` from its config.json, with the adapter of `lora` (a recipe's section)."""
+def meta_model(folder: Path, compute: str, device: str, lora: Lora | None = None) -> MetaModel:
+    """Return the checkpoint in `folder` by its config.json alone, frozen, with an adapter unless `lora` is None."""
     check_config(folder)
     config = PaliGemmaConfig.from_pretrained(folder, local_files_only=True)
     with META:
         model = PaliGemmaForConditionalGeneration._from_config(config, dtype=getattr(torch, compute))
         model.requires_grad_(False).eval()
-        return MetaModel(model if lora is None else attach_adapter(model, lora_config(**lora)), device)
+        return MetaModel(model if lora is None else attach_adapter(model, lora_config(**dict(lora))), device)

@@ -24,6 +24,8 @@ from transformers import PaliGemmaProcessor
 from captioning.base.errors import UserError
 from captioning.limits.activations import MetaModel, meta_model
 from captioning.paligemma.model import load_processor, prompt_tokens
+from captioning.params.recipe import VariantRecipe
+from captioning.params.sections import Lora, Machine
 
 BLOCK, GROUP = 64, 256  # weights a block of NF4, blocks a group of its scales
 TABLES = 4 * (16 + 256 + 1)  # bytes a layer: both quantisations' code books in float32, and an offset
@@ -72,7 +74,7 @@ class Need:
         return max((size for size in range(1, most + 1) if self.of % size == 0), default=0) if self.of else most
 
 
-def require(needs: Sequence[Need], machine: dict[str, Any]) -> None:
+def require(needs: Sequence[Need], machine: Machine) -> None:
     """Raises `UserError` with every need that its device's free memory cannot meet; `machine` is the recipe's."""
     free = free_bytes(needs[0].device)
     if needs[0].device == "cpu":
@@ -91,15 +93,15 @@ def told(need: Need, free: int) -> str:
     )
 
 
-def remedy(need: Need, free: int, machine: dict[str, Any]) -> str:
+def remedy(need: Need, free: int, machine: Machine) -> str:
     """What to set."""
     if most := need.largest(free):
         shared = need.processes if need.key == "scst.batch" else 1  # the key counts what all take together
         return f"the most that fit are {most}: set the profile's {need.key}: {most * shared}"
     ways = ["a larger device"]
-    if machine["optimizer"] == "adamw" and not need.unit.startswith("test"):
+    if machine.optimizer == "adamw" and not need.unit.startswith("test"):
         ways.insert(0, "machine.optimizer: paged-adamw-8bit")
-    if machine["dequantise"]:
+    if machine.dequantise:
         ways.insert(0, "machine.dequantise: false, which is slower")
     return f"not even one fits; set the profile's {', or '.join(ways)}" if ways[1:] else f"it needs {ways[0]}"
 
@@ -109,36 +111,42 @@ def free_bytes(device: str) -> int:
     return int(torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else virtual_memory().available)
 
 
-def finetune_needs(folder: Path, recipe: dict[str, Any], suffix: int, device: str) -> list[Need]:
-    """Fine-tuning by `recipe`: its training step, and validation. `suffix`: tokens of the longest caption."""
-    settings, machine = recipe["finetune"], recipe["machine"]
-    meta = meta_model(folder, machine["compute"], device, recipe["lora"])
-    prompt = prompt_length(load_processor(folder), settings["prompt"])
-    fixed = weights(meta, machine["dequantise"]) | adapters(meta.model, machine["optimizer"])
-    processes = recipe["launch"]["processes"]
-    own = settings["batch"] * settings["accumulation"] // processes
+def finetune_needs(folder: Path, recipe: VariantRecipe, suffix: int, device: str) -> list[Need]:
+    """Return what fine-tuning needs for its training step and for validation. `suffix`: tokens of the longest
+    caption."""
+    machine, processes = recipe.machine, recipe.launch.processes
+    meta = meta_model(folder, machine.compute, device, recipe.lora)
+    prompt = prompt_length(load_processor(folder), recipe.prompt)
+    fixed = weights(meta, machine.dequantise) | adapters(meta.model, machine.optimizer)
+    share = recipe.finetune.batch * recipe.finetune.accumulation // processes
+
+    def train(rows: int) -> int:
+        return meta.train(rows, prompt, suffix).peak
+
+    def validate(rows: int) -> int:
+        return meta.validate(rows, prompt, suffix)
+
+    rows = min(machine.training_rows, share)
     return [
-        Need("machine.training_rows", min(machine["training_rows"], own), "rows", fixed,
-             lambda rows: meta.train(rows, prompt, suffix).peak, device, of=own, processes=processes),
-        Need("machine.decoding_batch", machine["decoding_batch"], "validation rows", fixed,
-             lambda rows: meta.validate(rows, prompt, suffix), device),
-    ]  # fmt: skip
+        Need("machine.training_rows", rows, "rows", fixed, train, device, of=share, processes=processes),
+        Need("machine.decoding_batch", machine.decoding_batch, "validation rows", fixed, validate, device),
+    ]
 
 
 def generation_needs(
-    folder: Path, prompt: str, compute: str, maximum_tokens: int, machine: dict[str, Any], device: str,
-    lora: dict[str, Any] | None,
-) -> list[Need]:  # fmt: skip
-    """Greedy captions of test images, by an adapter of the recipe's section `lora` if any."""
-    meta = meta_model(folder, compute, device, lora)
+    folder: Path, prompt: str, maximum_tokens: int, machine: Machine, device: str, lora: Lora | None
+) -> list[Need]:
+    """Return what greedy captions of test images need, with an adapter unless `lora` is None."""
+    meta = meta_model(folder, machine.compute, device, lora)
     length = prompt_length(load_processor(folder), prompt)
-    fixed = weights(meta, machine["dequantise"])
+    fixed = weights(meta, machine.dequantise)
     if lora is not None:
         fixed["adapter"] = FLOAT32 * trainable(meta.model)
-    return [
-        Need("machine.decoding_batch", machine["decoding_batch"], "test images", fixed,
-             lambda images: meta.generate(images, length, maximum_tokens), device),
-    ]  # fmt: skip
+
+    def generate(images: int) -> int:
+        return meta.generate(images, length, maximum_tokens)
+
+    return [Need("machine.decoding_batch", machine.decoding_batch, "test images", fixed, generate, device)]
 
 
 def weights(meta: MetaModel, dequantised: bool) -> dict[str, int]:

@@ -25,32 +25,33 @@ from captioning.limits.activations import (
 )
 from captioning.limits.memory import FLOAT32, Need, adapters, prompt_length, trainable, weights
 from captioning.paligemma.model import head_logits, load_processor
+from captioning.params.recipe import ScstRecipe
 from captioning.scst.packing import Prefix, run_packed
 from captioning.scst.sampling import Sampling
 
 
-def scst_needs(folder: Path, recipe: dict[str, Any], device: str) -> list[Need]:
-    """SCST by `recipe`: its step, and validation, which encodes as many images at a time."""
-    settings, machine = recipe["scst"], recipe["machine"]
-    meta = meta_model(folder, machine["compute"], device, recipe["lora"])
+def scst_needs(folder: Path, recipe: ScstRecipe, device: str) -> list[Need]:
+    """Return what SCST needs for its step and for validation, which encodes as many images at a time."""
+    settings, machine, processes = recipe.scst, recipe.machine, recipe.launch.processes
+    meta = meta_model(folder, machine.compute, device, recipe.lora)
     freeze_encoder(meta.model)
-    prompt, tokens = prompt_length(load_processor(folder), settings["prompt"]), settings["maximum_tokens"]
-    sampling = Sampling((0,), *(settings[name] for name in ("temperature", "top_k", "top_p")))
-    fixed = weights(meta, machine["dequantise"]) | adapters(meta.model, machine["optimizer"])
-    if settings["kl"]:
+    prompt, tokens = prompt_length(load_processor(folder), settings.prompt), settings.maximum_tokens
+    sampling = Sampling((0,), settings.temperature, settings.top_k, settings.top_p)
+    fixed = weights(meta, machine.dequantise) | adapters(meta.model, machine.optimizer)
+    if settings.kl:
         fixed["the start's adapter"] = FLOAT32 * trainable(meta.model)
 
-    processes = recipe["launch"]["processes"]
-
     def step(images: int) -> int:
-        greedy = settings["baseline"] == "greedy"
-        return refining(meta, images, prompt, settings["samples"], greedy, tokens, sampling).peak
+        greedy = settings.baseline == "greedy"
+        return refining(meta, images, prompt, settings.samples, greedy, tokens, sampling).peak
+
+    def validate(images: int) -> int:
+        return meta.generate(images, prompt, tokens)
 
     return [
-        Need("scst.batch", settings["batch"] // processes, "images", fixed, step, device, processes=processes),
-        Need("machine.decoding_batch", machine["decoding_batch"], "validation images", fixed,
-             lambda images: meta.generate(images, prompt, tokens), device),
-    ]  # fmt: skip
+        Need("scst.batch", settings.batch // processes, "images", fixed, step, device, processes=processes),
+        Need("machine.decoding_batch", machine.decoding_batch, "validation images", fixed, validate, device),
+    ]
 
 
 def refining(

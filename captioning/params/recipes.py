@@ -1,87 +1,90 @@
-"""Recipes: everything the training of one row depends on, from params.yaml and the checkpoints' hashes.
+"""Make the recipes of all rows from params.yaml and the checkpoints' hashes.
 
-Which rows there are is said here as well, since outputs depend on it: params.yaml's values reach DVC by `params:`, but
-what is made of them is code.
+The list of rows is made here, too. DVC watches the values of params.yaml by `params:`, but how they are combined is
+code, which a stage has to list.
 """
 
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from captioning.base.json_files import read_json
 from captioning.params.load import Params
+from captioning.params.recipe import (
+    AnyRecipe,
+    FinetuneSettings,
+    ScstRecipe,
+    ScstSettings,
+    StartCheckpoint,
+    VariantRecipe,
+)
+from captioning.params.sections import Lora
 
 
 def refined_rows(params: Params) -> dict[str, tuple[str, str]]:
-    """SCST's rows: what each starts from, against which baseline."""
+    """Return, for each row of SCST, its start and its baseline."""
     pairs = product(params.scst.starts, params.scst.baselines)
     return {f"scst-{start}-{baseline}": (start, baseline) for start, baseline in pairs}
 
 
 def starting_checkpoints(params: Params) -> set[str]:
-    """The checkpoints that some row starts from."""
+    """Return the checkpoints that at least one row starts from."""
     return {*params.zero_shot, *(params.variants[row].checkpoint for row in params.rows)}
 
 
-def make_recipes(params: Params) -> dict[str, dict[str, Any]]:
-    """The recipe of every row that is trained."""
+def make_recipes(params: Params) -> dict[str, AnyRecipe]:
+    """Return the recipe of every trained row."""
     refined = refined_rows(params).items()
     return {name: variant_recipe(params, name) for name in params.rows} | {
         row: scst_recipe(params, row, start, baseline) for row, (start, baseline) in refined
     }
 
 
-def variant_recipe(params: Params, name: str) -> dict[str, Any]:
-    """`lora` and `finetune` with the profile's and the variant's own values on top."""
-    variant = params.variants[name].model_dump(exclude_none=True)
-    checkpoint, profile = variant.pop("checkpoint"), params.active.finetune
-    rate = profile.learning_rates.get(name, profile.learning_rate)
-    sections = {
-        "lora": params.lora.model_dump(),
-        "finetune": params.finetune.model_dump() | {"learning_rate": rate},
-    }
-    merged = {
-        section: {key: variant.get(key, value) for key, value in values.items()} for section, values in sections.items()
-    }
-    files = read_json(Path(f"models/checkpoints/{checkpoint}.json"))
-    return {
-        "variant": name,
-        "checkpoint": {"name": checkpoint, "origin": params.active.checkpoints.origin, "files": files},
-        **merged,
-        **machine(params),
-    }
+def variant_recipe(params: Params, name: str) -> VariantRecipe:
+    """Return the recipe of a variant: `lora` and `finetune`, with the values of the profile and the variant on top."""
+    variant, profile = params.variants[name], params.active.finetune
+    changes = variant.model_dump(exclude_none=True)
+    rate = changes.get("learning_rate", profile.learning_rates.get(name, profile.learning_rate))
+    finetune = params.finetune.model_dump() | {"learning_rate": rate}
+    return VariantRecipe(
+        variant=name,
+        checkpoint=StartCheckpoint(
+            name=variant.checkpoint,
+            origin=params.active.checkpoints.origin,
+            files=read_json(Path(f"models/checkpoints/{variant.checkpoint}.json")),
+        ),
+        lora=Lora(**{key: changes.get(key, value) for key, value in params.lora.model_dump().items()}),
+        finetune=FinetuneSettings(**{key: changes.get(key, value) for key, value in finetune.items()}),
+        machine=params.active.machine,
+        launch=params.launch,
+    )
 
 
-def scst_recipe(params: Params, row: str, name: str, baseline: str) -> dict[str, Any]:
-    """The `scst` sections merged, with the checkpoint, adapter and prompt of the variant `name` that is refined.
+def scst_recipe(params: Params, row: str, start: str, baseline: str) -> ScstRecipe:
+    """Return the recipe of a row that refines the variant `start`, with the checkpoint and prompt of that variant.
 
-    The learning rate is divided by the factor with which that adapter's B A is added. Adam moves A and B by its rate
-    whatever their gradient, so that one rate means one step of the weights, from any start.
+    The learning rate is divided by the scaling of that adapter. Adam moves A and B by the learning rate, whatever their
+    gradient, so one rate now means one step size of the weights for every start.
     """
-    start = variant_recipe(params, name)
+    variant = variant_recipe(params, start)
     settings = params.scst.model_dump(exclude={"starts", "baselines"}) | params.active.scst.model_dump()
-    return {
-        "variant": row,
-        "checkpoint": start["checkpoint"],
-        "lora": start["lora"],
-        "scst": settings
-        | {
-            "learning_rate": settings["learning_rate"] / scaling(start["lora"]),
-            "start": name,
-            "baseline": baseline,
-            "prompt": start["finetune"]["prompt"],
-            "maximum_tokens": params.decoding.maximum_tokens,
-        },
-        **machine(params),
-    }
+    settings["learning_rate"] /= scaling(variant.lora)
+    return ScstRecipe(
+        variant=row,
+        checkpoint=variant.checkpoint,
+        lora=variant.lora,
+        scst=ScstSettings(
+            **settings,
+            start=start,
+            baseline=baseline,  # type: ignore[arg-type]  # of params.scst.baselines
+            prompt=variant.prompt,
+            maximum_tokens=params.decoding.maximum_tokens,
+        ),
+        machine=variant.machine,
+        launch=variant.launch,
+    )
 
 
-def scaling(lora: dict[str, Any]) -> float:
-    """What an adapter's B A is multiplied by: alpha / rank, or alpha / sqrt(rank) if rank-stabilised
+def scaling(lora: Lora) -> float:
+    """Return the factor of an adapter's B A: alpha / rank, or alpha / sqrt(rank) if it is rank-stabilised
     (Kalajdzievski 2023, arXiv:2312.03732)."""
-    return float(lora["alpha"] / (lora["rank"] ** 0.5 if lora["rslora"] else lora["rank"]))
-
-
-def machine(params: Params) -> dict[str, Any]:
-    """Where it runs: device, dtype, threads, processes and batch of decoding change the last digits."""
-    return {"machine": params.active.machine.model_dump(), "launch": params.launch.model_dump()}
+    return lora.alpha / (lora.rank**0.5 if lora.rslora else lora.rank)

@@ -92,9 +92,9 @@ class Launch(Section):
     processes: Annotated[int, Field(ge=1, le=64, strict=True)]
 
 
-class Scst(Section):
-    starts: Annotated[list[str], Field(min_length=1)]
-    baselines: Annotated[list[Literal["greedy", "leave-one-out"]], Field(min_length=1)]
+class Sampling(Section):
+    """The part of `scst` that each of its rows shares."""
+
     samples: Positive
     top_k: NonNegative
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -103,6 +103,11 @@ class Scst(Section):
     scheduler: Scheduler
     gradient_clip: Annotated[float, Field(gt=0)]
     validation_images: Positive
+
+
+class Scst(Sampling):
+    starts: Annotated[list[str], Field(min_length=1)]
+    baselines: Annotated[list[Literal["greedy", "leave-one-out"]], Field(min_length=1)]
 
 
 class Declared(Section):

@@ -18,17 +18,16 @@ Deliberate differences from the paper, each a parameter or a reason:
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from peft import PeftModel
 from transformers import PaliGemmaProcessor, TrainingArguments
 
-from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.metrics.cider import CiderD
-from captioning.runtime.resume import states
+from captioning.params.recipe import ScstRecipe
 from captioning.scst.features import EncodedImages
 from captioning.scst.trainer import STEP, VALIDATION, SCSTTrainer
+from captioning.training.run import TrainingRun
 from captioning.training.trainer import OPTIMIZERS, step_records, training_arguments
 
 COLUMNS = ("step", *STEP, *VALIDATION)
@@ -44,34 +43,34 @@ class Refined:
     best: dict[str, Any]  # of the step whose adapter was kept
 
 
+class Scorers(NamedTuple):
+    """CIDEr-D of samples, with `<eos>`, and of validation captions, without."""
+
+    reward: CiderD
+    validation: CiderD
+
+
 def refine(
     model: PeftModel,
     processor: PaliGemmaProcessor,
-    recipe: dict[str, Any],
+    recipe: ScstRecipe,
     train: EncodedImages,
     validation: EncodedImages,
-    reward: CiderD,
-    plain: CiderD,
-    arguments: TrainingArguments,
-    processes: Processes = SINGLE_PROCESS,
-    every: float | None = None,
+    scorers: Scorers,
+    run: TrainingRun,
 ) -> Refined:
-    """Refine the adapter of `model` in place, and leave it at its best step by validation CIDEr-D.
-
-    `reward` scores samples (with `<eos>`), `plain` validates (without). The folder of `arguments` holds states, `every`
-    so many seconds, from which a run that was killed goes on.
-    """
+    """Refine the adapter of `model` in place, and leave it at its best step by validation CIDEr-D."""
     trainer = SCSTTrainer(
         model=model,
-        args=arguments,
+        args=scst_arguments(recipe, run),
         train_dataset=train,
         eval_dataset=validation,
         processor=processor,
-        recipe=recipe,
-        reward=reward,
-        plain=plain,
-        processes=processes,
-        states=states(Path(str(arguments.output_dir)), every),
+        settings=recipe.scst,
+        reward=scorers.reward,
+        plain=scorers.validation,
+        processes=run.processes,
+        states=run.states(),
     )
     trainer.train()
     records = step_records(trainer.state.log_history, COLUMNS)
@@ -95,29 +94,23 @@ def summary(done: Refined, images: int, maximum_tokens: int) -> dict[str, Any]:
     return rounded | {"signature": protocol}
 
 
-def scst_arguments(
-    recipe: dict[str, Any], seed: int, device: str, decoding_batch: int, scratch: Path, processes: int = 1,
-    optimizer: str = "adamw", **reporting: Any,
-) -> TrainingArguments:  # fmt: skip
-    """The Trainer's arguments from the recipe's `scst` section; `scratch` holds its states, `reporting` is of
-    `tracking.tracked`."""
+def scst_arguments(recipe: ScstRecipe, run: TrainingRun) -> TrainingArguments:
+    """Return the Trainer's arguments from the recipe."""
+    settings = recipe.scst
     return training_arguments(
-        scratch,
-        seed,
-        device,
-        optim=OPTIMIZERS[optimizer],
-        per_device_train_batch_size=recipe["batch"] // processes,
-        per_device_eval_batch_size=decoding_batch,
-        num_train_epochs=recipe["epochs"],
-        learning_rate=recipe["learning_rate"],
-        weight_decay=recipe["weight_decay"],
-        max_grad_norm=recipe["gradient_clip"],
-        lr_scheduler_type=recipe["scheduler"],
+        run,
+        optim=OPTIMIZERS[recipe.machine.optimizer],
+        per_device_train_batch_size=settings.batch // run.processes.count,
+        per_device_eval_batch_size=recipe.machine.decoding_batch,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.gradient_clip,
+        lr_scheduler_type=settings.scheduler,
         logging_strategy="no",
         eval_on_start=True,
         eval_strategy="steps",
-        eval_steps=recipe["validate_every"],
+        eval_steps=settings.validate_every,
         metric_for_best_model="eval_cider",
         greater_is_better=True,
-        **reporting,
     )

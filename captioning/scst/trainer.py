@@ -20,6 +20,7 @@ from captioning.metrics.bootstrap import interval, resampled_means
 from captioning.metrics.cider import CiderD
 from captioning.metrics.ptb import tokenize
 from captioning.paligemma.model import prompt_tokens
+from captioning.params.recipe import ScstSettings
 from captioning.runtime.progress import Stopwatch
 from captioning.scst.features import collate
 from captioning.scst.loss import advantages, caption_log_probabilities, policy_loss
@@ -41,17 +42,17 @@ class SCSTTrainer(SharedTrainer):
         self,
         *arguments: Any,
         processor: PaliGemmaProcessor,
-        recipe: dict[str, Any],
+        settings: ScstSettings,
         reward: CiderD,
         plain: CiderD,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, data_collator=collate, **options)
-        self.processor, self.recipe, self.reward, self.plain = processor, recipe, reward, plain
-        cuts = (recipe[name] for name in ("temperature", "top_k", "top_p"))
+        self.processor, self.settings, self.reward, self.plain = processor, settings, reward, plain
+        cuts = settings.temperature, settings.top_k, settings.top_p
         self.sampling = Sampling(tuple(forbidden_tokens(processor)), *cuts)
-        self.prompt = prompt_tokens(processor, recipe["prompt"]).to(self.args.device)
-        self.start_weights = trainable_weights(self.model) if recipe["kl"] else {}
+        self.prompt = prompt_tokens(processor, settings.prompt).to(self.args.device)
+        self.start_weights = trainable_weights(self.model) if settings.kl else {}
         self.stopwatch = Stopwatch(torch.cuda.synchronize if self.args.device.type == "cuda" else lambda: None)
         self.seconds: list[dict[str, float]] = []
         self.start_scores: Float[np.ndarray, " images"] | None = None
@@ -81,19 +82,19 @@ class SCSTTrainer(SharedTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The batch's share of the step's mean; what was drawn is left in `drawn`, a list an image."""
-        policy, greedy = unwrap_adapter(model).eval(), self.recipe["baseline"] == "greedy"
+        policy, greedy = unwrap_adapter(model).eval(), self.settings.baseline == "greedy"
         drawn = slice(int(greedy), None)  # of an image's captions, the greedy one stands first
         with self.stopwatch("prefill"), attention_kernel(self.args.device):
             prefix = prefill(policy, self.prompt, inputs["features"])
         with self.stopwatch("decode"):
-            tokens = self._decode(policy, prefix, self.recipe["samples"], greedy, self._points(inputs["id"]))
+            tokens = self._decode(policy, prefix, self.settings.samples, greedy, self._points(inputs["id"]))
         with self.stopwatch("reward"):
             captions = [decode_suffixes(self.processor, of_image) for of_image in tokens]
             rewards = self._rewards(inputs["id"], captions)
         with attention_kernel(self.args.device):
             log_p = self._log_probabilities(policy, prefix, tokens[:, drawn])
         kl = self._log_ratio(model, inputs["features"], tokens[:, drawn], log_p)
-        penalised = rewards[:, drawn] - self.recipe["kl"] * (0.0 if kl is None else kl)
+        penalised = rewards[:, drawn] - self.settings.kl * (0.0 if kl is None else kl)
         advantage = advantages(penalised, rewards[:, 0] if greedy else None)
         loss = policy_loss(log_p, advantage)
         if num_items_in_batch is not None:
@@ -102,17 +103,14 @@ class SCSTTrainer(SharedTrainer):
         return (loss, {}) if return_outputs else loss
 
     def _points(self, ids: Sequence[str]) -> Float[Tensor, "images samples tokens"]:
-        seed, step, shape = (
-            self.args.seed,
-            self.state.global_step,
-            (self.recipe["samples"], self.recipe["maximum_tokens"]),
-        )
+        seed, step = self.args.seed, self.state.global_step
+        shape = self.settings.samples, self.settings.maximum_tokens
         return torch.stack([uniform(seed, step, id_, *shape) for id_ in ids]).to(self.args.device)
 
     def _decode(
         self, policy: Any, prefix: Prefix, samples: int, greedy: bool, points: Tensor | None = None
     ) -> Int[Tensor, "images captions tokens"]:
-        tokenizer, limit = self.processor.tokenizer, self.recipe["maximum_tokens"]
+        tokenizer, limit = self.processor.tokenizer, self.settings.maximum_tokens
         ends = {"eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
         return rollout(policy, prefix, self.sampling, samples, greedy, limit, **ends, points=points)
 

@@ -7,7 +7,6 @@ seed), or `all` (five rows an image).
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
@@ -15,10 +14,10 @@ from torch.utils.data import Dataset
 from transformers import PaliGemmaProcessor, TrainingArguments
 
 from captioning.adapters.lora import unwrap_adapter
-from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import supervised_loss
-from captioning.runtime.resume import states
+from captioning.params.recipe import VariantRecipe
 from captioning.supervised.pixels import DecodedCollator, decode_all
+from captioning.training.run import TrainingRun
 from captioning.training.trainer import OPTIMIZERS, LossTrainer, step_records, training_arguments
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_loss")
@@ -57,48 +56,29 @@ class Finetuned:
 def finetune(
     model: PeftModel,
     processor: PaliGemmaProcessor,
-    recipe: dict[str, Any],
+    recipe: VariantRecipe,
     train: CaptionRows,
     validation: CaptionRows,
-    seed: int,
-    device: str,
-    scratch: Path,
-    processes: Processes = SINGLE_PROCESS,
-    optimizer: str = "adamw",
-    rows: int | None = None,
-    eval_batch: int = 64,
-    every: float | None = None,
-    **reporting: Any,
+    run: TrainingRun,
 ) -> Finetuned:
-    """Train the adapter of `model` in place, and leave it at its best epoch. `recipe` is the recipe's `finetune`
-    section, `optimizer` a key of `OPTIMIZERS`.
+    """Train the adapter of `model` in place, and leave it at its best epoch.
 
-    `rows` (None: the recipe's batch) of a step, which has batch x accumulation, run in one pass; the gradient is that
-    of the whole step in any case. `scratch` holds decoded pictures and, `every` so many seconds, states from which a
-    run that was killed goes on. `reporting`: of `tracking.tracked`.
+    `machine.training_rows` of a step's batch x accumulation rows are one micro-batch; the gradient is always that of
+    the whole step.
     """
-    own = scratch / str(processes.rank)
-    for name, of in ("train", train), ("validation", validation):
-        of.images = list(decode_all(processor, of.images, scratch / f"{name}.pixels", processes=processes))
+    for name, rows in ("train", train), ("validation", validation):
+        file = run.folder / f"{name}.pixels"
+        rows.images = list(decode_all(processor, rows.images, file, processes=run.processes))
     trainer = LossTrainer(
         model=model,
-        args=_arguments(
-            recipe,
-            seed,
-            device,
-            own,
-            optim=OPTIMIZERS[optimizer],
-            **passes(recipe, rows or recipe["batch"], processes.count),
-            per_device_eval_batch_size=eval_batch,
-            **reporting,
-        ),
+        args=_arguments(recipe, run),
         train_dataset=train,
         eval_dataset=validation,
         data_collator=DecodedCollator(processor),
         loss=lambda adapted, batch, tokens: supervised_loss(unwrap_adapter(adapted), batch, tokens),
-        processes=processes,
-        lora_plus=recipe["lora_plus"],
-        states=states(own, every),
+        processes=run.processes,
+        lora_plus=recipe.finetune.lora_plus,
+        states=run.states(),
     )
     trainer.train()
     history = trainer.state.log_history
@@ -106,26 +86,28 @@ def finetune(
     return Finetuned(step_records(history, COLUMNS), round(best["epoch"]), best["eval_loss"])
 
 
-def passes(recipe: dict[str, Any], rows: int, processes: int) -> dict[str, int]:
-    """A process's share of a step's rows, cut into passes of at most `rows`, as the Trainer's options."""
-    own = recipe["batch"] * recipe["accumulation"] // processes
-    size = min(rows, own)
-    return {"per_device_train_batch_size": size, "gradient_accumulation_steps": own // size}
+def micro_batches(recipe: VariantRecipe, processes: int) -> dict[str, int]:
+    """Cut a process's share of a step into micro-batches of at most `machine.training_rows`, as the Trainer's
+    options."""
+    share = recipe.finetune.batch * recipe.finetune.accumulation // processes
+    size = min(recipe.machine.training_rows, share)
+    return {"per_device_train_batch_size": size, "gradient_accumulation_steps": share // size}
 
 
-def _arguments(recipe: dict[str, Any], seed: int, device: str, scratch: Path, **options: Any) -> TrainingArguments:
+def _arguments(recipe: VariantRecipe, run: TrainingRun) -> TrainingArguments:
+    settings = recipe.finetune
     return training_arguments(
-        scratch,
-        seed,
-        device,
-        num_train_epochs=recipe["epochs"],
-        learning_rate=recipe["learning_rate"],
-        weight_decay=recipe["weight_decay"],
-        lr_scheduler_type=recipe["scheduler"],
-        warmup_steps=recipe["warmup"],
-        max_grad_norm=recipe["gradient_clip"],
+        run,
+        optim=OPTIMIZERS[recipe.machine.optimizer],
+        **micro_batches(recipe, run.processes.count),
+        per_device_eval_batch_size=recipe.machine.decoding_batch,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type=settings.scheduler,
+        warmup_steps=settings.warmup,
+        max_grad_norm=settings.gradient_clip,
         logging_steps=5,
         eval_strategy="epoch",
         metric_for_best_model="eval_loss",
-        **options,
     )

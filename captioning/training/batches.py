@@ -18,21 +18,23 @@ from captioning.compute.processes import SINGLE_PROCESS, Processes
 
 
 class StepBatches(Sampler[list[int]]):
-    """Micro-batches of `batch` rows for one process, `accumulation` of them a step and process."""
+    """Micro-batches of `batch` row numbers for one process, which takes `accumulation` of them in each step.
+
+    If the data set has `lengths`, the rows of a step are sorted by length; if it has an `epoch`, it is kept up to date.
+    """
 
     def __init__(
-        self, rows: int, batch: int, accumulation: int, seed: int, processes: Processes = SINGLE_PROCESS, told: Any = None,
-        lengths: Sequence[int] | None = None,
-    ) -> None:  # fmt: skip
+        self, rows: Any, batch: int, accumulation: int, seed: int, processes: Processes = SINGLE_PROCESS
+    ) -> None:
         self.rows, self.batch, self.accumulation = rows, batch, accumulation
-        self.seed, self.processes, self.epoch, self.told = seed, processes, 0, told
-        self.lengths = lengths
+        self.seed, self.processes, self.epoch = seed, processes, 0
+        self.lengths: Sequence[int] | None = getattr(rows, "lengths", None)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer; `told`, a data set that asks for its epoch, hears of it."""
+        """Called by the Trainer."""
         self.epoch = epoch
-        if hasattr(self.told, "epoch"):
-            self.told.epoch = epoch
+        if hasattr(self.rows, "epoch"):
+            self.rows.epoch = epoch
 
     @property
     def step(self) -> int:
@@ -40,13 +42,13 @@ class StepBatches(Sampler[list[int]]):
         return self.batch * self.accumulation * self.processes.count
 
     def __len__(self) -> int:
-        whole, rest = divmod(self.rows, self.step)
+        whole, rest = divmod(len(self.rows), self.step)
         return whole * self.accumulation + -(-rest // (self.batch * self.processes.count))
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
-        order = torch.randperm(self.rows, generator=generator).tolist()
-        for begin in range(0, self.rows, self.step):
+        order = torch.randperm(len(self.rows), generator=generator).tolist()
+        for begin in range(0, len(self.rows), self.step):
             step = order[begin : begin + self.step]
             if self.lengths is not None:
                 step.sort(key=self.lengths.__getitem__)

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import IGNORED
 from captioning.runtime.progress import progress_bar
 from captioning.training.batches import EpochLoader, StepBatches
+from captioning.training.run import TrainingRun
 from captioning.training.states import ResumableTrainer
 
 Loss = Callable[[Any, dict[str, Any], Any], torch.Tensor]  # model, batch, what the sum is divided by
@@ -56,8 +56,7 @@ class SharedTrainer(ResumableTrainer):
         rows: Any = self.train_dataset
         args = self.args
         sizes = args.per_device_train_batch_size, args.gradient_accumulation_steps
-        lengths = getattr(rows, "lengths", None)
-        batches = StepBatches(len(rows), *sizes, args.seed, self.processes, told=rows, lengths=lengths)
+        batches = StepBatches(rows, *sizes, args.seed, self.processes)
         collate = self.data_collator
         return EpochLoader(
             rows,
@@ -165,24 +164,24 @@ def attention_kernel(device: torch.device) -> Iterator[None]:
         yield
 
 
-def training_arguments(folder: Path, seed: int, device: str, **options: Any) -> TrainingArguments:
-    """`TrainingArguments` with what every training here shares; `options` are the Trainer's own names."""
+def training_arguments(run: TrainingRun, **options: Any) -> TrainingArguments:
+    """Return `TrainingArguments` with what all trainings share; `options` have the Trainer's own names."""
     shared: dict[str, Any] = dict(
-        output_dir=str(folder),
-        seed=seed,
-        data_seed=seed,
-        use_cpu=device == "cpu",
+        output_dir=str(run.process_folder),
+        seed=run.seed,
+        data_seed=run.seed,
+        use_cpu=run.device == "cpu",
         report_to="none",
         remove_unused_columns=False,
         optim=OPTIMIZERS["adamw"],
         logging_nan_inf_filter=False,
         prediction_loss_only=True,
         label_names=["labels"],
-        dataloader_pin_memory=device != "cpu",
+        dataloader_pin_memory=run.device != "cpu",
         save_strategy="no",
         disable_tqdm=True,  # `Progress` shows it
     )
-    return TrainingArguments(**(shared | options))
+    return TrainingArguments(**(shared | dict(run.tracking) | options))
 
 
 def step_records(history: Sequence[dict[str, Any]], columns: Collection[str]) -> list[dict[str, Any]]:

@@ -1,0 +1,114 @@
+"""A recipe: everything that the training of one row depends on, as a type. Each is a file in data/recipes/.
+
+params/recipes.py makes recipes from params.yaml.
+"""
+
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from captioning.base.errors import UserError
+from captioning.base.hashes import require_hashes
+from captioning.params.faults import told
+from captioning.params.sections import (
+    Checkpoint,
+    Finetune,
+    Launch,
+    Lora,
+    Machine,
+    Positive,
+    ProfileScst,
+    Rate,
+    Sampling,
+    Section,
+)
+from captioning.runtime import inputs
+
+CHECKPOINTS = Path("models/checkpoints")
+
+
+class FinetuneSettings(Finetune):
+    """The section `finetune` with the learning rate of the profile or the variant."""
+
+    learning_rate: Rate
+
+
+class ScstSettings(Sampling, ProfileScst):
+    """The sections `scst` of params.yaml and of its profile, with what the refined row brings along."""
+
+    start: str  # the variant that is refined
+    baseline: Literal["greedy", "leave-one-out"]
+    prompt: str
+    maximum_tokens: Positive
+
+
+class StartCheckpoint(Section):
+    """The checkpoint that a training starts from, with the SHA-256 of each file."""
+
+    name: Checkpoint
+    origin: Literal["miniature", "hub", "folder"]
+    files: dict[str, str]
+
+
+class Recipe(Section):
+    """What recipes of both kinds hold."""
+
+    variant: str  # name of the row
+    checkpoint: StartCheckpoint
+    lora: Lora
+    machine: Machine
+    launch: Launch
+
+
+class VariantRecipe(Recipe):
+    """The recipe of a supervised training."""
+
+    finetune: FinetuneSettings
+
+    @property
+    def prompt(self) -> str:
+        return self.finetune.prompt
+
+
+class ScstRecipe(Recipe):
+    """The recipe of a self-critical refinement."""
+
+    scst: ScstSettings
+
+    @property
+    def prompt(self) -> str:
+        return self.scst.prompt
+
+
+AnyRecipe = VariantRecipe | ScstRecipe
+R = TypeVar("R", bound=Recipe)
+ANY: TypeAdapter[AnyRecipe] = TypeAdapter(AnyRecipe)
+
+
+def read_recipe(path: Path, kind: type[R]) -> R:
+    """Read a recipe of one kind. Raises `UserError` if the file does not hold one."""
+    return _read(path, TypeAdapter(kind))
+
+
+def read_any_recipe(path: Path) -> AnyRecipe:
+    """Read a recipe of either kind. Raises `UserError` if the file does not hold one."""
+    return _read(path, ANY)
+
+
+def _read(path: Path, kind: TypeAdapter[R]) -> R:
+    try:
+        return kind.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"{path}: {told(error)[0]}; run `dvc repro recipes`, which writes it again") from None
+
+
+def open_checkpoint(start: StartCheckpoint) -> Path:
+    """Return the folder of a recipe's checkpoint, and watch it while the stage works: dvc.yaml cannot name it.
+
+    Raises `UserError` if its files are not those of the recipe.
+    """
+    folder = CHECKPOINTS / start.name
+    inputs.watch(folder)
+    require_hashes(folder, start.files)
+    return folder

@@ -1,0 +1,30 @@
+"""One run of a training on this machine: what is not in its recipe."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from captioning.compute.processes import SINGLE_PROCESS, Processes
+from captioning.runtime.resume import States, states
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Seed, device, folder, processes, saved states and trackers of one training."""
+
+    seed: int
+    device: str
+    folder: Path  # for decoded images, features and states; all processes share it
+    processes: Processes = SINGLE_PROCESS
+    state_interval: float | None = None  # seconds between two states; None: no states are saved
+    tracking: Mapping[str, Any] = field(default_factory=dict)  # options of TrainingArguments
+
+    @property
+    def process_folder(self) -> Path:
+        """The folder of this process alone."""
+        return self.folder / str(self.processes.rank)
+
+    def states(self, part: str = "") -> States | None:
+        """Return the saved states of this training, or of one `part` of it."""
+        return states(self.process_folder / part, self.state_interval)
