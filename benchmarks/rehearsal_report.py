@@ -13,6 +13,7 @@ from captioning.limits.activations import meta_model
 from captioning.limits.memory import Need, finetune_needs, generation_needs, longest_suffix
 from captioning.limits.scst import scst_needs
 from captioning.paligemma.model import load_processor
+from captioning.params.recipe import ScstRecipe, VariantRecipe, read_any_recipe, read_recipe
 
 TRAINED = ("base-r16", "full-adapter")
 TABLE_II = {  # variant: trainable weights, share in percent (facts of the paper's Table II)
@@ -74,17 +75,16 @@ def largest_need(copy: Path, stage: str, captions: Sequence[str], device: str) -
     checkpoint = copy / "models/checkpoints/base"
     recipes, row = copy / "data/recipes", item.rpartition("-")[0]
     if name == "qlora-train":
-        recipe = _json(recipes / f"{row}.json")
+        recipe = read_recipe(recipes / f"{row}.json", VariantRecipe)
         needs = finetune_needs(checkpoint, recipe, longest_suffix(load_processor(checkpoint), captions), device)
     elif name == "scst":
-        needs = scst_needs(checkpoint, _json(recipes / f"scst-{row}.json"), device)
+        needs = scst_needs(checkpoint, read_recipe(recipes / f"scst-{row}.json", ScstRecipe), device)
     elif name in ("zero-shot", "generate", "generate-scst"):
         prefix = "scst-" if name == "generate-scst" else ""
-        recipe = _json(recipes / f"{TRAINED[0] if name == 'zero-shot' else prefix + row}.json")
-        prompt = _json(recipes / f"{TRAINED[0]}.json")["finetune"]
-        tokens = _json(next(recipes.glob("scst-*.json")))["scst"]["maximum_tokens"]
-        machine, lora = recipe["machine"], None if name == "zero-shot" else recipe["lora"]
-        needs = generation_needs(checkpoint, prompt["prompt"], machine["compute"], tokens, machine, device, lora)
+        recipe = read_any_recipe(recipes / f"{TRAINED[0] if name == 'zero-shot' else prefix + row}.json")
+        tokens = read_recipe(next(recipes.glob("scst-*.json")), ScstRecipe).scst.maximum_tokens
+        lora = None if name == "zero-shot" else recipe.lora
+        needs = generation_needs(checkpoint, recipe.prompt, tokens, recipe.machine, device, lora)
     else:
         return None
     return max(needs, key=lambda need: need.total)
@@ -106,7 +106,7 @@ def adapter_sizes(copy: Path) -> dict[str, tuple[int, float]]:
     """Trainable weights and their share in percent: of what was trained, and of the ranks that were not."""
     found = {name: _json(copy / f"metrics/training/{name}-1.json") for name in TRAINED}
     for name, rank in RANKS.items():
-        lora = _json(copy / f"data/recipes/{TRAINED[0]}.json")["lora"] | {"rank": rank}
+        lora = read_any_recipe(copy / f"data/recipes/{TRAINED[0]}.json").lora.model_copy(update={"rank": rank})
         found[name] = count_parameters(meta_model(copy / "models/checkpoints/base", "bfloat16", "cpu", lora).model)
     return {name: (int(of["trainable_parameters"]), round(of["share"], 4)) for name, of in sorted(found.items())}
 

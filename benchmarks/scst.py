@@ -38,8 +38,10 @@ from captioning.metrics.cider import CiderD, DocumentFrequencies
 from captioning.metrics.ptb import tokenize
 from captioning.paligemma.model import image_features, load_frozen, load_processor, load_quantised, prompt_inputs
 from captioning.params.load import load_params
+from captioning.params.recipe import ScstSettings
 from captioning.runtime.progress import Stopwatch
 from captioning.scst.trainer import PARTS, SCSTTrainer
+from captioning.training.run import TrainingRun
 from captioning.training.trainer import training_arguments
 
 PARAMS = load_params().profiles["miniature"]
@@ -91,15 +93,25 @@ def adapted(base: Any) -> Any:
     return model
 
 
+def settings(temperature: float) -> ScstSettings:
+    """The miniature's recipe with what this benchmark fixes."""
+    shared = load_params().scst.model_dump(exclude={"starts", "baselines"}) | PARAMS.scst.model_dump()
+    sampling = {"samples": SAMPLES, "temperature": temperature, "top_k": 0, "top_p": 1.0, "kl": 0.0}
+    row = {"start": "mix", "baseline": "greedy", "prompt": PROMPT, "maximum_tokens": TOKENS}
+    return ScstSettings.model_validate(shared | sampling | row)
+
+
 def trainer(model: Any, processor: Any, seen: World, device: str, temperature: float, folder: Path) -> SCSTTrainer:
     references = dict(zip(seen.ids, seen.tokens, strict=True))
     counted = DocumentFrequencies.from_references(references.values(), eos=True)
-    recipe = {"samples": SAMPLES, "baseline": "greedy", "temperature": temperature, "top_k": 0, "top_p": 1.0,
-              "kl": 0.0, "prompt": PROMPT, "maximum_tokens": TOKENS}  # fmt: skip
     one = SCSTTrainer(
-        model=model, args=training_arguments(folder, 1, device), processor=processor, recipe=recipe,
-        reward=CiderD(counted, references, eos=True), plain=CiderD(counted, references),
-    )  # fmt: skip
+        model=model,
+        args=training_arguments(TrainingRun(1, device, folder)),
+        processor=processor,
+        settings=settings(temperature),
+        reward=CiderD(counted, references, eos=True),
+        plain=CiderD(counted, references),
+    )
     one.log = lambda *_: None  # type: ignore[method-assign, assignment]
     return one
 

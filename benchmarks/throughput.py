@@ -31,7 +31,9 @@ from captioning.limits.memory import Need, finetune_needs, free_bytes, generatio
 from captioning.limits.scst import scst_needs
 from captioning.paligemma.model import load_frozen, load_processor, prompt_inputs
 from captioning.params.load import Params, load_params
+from captioning.params.recipe import FinetuneSettings, ScstRecipe, ScstSettings, StartCheckpoint, VariantRecipe
 from captioning.params.recipes import refined_rows
+from captioning.params.sections import Launch, Machine
 from captioning.supervised.pixels import DecodedCollator, decode_all
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -58,24 +60,29 @@ class Bench:
     side: int
 
     @property
-    def machine(self) -> dict[str, Any]:
-        return self.params.profiles["paper"].machine.model_dump()
+    def machine(self) -> Machine:
+        return self.params.profiles["paper"].machine
 
-    def recipe(self) -> dict[str, Any]:
-        """As the stage `recipes` makes it, of the default adapter."""
+    def recipes(self) -> tuple[VariantRecipe, ScstRecipe]:
+        """The recipes of the default adapter and of its refinement, as the stage `recipes` makes them."""
         params, profile = self.params, self.params.profiles["paper"]
-        settings = params.finetune
-        of_scst = params.scst.model_dump() | profile.scst.model_dump() | {
-            "baseline": "greedy", "prompt": settings.prompt, "maximum_tokens": SUFFIX,
-        }  # fmt: skip
-        return {"lora": params.lora.model_dump(), "finetune": settings.model_dump(), "scst": of_scst,
-                "machine": self.machine, "launch": {"processes": 1}}  # fmt: skip
+        shared = {
+            "checkpoint": StartCheckpoint(name="base", origin="hub", files={}),
+            "lora": params.lora,
+            "machine": self.machine,
+            "launch": Launch(processes=1),
+        }
+        finetune = params.finetune.model_dump() | {"learning_rate": profile.finetune.learning_rate}
+        scst = params.scst.model_dump(exclude={"starts", "baselines"}) | profile.scst.model_dump()
+        scst |= {"start": "mix", "baseline": "greedy", "prompt": params.finetune.prompt, "maximum_tokens": SUFFIX}
+        return (
+            VariantRecipe(variant="mix", finetune=FinetuneSettings(**finetune), **shared),
+            ScstRecipe(variant="scst-mix-greedy", scst=ScstSettings(**scst), **shared),
+        )
 
     def adapted(self) -> Any:
-        base = load_frozen(
-            self.folder, self.machine["compute"], self.device, self.params.profiles["paper"].machine.dequantise
-        )
-        return attach_adapter(base, lora_config(**self.recipe()["lora"]))
+        base = load_frozen(self.folder, self.machine.compute, self.device, self.machine.dequantise)
+        return attach_adapter(base, lora_config(**dict(self.params.lora)))
 
     def training(self, model: Any, rows: int) -> Step:
         """An optimizer step of one pass."""
@@ -107,17 +114,17 @@ class Bench:
                   prompt_inputs(processor, seen.images, self.params.finetune.prompt).items()}  # fmt: skip
         with tempfile.TemporaryDirectory() as scratch:
             one = scst_benchmark.trainer(model, processor, seen, self.device, 1.0, Path(scratch))
-        one.recipe |= {"samples": self.params.scst.samples, "maximum_tokens": SUFFIX}
+        one.settings = self.recipes()[1].scst.model_copy(update={"temperature": 1.0})
         return scst_benchmark.our_step(one, prompt, seen.ids)
 
     def sweeps(self, sizes: Sequence[int]) -> dict[str, list[Speed]]:
         """Speeds by batch of each kind of work."""
-        recipe, free, lora = self.recipe(), free_bytes(self.device), self.params.lora.model_dump()
-        what = (self.params.finetune.prompt, self.machine["compute"], SUFFIX, self.machine)
+        (supervised, refined), free = self.recipes(), free_bytes(self.device)
+        asked = self.params.finetune.prompt, SUFFIX, self.machine, self.device, self.params.lora
         needs = {
-            "training": finetune_needs(self.folder, recipe, SUFFIX, self.device)[0],
-            "captioning": generation_needs(self.folder, *what, self.device, lora)[0],
-            "SCST": scst_needs(self.folder, recipe, self.device)[0],
+            "training": finetune_needs(self.folder, supervised, SUFFIX, self.device)[0],
+            "captioning": generation_needs(self.folder, *asked)[0],
+            "SCST": scst_needs(self.folder, refined, self.device)[0],
         }
         works = {"training": self.training, "captioning": self.captioning, "SCST": self.refining}
         model = self.adapted()

@@ -45,8 +45,9 @@ def main(row: str, baseline: str, seed: int) -> None:
     def encode(split: str, number: int, folder: Path) -> EncodedImages:
         ids = draw_ids(read_ids(Path(f"data/splits/{split}.txt")), number, f"scst {split} {seed}")
         images = [example.image for example in read_images(Path("data/captions/images.parquet"), ids)]
-        file, batch = device_folder(folder, model.device) / f"{split}.features", machine.decoding_batch
-        return EncodedImages(ids, encode_all(unwrap_adapter(model), processor, images, batch, file, processes=processes))
+        file, policy = device_folder(folder, model.device) / f"{split}.features", unwrap_adapter(model)
+        features = encode_all(policy, processor, images, machine.decoding_batch, file, processes=processes)
+        return EncodedImages(ids, features)
 
     with (
         exclusive_run_folder(processes.is_main, processes.wait) as folder,

@@ -28,17 +28,6 @@ CAPTIONS = (  # of each picture; the first is the likelier
     ("a white roof .", "it is a big white roof"),
 )
 STEPS = {"gemma": 40, "gemma2": 60}  # until the captions are known
-RECIPE = dict(
-    batch=2,
-    accumulation=1,
-    epochs=2,
-    learning_rate=5e-3,
-    weight_decay=0.0,
-    scheduler="constant",
-    warmup=0.0,
-    gradient_clip=1.0,
-    lora_plus=1.0,
-)
 
 
 @pytest.fixture(scope="session")
@@ -59,9 +48,11 @@ def captions() -> list[list[str]]:
 
 
 @pytest.fixture(scope="session")
-def recipe() -> dict[str, Any]:
-    """A recipe's `finetune` section."""
-    return dict(RECIPE)
+def recipe() -> Any:
+    """A recipe of a supervised training of a few steps."""
+    from tests.helpers.small_recipes import variant_recipe
+
+    return variant_recipe()
 
 
 @pytest.fixture(scope="session")

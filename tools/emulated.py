@@ -22,17 +22,18 @@ from torch.nn import functional
 
 from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
 from captioning.checkpoints.miniature import load_checkpoint
-from captioning.checkpoints.pretraining import draw_pictures, pixel_values, train_decoder, train_tower
+from captioning.checkpoints.pretraining import Texts, draw_pictures, pixel_values, train_decoder, train_tower
 from captioning.compute.instructions import environment_variables
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.scst.features import EncodedImages
-from captioning.scst.refine import refine, scst_arguments
+from captioning.scst.refine import refine
 from captioning.supervised.finetune import CaptionRows, finetune
+from captioning.training.run import TrainingRun
 from tests import conftest
 from tests.helpers.sampled_captions import encoded
-from tests.helpers.scst_toy import IDS, RECIPE, scorers, second_captions
+from tests.helpers.scst_toy import IDS, scorers, second_captions
 
 PROCESSORS = ("Haswell", "Cascadelake-Server", "EPYC")  # two of Intel's and one of AMD's
 EMULATOR = "qemu-x86_64"
@@ -54,7 +55,7 @@ def work(folder: Path) -> dict[str, str]:
     seed_everything(1, 1)
     model = attach_adapter(load_frozen(checkpoint, "float32", "cpu", True), lora_config(4, 8.0, 0.0, False, "table2"))
     train, validation = (CaptionRows(images, conftest.CAPTIONS, conftest.PROMPT, "first", 1) for _ in range(2))
-    finetune(model, processor, conftest.RECIPE, train, validation, 1, "cpu", folder / "scratch")
+    finetune(model, processor, variant_recipe(), train, validation, TrainingRun(1, "cpu", folder / "scratch"))
     save_adapter(model, folder / "tuned", "")
     hashes["adapter"] = sha256(folder / "tuned/adapter_model.safetensors")
     freeze_encoder(model)
@@ -75,8 +76,9 @@ def pretrain(folder: Path) -> dict[str, str]:
     scenes, scene_images = draw_pictures(48, conftest.SIZE, "emulated")
     pixels = pixel_values(processor, scene_images)
     seed_everything(1, 1)
-    train_tower(model, pixels, scenes, 1, 1e-4, 1, folder / "scratch")
-    train_decoder(model, processor, pixels, scenes, ["alpha"], "base", 1, 1e-4, 1, folder / "scratch")
+    run = TrainingRun(1, "cpu", folder / "scratch")
+    train_tower(model, pixels, scenes, 1, 1e-4, run)
+    train_decoder(model, processor, pixels, Texts("base", scenes, ["alpha"], 1), 1e-4, run)
     model.save_pretrained(folder, safe_serialization=True)
     return {"checkpoint": sha256(folder / "model.safetensors")}
 
@@ -85,9 +87,8 @@ def refine_adapter(model: Any, processor: Any, images: list[bytes], scratch: Pat
     """Refine `model` in place, and return the SHA-256 of SCST's step records."""
     features = EncodedImages(IDS, encoded(model.get_base_model(), processor, images))
     references = second_captions([list(captions) for captions in conftest.CAPTIONS])
-    recipe = RECIPE | {"epochs": STEPS}
-    arguments = scst_arguments(recipe, 1, "cpu", 4, scratch)
-    result = refine(model, processor, recipe, features, features, *scorers(references), arguments)
+    run = TrainingRun(1, "cpu", scratch)
+    result = refine(model, processor, scst_recipe(epochs=STEPS), features, features, scorers(references), run)
     return hashlib.sha256(repr(result.records).encode()).hexdigest()
 
 

@@ -2,19 +2,15 @@
 
 import json
 import re
-from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
-from captioning.adapters.card import model_card
+from captioning.adapters.card import model_card, recipe_of
+from captioning.params.recipe import AnyRecipe
+from tests.helpers.small_recipes import change, scst_recipe, variant_recipe
 
-RECIPE: dict[str, Any] = {
-    "variant": "mix",
-    "checkpoint": {"name": "mix", "files": {"config.json": "ab" * 32}},
-    "lora": {"rank": 16, "alpha": 8.0},
-    "finetune": {"prompt": "caption en"},
-}
+RECIPE = variant_recipe()
 COUNTS = {"trainable_parameters": 22597632, "all_parameters": 2946064112, "share": 0.7670448144001558}
 
 
@@ -39,14 +35,14 @@ def test_counts_and_names() -> None:
 def test_the_recipe_parses_back() -> None:
     block = re.search(r"```json\n(.*?)\n```", model_card("mix-1", RECIPE, COUNTS), re.DOTALL)
     assert block
-    assert json.loads(block[1]) == RECIPE
+    assert json.loads(block[1]) == RECIPE.model_dump()
+    assert recipe_of(model_card("mix-1", RECIPE, COUNTS)) == RECIPE
 
 
-REFINED = {key: value for key, value in RECIPE.items() if key != "finetune"} | {"scst": {"prompt": "describe en"}}
-
-
-@pytest.mark.parametrize(("recipe", "prompt"), [(RECIPE, "caption en"), (REFINED, "describe en")])
-def test_the_prompt_is_the_recipes(recipe: dict[str, Any], prompt: str) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "prompt"), [(RECIPE, "caption en"), (scst_recipe(prompt="describe en"), "describe en")]
+)
+def test_the_prompt_is_the_recipes(recipe: AnyRecipe, prompt: str) -> None:
     """As `stages/recipes.py` writes them: a refined adapter's recipe has no `finetune`."""
     text = model_card("any-1", recipe, COUNTS).split("## Recipe")[0]
     assert f"`<image>{prompt}`" in text
@@ -54,7 +50,7 @@ def test_the_prompt_is_the_recipes(recipe: dict[str, Any], prompt: str) -> None:
 
 @pytest.mark.parametrize(("origin", "miniature"), [("miniature", True), ("hub", False), ("folder", False)])
 def test_only_a_miniature_is_said_to_be_no_paligemma(origin: str, miniature: bool) -> None:
-    recipe = RECIPE | {"checkpoint": RECIPE["checkpoint"] | {"origin": origin}}
+    recipe = change(RECIPE, origin=origin)
     text = model_card("mix-1", recipe, COUNTS).split("## Recipe")[0]
     assert ("not PaliGemma-3B" in text) is miniature
     assert ("miniature" in text) is miniature
@@ -62,4 +58,4 @@ def test_only_a_miniature_is_said_to_be_no_paligemma(origin: str, miniature: boo
 
 
 def test_a_refined_adapter_says_so() -> None:
-    assert "refined by self-critical sequence training" in model_card("scst-greedy-1", RECIPE | {"scst": {}}, COUNTS)
+    assert "refined by self-critical sequence training" in model_card("scst-greedy-1", scst_recipe(), COUNTS)

@@ -121,7 +121,8 @@ def test_a_variable_is_known_by_its_name(name: str, value: str, secret: bool) ->
 
 
 def test_a_fault_nobody_foresaw_is_told_without() -> None:
-    code = "import os; from captioning.base.redaction import install_hooks; install_hooks(); raise ValueError(os.environ['HF_TOKEN'])"
+    setup = "import os; from captioning.base.redaction import install_hooks; install_hooks()"
+    code = f"{setup}; raise ValueError(os.environ['HF_TOKEN'])"
     done = run(code)
     assert done.returncode == 1
     assert clean(done.stderr).endswith(f"ValueError: {MASK}\n") and "Traceback" in done.stderr

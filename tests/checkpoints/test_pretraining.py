@@ -11,6 +11,7 @@ from benchmarks.tutorial import Collator
 from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import (
     FactHeads,
+    Texts,
     _collate,
     _decoder_loss,
     draw_pictures,
@@ -21,6 +22,7 @@ from captioning.checkpoints.pretraining import (
 )
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import IGNORED
+from captioning.training.run import TrainingRun
 from tests.helpers.decoders import BOTH
 
 SIZE = 24
@@ -49,7 +51,9 @@ def taught(world: Any, seed: int, scratch: Path, curriculum: str = "base", epoch
     model, processor, scenes, pixels = world
     model = copy.deepcopy(model)
     seed_everything(seed, 1)
-    loss = train_decoder(model, processor, pixels, scenes, ["alpha"], curriculum, epochs, 1e-3, seed, scratch)
+    loss = train_decoder(
+        model, processor, pixels, Texts(curriculum, scenes, ["alpha"], epochs), 1e-3, TrainingRun(seed, "cpu", scratch)
+    )
     return model, loss
 
 
@@ -109,7 +113,7 @@ def test_the_tower_learns_facts_and_nothing_else_moves(world: Any, tmp_path: Pat
     for epochs in (1, 1, 4):
         learner = copy.deepcopy(model)
         seed_everything(1, 1)
-        runs.append((learner, train_tower(learner, pixels, scenes, epochs, 1e-3, 1, tmp_path)))
+        runs.append((learner, train_tower(learner, pixels, scenes, epochs, 1e-3, TrainingRun(1, "cpu", tmp_path))))
     (one, loss), (same, again), (_, later) = runs
     moved = differing(tensors(one), tensors(model))
     assert moved

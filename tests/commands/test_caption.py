@@ -16,6 +16,7 @@ from PIL import Image
 
 from captioning.commands.picture_files import PictureCaption, as_csv, as_json, as_text, gather, shown, told_notes
 from captioning.images.table import CaptionedImage, write_parquet
+from tests.helpers.small_recipes import variant_recipe
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 9  # tokens
@@ -50,15 +51,9 @@ def project(
         assert old in params
         params = params.replace(old, new)
     (tmp_path / "params.yaml").write_text(params, encoding="utf-8")
-    recipe = {
-        "variant": "mix",
-        "checkpoint": {"name": "mix", "origin": "miniature", "files": file_hashes(start)},
-        "finetune": {"prompt": "caption en"},
-        "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.0, "rslora": False, "targets": "table2"},
-        "machine": {"device": "cpu", "threads": 1, "decoding_batch": 3, "dequantise": True, "compute": "float32"},
-    }
+    recipe = variant_recipe(files=file_hashes(start), decoding_batch=3, dequantise=True)
     (tmp_path / "data/recipes").mkdir(parents=True)
-    (tmp_path / "data/recipes/mix.json").write_text(json.dumps(recipe))
+    (tmp_path / "data/recipes/mix.json").write_text(recipe.model_dump_json())
     model = adapted(strength=0.3)
     save_adapter(model, tmp_path / "models/adapters" / ADAPTER, model_card(ADAPTER, recipe, count_parameters(model)))
     shots = tmp_path / "shots"

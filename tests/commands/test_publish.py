@@ -15,7 +15,9 @@ from huggingface_hub import ModelCard
 from safetensors.numpy import save_file
 
 from captioning.adapters.card import extract_recipe, model_card
+from captioning.params.recipe import VariantRecipe
 from tests.helpers.hub_uploads import COMMIT, TOKEN, Hub, hub_uploads
+from tests.helpers.small_recipes import variant_recipe
 
 ROOT = Path(__file__).parents[2]
 HERE = "somebody/mix-captions"
@@ -39,13 +41,8 @@ def write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def recipe(origin: str) -> dict[str, Any]:
-    return {
-        "variant": "mix",
-        "checkpoint": {"name": "mix", "origin": origin, "files": {"config.json": "ab" * 32}},
-        "finetune": {"prompt": "caption en"},
-        "machine": {"device": "cpu", "threads": 1, "decoding_batch": 3, "dequantise": True, "compute": "bfloat16"},
-    }
+def recipe(origin: str) -> VariantRecipe:
+    return variant_recipe(origin=origin, files={"config.json": "ab" * 32}, compute="bfloat16")
 
 
 @pytest.fixture
@@ -69,7 +66,7 @@ def make_adapter(project: Path, origin: str) -> None:
     (folder / "README.md").write_text(model_card("mix-1", recipe(origin), COUNTS), encoding="utf-8")
     (folder / "optimizer.pt").write_bytes(b"pickled")
     (folder / ".env").write_text(f"HF_TOKEN={TOKEN}")
-    write(project / "data/recipes/mix.json", recipe(origin))
+    write(project / "data/recipes/mix.json", recipe(origin).model_dump())
 
 
 @pytest.fixture

@@ -12,31 +12,28 @@ from captioning.base.errors import UserError
 from captioning.commands.trained_rows import find, names
 from captioning.commands.trained_rows import recipe as read_recipe
 from captioning.params.load import load_params
+from captioning.params.recipe import AnyRecipe
+from tests.helpers.small_recipes import change, scst_recipe, variant_recipe
 
 ROOT = Path(__file__).parents[2]
 PARAMS = load_params(ROOT / "params.yaml")
-MACHINE = {"device": "cpu", "threads": 1, "decoding_batch": 3, "dequantise": False, "compute": "float32"}
 COUNTS = {"trainable_parameters": 1, "all_parameters": 2, "share": 50.0}
 
 
-def recipe(row: str, section: str = "finetune") -> dict[str, Any]:
-    return {
-        "variant": row,
-        "checkpoint": {"name": "mix", "origin": "miniature", "files": {"config.json": "ab"}},
-        section: {"prompt": f"ask {row}"},
-        "machine": MACHINE,
-    }
+def recipe(row: str) -> AnyRecipe:
+    make = scst_recipe if row.startswith("scst-") else variant_recipe
+    return make(variant=row, prompt=f"ask {row}", files={"config.json": "ab"})
 
 
-def trained(folder: Path, row: str, seeds: Iterable[int], section: str = "finetune") -> None:
+def trained(folder: Path, row: str, seeds: Iterable[int]) -> None:
     for seed in seeds:
         adapter = folder / f"models/adapters/{row}-{seed}"
         adapter.mkdir(parents=True)
         (adapter / "adapter_config.json").write_text("{}")
-        (adapter / "README.md").write_text(model_card(adapter.name, recipe(row, section), COUNTS), encoding="utf-8")
+        (adapter / "README.md").write_text(model_card(adapter.name, recipe(row), COUNTS), encoding="utf-8")
     recipes = folder / "data/recipes"
     recipes.mkdir(parents=True, exist_ok=True)
-    (recipes / f"{row}.json").write_text(json.dumps(recipe(row, section)), encoding="utf-8")
+    (recipes / f"{row}.json").write_text(recipe(row).model_dump_json(), encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +41,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     trained(tmp_path, "mix", [1])
     trained(tmp_path, "mix-r4", [1, 2])
-    trained(tmp_path, "scst-mix-leave-one-out", [7], "scst")
+    trained(tmp_path, "scst-mix-leave-one-out", [7])
     start = tmp_path / "models/checkpoints/base"
     start.mkdir(parents=True)
     (start / "config.json").write_text("{}")
@@ -64,7 +61,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_row_by_its_name(name: str, adapter: str, prompt: str) -> None:
     row = find(name, PARAMS)
     assert (row.name, row.adapter) == (adapter, Path("models/adapters") / adapter)
-    assert (row.prompt, row.machine) == (prompt, MACHINE)
+    assert (row.prompt, row.machine) == (prompt, recipe("mix").machine)
     assert (row.checkpoint, row.files) == (Path("models/checkpoints/mix"), {"config.json": "ab"})
 
 
@@ -102,7 +99,7 @@ def test_several_seeds_are_to_be_told_apart() -> None:
 
 
 def test_a_recipe_that_moved_on_is_told(project: Path) -> None:
-    (project / "data/recipes/mix.json").write_text(json.dumps(recipe("mix") | {"lora": {"rank": 4}}))
+    (project / "data/recipes/mix.json").write_text(change(recipe("mix"), rank=8).model_dump_json())
     with pytest.raises(UserError, match=r"trained by another recipe than data/recipes/mix\.json") as told:
         find("mix", PARAMS)
     named = str(told.value).rsplit(": ", 1)[1]
@@ -135,21 +132,17 @@ def test_the_cards_recipe_is_the_one_it_was_written_with() -> None:
 
 
 @pytest.mark.parametrize(
-    "half",
+    "broken",
     [
         {"checkpoint": "mix"},
-        {"checkpoint": {"name": "../../mix", "files": {}}, "finetune": {"prompt": "caption en"}},
-        {
-            "checkpoint": {"name": "mix", "files": {}},
-            "finetune": {"prompt": "caption en"},
-            "machine": MACHINE | {"compute": "load"},
-        },
-        {"checkpoint": {"name": "mix", "files": {}}, "finetune": [], "scst": [], "machine": {}},
+        {"checkpoint": {"name": "../../mix", "origin": "miniature", "files": {}}},
+        {"machine": recipe("mix").machine.model_dump() | {"compute": "load"}},
+        {"finetune": []},
     ],
 )
-def test_a_card_with_half_a_recipe_is_told(tmp_path: Path, half: dict[str, Any]) -> None:
-    """Nor does a foreign card name a folder outside, or something of torch's to be called."""
-    card = f"## Recipe\n\n```json\n{json.dumps({'machine': MACHINE} | half)}\n```\n".encode()
+def test_a_card_with_a_broken_recipe_is_refused(tmp_path: Path, broken: dict[str, Any]) -> None:
+    """A foreign card names neither a folder outside, nor a function of torch's."""
+    card = f"## Recipe\n\n```json\n{json.dumps(recipe('mix').model_dump() | broken)}\n```\n".encode()
     (tmp_path / "README.md").write_bytes(card + b"\xff")
     with pytest.raises(UserError, match=r"README\.md: no recipe in it"):
         read_recipe(tmp_path)

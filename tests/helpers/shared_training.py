@@ -19,21 +19,26 @@ import stages  # noqa: F401  # how long threads spin
 from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
 from captioning.base.errors import UserError
 from captioning.checkpoints.miniature import load_checkpoint
-from captioning.checkpoints.pretraining import draw_pictures, pixel_values, train_decoder, train_tower
+from captioning.checkpoints.pretraining import Texts, draw_pictures, pixel_values, train_decoder, train_tower
 from captioning.compute.processes import Processes, start_processes
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import load_processor, load_quantised
 from captioning.runtime.stage import stage_main
 from captioning.scst.features import EncodedImages, encode_all
-from captioning.scst.refine import refine, scst_arguments
+from captioning.scst.refine import refine
 from captioning.supervised.finetune import CaptionRows, finetune
+from captioning.training.run import TrainingRun
 from captioning.training.trainer import SharedTrainer
 from tests.conftest import CAPTIONS, COLOURS, PROMPT, SIZE, png
-from tests.conftest import RECIPE as TUNING
-from tests.helpers.scst_toy import IDS, RECIPE, scorers, second_captions
+from tests.helpers.scst_toy import IDS, scorers, second_captions
+from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
 EVERY = 0.0 if "STATES" in os.environ else None  # seconds from one state to the next
 PICTURES = [png(colour) for colour in COLOURS]
+
+
+def training_run(folder: Path, processes: Processes) -> TrainingRun:
+    return TrainingRun(1, "cpu", folder / f"scratch-{processes.count}", processes, EVERY)
 
 
 def adapter(folder: Path) -> Any:
@@ -52,9 +57,9 @@ def supervised(folder: Path, processes: Processes) -> tuple[Any, list[dict[str, 
     model, processor = adapter(folder), load_processor(folder / "checkpoint")
     images, captions = [*PICTURES, *PICTURES[:3]], [*CAPTIONS, *(own[::-1] for own in CAPTIONS[:3])]
     train, held = (CaptionRows(images[:rows], captions[:rows], PROMPT, "first", 1) for rows in (7, 5))
-    recipe = TUNING | {"batch": 1, "accumulation": 4, "epochs": 3, "lora_plus": 2.0, "learning_rate": 1e-4}
-    scratch = folder / f"scratch-{processes.count}"
-    done = finetune(model, processor, recipe, train, held, 1, "cpu", scratch, processes, eval_batch=2, every=EVERY)
+    settings = {"batch": 1, "accumulation": 4, "epochs": 3, "lora_plus": 2.0, "learning_rate": 1e-4}
+    recipe = variant_recipe(**settings, training_rows=1, decoding_batch=2)
+    done = finetune(model, processor, recipe, train, held, training_run(folder, processes))
     return model, done.records
 
 
@@ -62,22 +67,12 @@ def self_critical(folder: Path, processes: Processes) -> tuple[Any, list[dict[st
     """Three images, two a step: the second step has one, and one process nothing to do."""
     model, processor = adapter(folder), load_processor(folder / "checkpoint")
     freeze_encoder(model)
-    scratch = folder / f"scratch-{processes.count}"
-    features = encode_all(model.get_base_model(), processor, PICTURES, 2, scratch / "features", processes=processes)
-    recipe = RECIPE | {"batch": 2, "epochs": 2, "validate_every": 2, "kl": 0.1}
-    arguments = scst_arguments(recipe, 1, "cpu", 3, scratch / str(processes.rank), processes.count)
+    run = training_run(folder, processes)
+    features = encode_all(model.get_base_model(), processor, PICTURES, 2, run.folder / "features", processes=processes)
+    recipe = scst_recipe(batch=2, epochs=2, validate_every=2, kl=0.1, decoding_batch=3)
     train, held = EncodedImages(IDS[:3], features[:3]), EncodedImages(IDS, features)
-    done = refine(
-        model,
-        processor,
-        recipe,
-        train,
-        held,
-        *scorers(second_captions([list(own) for own in CAPTIONS])),
-        arguments,
-        processes,
-        every=EVERY,
-    )
+    references = second_captions([list(texts) for texts in CAPTIONS])
+    done = refine(model, processor, recipe, train, held, scorers(references), run)
     return model, done.records
 
 
@@ -86,9 +81,9 @@ def pretraining(folder: Path, processes: Processes) -> tuple[Any, list[dict[str,
     model, processor = load_checkpoint(folder / "checkpoint")
     processor.tokenizer.padding_side = "right"
     scenes, pictures = draw_pictures(40, SIZE, "shared")
-    pixels, scratch = pixel_values(processor, pictures), folder / f"scratch-{processes.count}"
-    tower = train_tower(model, pixels, scenes, 1, 1e-4, 1, scratch, EVERY, processes)
-    decoder = train_decoder(model, processor, pixels, scenes, ["alpha"], "base", 1, 1e-4, 1, scratch, EVERY, processes)
+    pixels, run = pixel_values(processor, pictures), training_run(folder, processes)
+    tower = train_tower(model, pixels, scenes, 1, 1e-4, run)
+    decoder = train_decoder(model, processor, pixels, Texts("base", scenes, ["alpha"], 1), 1e-4, run)
     return model, [{"tower": tower, "decoder": decoder}]
 
 

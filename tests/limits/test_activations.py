@@ -15,6 +15,7 @@ from captioning.limits.activations import DeviceAttention, MetaModel, Meter, met
 from captioning.limits.memory import longest_suffix, prompt_length
 from captioning.limits.scst import refining
 from captioning.paligemma.model import load_frozen, prompt_tokens, supervised_loss
+from captioning.params.sections import Lora
 from captioning.scst.features import encode_all
 from captioning.scst.loss import caption_log_probabilities
 from captioning.scst.packing import prefill
@@ -24,13 +25,13 @@ from captioning.training.trainer import attention_kernel
 from tests.helpers.decoders import BOTH
 
 PROMPT, CAPTION, CPU = "caption en", "a red plane parked near the terminal .", torch.device("cpu")
-LORA: dict[str, Any] = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "rslora": False, "targets": "table2"}
+LORA = Lora(rank=4, alpha=8.0, dropout=0.0, rslora=False, targets="table2")
 
 
 def load_model(checkpoint: Path, compute: str, dequantise: bool) -> Any:
     """Load the real model with an adapter, whose gradients exist already as in an accumulation."""
     torch.set_num_threads(1)
-    model = attach_adapter(load_frozen(checkpoint, compute, "cpu", dequantise), lora_config(**LORA))
+    model = attach_adapter(load_frozen(checkpoint, compute, "cpu", dequantise), lora_config(**dict(LORA)))
     MetaModel(model, "cpu").zero_gradients()
     return model
 

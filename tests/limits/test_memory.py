@@ -18,22 +18,13 @@ from captioning.limits.memory import Need, finetune_needs, remedy, require, told
 from captioning.limits.scst import scst_needs
 from captioning.paligemma.model import load_frozen, load_quantised, tokenise
 from captioning.params.load import load_params
+from tests.helpers.small_recipes import change, scst_recipe, variant_recipe
 
 ROOT = Path(__file__).parents[2]
-LORA: dict[str, Any] = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "rslora": False, "targets": "table2"}
-MACHINE: dict[str, Any] = {
-    "compute": "float32",
-    "training_rows": 8,
-    "decoding_batch": 4,
-    "dequantise": True,
-    "optimizer": "adamw",
-}
-RECIPE: dict[str, Any] = {
-    "lora": LORA, "machine": MACHINE, "launch": {"processes": 1},
-    "finetune": {"prompt": "caption en", "batch": 4, "accumulation": 4},
-    "scst": {"prompt": "caption en", "batch": 8, "samples": 2, "baseline": "greedy", "kl": 0.0,
-             "temperature": 1.0, "top_k": 0, "top_p": 1.0, "maximum_tokens": 12},
-}  # fmt: skip
+SHAPE = {"batch": 4, "training_rows": 8, "decoding_batch": 4, "dequantise": True}
+RECIPE = variant_recipe(accumulation=4, **SHAPE)
+REFINED = scst_recipe(**SHAPE | {"batch": 8}, samples=2, maximum_tokens=12)
+LORA, MACHINE = RECIPE.lora, RECIPE.machine
 
 
 def held(model: Any) -> int:
@@ -55,7 +46,7 @@ def test_weights_are_those_of_the_loaded_model(checkpoint: Path, compute: str, d
 
 
 def test_adapters_gradients_and_moments_are_those_of_a_real_step(checkpoint: Path) -> None:
-    model = attach_adapter(load_quantised(checkpoint, "float32", "cpu"), lora_config(**LORA))
+    model = attach_adapter(load_quantised(checkpoint, "float32", "cpu"), lora_config(**dict(LORA)))
     trained = [one for one in model.parameters() if one.requires_grad]
     for one in trained:
         one.grad = torch.ones_like(one)
@@ -98,14 +89,14 @@ def three_billion(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Met
 def test_table_iis_counts_without_a_weight(
     three_billion: Callable[..., MetaModel], rank: int, targets: str, trainable: int, share: float
 ) -> None:
-    counts = count_parameters(three_billion("cpu", LORA | {"rank": rank, "targets": targets}).model)
+    counts = count_parameters(three_billion("cpu", LORA.model_copy(update={"rank": rank, "targets": targets})).model)
     assert counts["trainable_parameters"] == trainable
     assert round(counts["share"], 4) == share
 
 
 def test_a_3b_step_in_gigabytes(three_billion: Callable[..., MetaModel]) -> None:
     """Measured at the true shape on a CPU, bfloat16: 1.8 GiB a row of 295 tokens, NF4 decoder and all else 2.9 GB."""
-    meta = three_billion("cpu", LORA | {"rank": 16})
+    meta = three_billion("cpu", LORA.model_copy(update={"rank": 16}))
     one, two = (meta.train(rows, 5, 34) for rows in (1, 2))
     assert one.saved / 2**30 == pytest.approx(1.71, abs=0.02)
     assert two.saved == pytest.approx(2 * one.saved, rel=0.001), "a step's bytes grow evenly with its rows"
@@ -150,7 +141,7 @@ def test_the_line_says_what_needs_how_much_and_what_to_set() -> None:
     ],
 )
 def test_where_not_even_one_fits_there_is_another_way(machine: dict[str, Any], unit: str, remedies: str) -> None:
-    assert remedies in remedy(need(unit=unit), int(1e9), MACHINE | machine)
+    assert remedies in remedy(need(unit=unit), int(1e9), MACHINE.model_copy(update=machine))
 
 
 def test_what_fits_passes_and_every_fault_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,20 +153,18 @@ def test_what_fits_passes_and_every_fault_is_told(monkeypatch: pytest.MonkeyPatc
 
 def test_a_pass_is_no_more_than_the_steps_rows_and_processes_share_them(checkpoint: Path) -> None:
     def rows(**recipe: Any) -> tuple[int, int]:
-        one = finetune_needs(checkpoint, RECIPE | recipe, 9, "cpu")[0]
+        one = finetune_needs(checkpoint, change(RECIPE, **recipe), 9, "cpu")[0]
         return one.items, one.of
 
     assert rows() == (8, 16)
-    assert rows(machine=MACHINE | {"training_rows": 64}) == (16, 16)
-    assert rows(launch={"processes": 4}) == (4, 4)
-    images = scst_needs(checkpoint, RECIPE | {"launch": {"processes": 2}}, "cpu")[0]
+    assert rows(training_rows=64) == (16, 16)
+    assert rows(processes=4) == (4, 4)
+    images = scst_needs(checkpoint, change(REFINED, processes=2), "cpu")[0]
     assert (images.key, images.items) == ("scst.batch", 4)
 
 
 def test_the_start_is_held_beside_the_policy_where_there_is_a_penalty(checkpoint: Path) -> None:
-    without, within = (
-        scst_needs(checkpoint, RECIPE | {"scst": RECIPE["scst"] | {"kl": kl}}, "cpu")[0].fixed for kl in (0.0, 0.1)
-    )
+    without, within = (scst_needs(checkpoint, change(REFINED, kl=kl), "cpu")[0].fixed for kl in (0.0, 0.1))
     assert sum(within.values()) > sum(without.values())
 
 
@@ -199,9 +188,8 @@ def test_a_stage_that_cannot_fit_ends_before_a_weight_is_loaded(
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     params = load_params()
-    settings, machine = params.finetune, params.active.machine
-    what = (settings.prompt, machine.compute, params.decoding.maximum_tokens, machine.model_dump(), "cpu", None)
-    needed = memory.generation_needs(checkpoint, *what)[0].total
+    prompt, tokens, machine = params.finetune.prompt, params.decoding.maximum_tokens, params.active.machine
+    needed = memory.generation_needs(checkpoint, prompt, tokens, machine, "cpu", None)[0].total
     monkeypatch.setattr(memory, "free_bytes", lambda device: needed - 1)
     monkeypatch.setattr(generate, "load_frozen", load)
     monkeypatch.setattr("sys.argv", ["generate", "--checkpoint", str(checkpoint), "--out", "captions.jsonl"])

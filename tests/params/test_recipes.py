@@ -8,6 +8,7 @@ import pytest
 
 from captioning.params.load import load_params
 from captioning.params.recipes import make_recipes, refined_rows, scaling, starting_checkpoints
+from captioning.params.sections import Lora
 
 ROOT = Path(__file__).parents[2]
 PARAMS = load_params(ROOT / "params.yaml")
@@ -38,8 +39,8 @@ def test_scst_takes_the_same_step_of_the_weights_from_any_start(recipes: Any) ->
     """mix adds B A as it is; the rank-stabilised row adds it 32 / sqrt(16) times."""
     made = recipes(["mix", "rslora"])
     rate = PARAMS.active.scst.learning_rate
-    assert made["scst-mix-greedy"]["scst"]["learning_rate"] == rate
-    assert made["scst-rslora-greedy"]["scst"]["learning_rate"] == rate / 8
+    assert made["scst-mix-greedy"].scst.learning_rate == rate
+    assert made["scst-rslora-greedy"].scst.learning_rate == rate / 8
 
 
 @pytest.mark.parametrize("rslora", [False, True])
@@ -51,4 +52,6 @@ def test_scaling_is_pefts(rank: int, alpha: float, rslora: bool) -> None:
     layer = torch.nn.Sequential(torch.nn.Linear(4, 4))
     config = LoraConfig(r=rank, lora_alpha=alpha, use_rslora=rslora, target_modules=["0"])  # type: ignore[arg-type]
     adapted: Any = inject_adapter_in_model(config, layer)[0]
-    assert adapted.scaling["default"] == pytest.approx(scaling({"rank": rank, "alpha": alpha, "rslora": rslora}))
+    assert adapted.scaling["default"] == pytest.approx(
+        scaling(Lora(rank=rank, alpha=alpha, dropout=0.0, rslora=rslora, targets="table2"))
+    )

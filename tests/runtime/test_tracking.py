@@ -16,8 +16,10 @@ from captioning.params.load import Tracking, load_params
 from captioning.runtime import tracking
 from captioning.runtime.tracking import missing_package, tracked
 from captioning.supervised.finetune import CaptionRows, finetune
+from captioning.training.run import TrainingRun
 from captioning.training.states import trainable_weights
 from stages.report import shown_params
+from tests.helpers.small_recipes import change, scst_recipe
 
 ROOT = Path(__file__).parents[2]
 KEY = "0123456789abcdef0123456789abcdef01234567"  # of the form that Weights & Biases takes
@@ -49,7 +51,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def train(
-    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], recipe: dict[str, Any], tmp_path: Path
+    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], recipe: Any, tmp_path: Path
 ) -> Callable[[str], Training]:
     """Fine-tune with a tracker."""
 
@@ -58,9 +60,9 @@ def train(
         rows, validation = (
             CaptionRows(pictures, [[text] for text in CAPTIONS], "caption en", "first", 1) for _ in "ab"
         )
-        changes, folder = {"lora_plus": 1.0, "epochs": 3}, tmp_path / f"{report_to}-states"
         with tracked(settings(report_to), "mix-1") as options:
-            result = finetune(model, processor, recipe | changes, rows, validation, 1, "cpu", folder, **options)
+            run = TrainingRun(1, "cpu", tmp_path / f"{report_to}-states", tracking=options)
+            result = finetune(model, processor, change(recipe, epochs=3), rows, validation, run)
         return save(trainable_weights(model)), result.records
 
     return run
@@ -99,12 +101,10 @@ def test_scst_takes_the_same_options(tmp_path: Path) -> None:
     from captioning.scst.refine import scst_arguments
 
     require_package("tensorboard")
-    recipe = {"batch": 2, "epochs": 1, "learning_rate": 1e-3, "weight_decay": 0.0, "gradient_clip": 1.0}
-    recipe |= {"scheduler": "constant", "validate_every": 1}
     with tracked(settings("tensorboard"), "scst-mix-greedy-1") as options:
-        arguments = scst_arguments(recipe, 1, "cpu", 4, tmp_path, **options)
+        arguments = scst_arguments(scst_recipe(), TrainingRun(1, "cpu", tmp_path, tracking=options))
     assert (arguments.report_to, arguments.run_name) == (["tensorboard"], "scst-mix-greedy-1")
-    assert scst_arguments(recipe, 1, "cpu", 4, tmp_path).report_to == []
+    assert scst_arguments(scst_recipe(), TrainingRun(1, "cpu", tmp_path)).report_to == []
 
 
 def test_only_the_main_process_reports() -> None:

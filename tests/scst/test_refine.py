@@ -12,11 +12,13 @@ from captioning.adapters.lora import freeze_encoder
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
 from captioning.scst.features import EncodedImages
-from captioning.scst.refine import COLUMNS, Refined, refine, scst_arguments, summary
+from captioning.scst.refine import COLUMNS, Refined, Scorers, refine, summary
 from captioning.scst.trainer import PARTS, STEP, VALIDATION
+from captioning.training.run import TrainingRun
 from captioning.training.states import trainable_weights
 from tests.helpers.sampled_captions import PROMPT, encoded
-from tests.helpers.scst_toy import IDS, RECIPE, scorers, second_captions
+from tests.helpers.scst_toy import IDS, scorers, second_captions
+from tests.helpers.small_recipes import scst_recipe
 
 
 @pytest.fixture
@@ -44,10 +46,10 @@ def test_the_best_validated_step_is_what_is_left(
     model = adapted()
     freeze_encoder(model)
     images = EncodedImages(IDS, encoded(model.get_base_model(), processor, pictures))
-    told, recipe = Told(model, [start, 0.9, 0.2, 0.1]), RECIPE | {"epochs": 3, "validate_every": 1}
+    told, recipe = Told(model, [start, 0.9, 0.2, 0.1]), scst_recipe(epochs=3, validate_every=1)
     plain: Any = told
-    done = refine(model, processor, recipe, images, images, scorers(second)[0], plain,
-                  scst_arguments(recipe, 0, "cpu", 8, tmp_path / "scratch"))  # fmt: skip
+    run = TrainingRun(0, "cpu", tmp_path / "scratch")
+    done = refine(model, processor, recipe, images, images, Scorers(scorers(second).reward, plain), run)
     assert (done.start["validation_cider"], done.best["validation_cider"], done.best["step"]) == (100 * start, 90, 1)
     assert done.best["gain"] == pytest.approx(90 - 100 * start)
     left = trainable_weights(model)
@@ -70,9 +72,8 @@ def refined(adapted: Callable[..., Any], processor: Any, pictures: list[bytes], 
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
         images = EncodedImages(IDS, encoded(model.get_base_model(), processor, pictures))
         seed_everything(seed, 1)
-        recipe = RECIPE | changed
-        arguments = scst_arguments(recipe, seed, "cpu", 8, tmp_path / "scratch")
-        done = refine(model, processor, recipe, images, images, *scorers(references), arguments)
+        run, recipe = TrainingRun(seed, "cpu", tmp_path / "scratch"), scst_recipe(**changed)
+        done = refine(model, processor, recipe, images, images, scorers(references), run)
         return done, model, before, dict(model.state_dict())
 
     return run

@@ -14,10 +14,12 @@ from captioning.decoding import Caption, forbidden_tokens
 from captioning.paligemma.model import prompt_inputs
 from captioning.scst.sampling import Sampling
 from captioning.scst.trainer import SCSTTrainer, step_summary
+from captioning.training.run import TrainingRun
 from captioning.training.trainer import training_arguments
 from tests.helpers.decoders import BOTH
 from tests.helpers.sampled_captions import PROMPT, encoded, sampled
-from tests.helpers.scst_toy import IDS, RECIPE, scorers, second_captions
+from tests.helpers.scst_toy import IDS, scorers, second_captions
+from tests.helpers.small_recipes import scst_recipe
 
 
 @pytest.fixture
@@ -31,9 +33,9 @@ def trainer_of(
     reward, plain = scorers(references)
     trainer = SCSTTrainer(
         model=model,
-        args=training_arguments(folder, 0, "cpu"),
+        args=training_arguments(TrainingRun(0, "cpu", folder)),
         processor=processor,
-        recipe=RECIPE | changed,
+        settings=scst_recipe(**changed).scst,
         reward=reward,
         plain=plain,
     )

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from captioning.supervised.finetune import COLUMNS, CaptionRows, Finetuned, finetune
+from captioning.training.run import TrainingRun
 from tests.helpers.decoders import BOTH
+from tests.helpers.small_recipes import change
 
 PROMPT = "caption en"
 Learn = Callable[..., tuple[Finetuned, dict[str, torch.Tensor]]]
 
 
 @pytest.fixture
-def learn(
-    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], recipe: dict[str, Any], tmp_path: Path
-) -> Learn:
+def learn(adapted: Callable[..., Any], processor: Any, pictures: list[bytes], recipe: Any, tmp_path: Path) -> Learn:
     """Fine-tunes a fresh adapter on one caption a picture; gives its weights."""
 
     def run(
@@ -27,7 +27,8 @@ def learn(
         rows = CaptionRows(pictures, [[caption] for caption in train], PROMPT, choice, seed)
         held = CaptionRows(pictures, [[caption] for caption in validation], PROMPT, "first", seed)
         scratch = tmp_path / "scratch"
-        done = finetune(model, processor, recipe | changed, rows, held, seed, "cpu", scratch)
+        run = TrainingRun(seed, "cpu", scratch)
+        done = finetune(model, processor, change(recipe, **changed), rows, held, run)
         return done, {name: value.detach().clone() for name, value in model.named_parameters() if "lora_" in name}
 
     return run
@@ -120,7 +121,7 @@ def test_random_changes_with_the_epoch_and_is_its_seeds() -> None:
 
 
 def test_the_trainer_tells_the_rows_their_epoch(
-    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], recipe: dict[str, Any], tmp_path: Path
+    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], recipe: Any, tmp_path: Path
 ) -> None:
     class Seen(CaptionRows):
         def __getitem__(self, index: int) -> dict[str, Any]:
@@ -130,5 +131,6 @@ def test_the_trainer_tells_the_rows_their_epoch(
     seen: list[int] = []
     train = Seen(pictures, [[own] * 2 for own in NEW], PROMPT, "random", 0)
     held = CaptionRows(pictures, [[own] for own in NEW], PROMPT, "first", 0)
-    finetune(adapted(), processor, recipe | {"epochs": 3}, train, held, 0, "cpu", tmp_path / "scratch")
+    run = TrainingRun(0, "cpu", tmp_path / "scratch")
+    finetune(adapted(), processor, change(recipe, epochs=3), train, held, run)
     assert seen == [0] * 4 + [1] * 4 + [2] * 4

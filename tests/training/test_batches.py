@@ -2,6 +2,7 @@
 
 import pytest
 
+from captioning.checkpoints.pretraining import Rows
 from captioning.compute.processes import Processes
 from captioning.training.batches import EpochLoader, StepBatches
 
@@ -10,7 +11,7 @@ def dealt(rows: int, batch: int, accumulation: int, count: int, epoch: int = 0, 
     """Micro-batches by process."""
     found = []
     for rank in range(count):
-        batches = StepBatches(rows, batch, accumulation // count, seed, Processes(rank, count))
+        batches = StepBatches(range(rows), batch, accumulation // count, seed, Processes(rank, count))
         batches.epoch = epoch
         found.append(list(batches))
         assert len(found[-1]) == len(batches)
@@ -45,7 +46,7 @@ def test_the_loader_tells_batches_and_rows_the_epoch() -> None:
         epoch = 0
 
     rows = Rows(range(6))
-    batches = StepBatches(6, 2, 1, 1, told=rows)
+    batches = StepBatches(rows, 2, 1, 1)
     loader = EpochLoader(rows, batch_sampler=batches)
     loader.set_epoch(3)
     assert rows.epoch == batches.epoch == 3
@@ -54,7 +55,7 @@ def test_the_loader_tells_batches_and_rows_the_epoch() -> None:
 
 def steps(rank: int, count: int, lengths: list[int] | None) -> list[list[int]]:
     """The rows that a process takes of each step of eight, in its order."""
-    batches = list(StepBatches(29, 2, 4 // count, 1, Processes(rank, count), lengths=lengths))
+    batches = list(StepBatches(Rows([{}] * 29, lengths), 2, 4 // count, 1, Processes(rank, count)))
     own = 4 // count
     return [[row for batch in batches[begin : begin + own] for row in batch] for begin in range(0, len(batches), own)]
 

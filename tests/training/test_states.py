@@ -14,11 +14,12 @@ from torch import Tensor
 
 from captioning.adapters.lora import freeze_encoder
 from captioning.checkpoints.miniature import load_checkpoint
-from captioning.checkpoints.pretraining import draw_pictures, pixel_values, train_decoder, train_tower
+from captioning.checkpoints.pretraining import Texts, draw_pictures, pixel_values, train_decoder, train_tower
 from captioning.compute.seeds import seed_everything
 from captioning.scst.features import EncodedImages
-from captioning.scst.refine import refine, scst_arguments
+from captioning.scst.refine import refine
 from captioning.supervised.finetune import CaptionRows, finetune
+from captioning.training.run import TrainingRun
 from captioning.training.states import (
     ResumableTrainer,
     join_tensors,
@@ -30,7 +31,8 @@ from captioning.training.states import (
 from captioning.training.trainer import SharedTrainer
 from tests.conftest import PROMPT
 from tests.helpers.sampled_captions import encoded
-from tests.helpers.scst_toy import IDS, RECIPE, scorers, second_captions
+from tests.helpers.scst_toy import IDS, scorers, second_captions
+from tests.helpers.small_recipes import change, scst_recipe
 
 Work = Callable[[Path | None], tuple[dict[str, Tensor], Any]]  # states' folder -> weights and records
 
@@ -82,10 +84,15 @@ def killed_everywhere(work: Work, kill_at: Callable[[int], None], folder: Path, 
     assert_same(work(folder / "whole"), undisturbed)  # finished: not a pass is made again
 
 
+def training_run(states: Path | None, folder: Path) -> TrainingRun:
+    """A run that saves its states in `states` after every step, or saves none."""
+    return TrainingRun(1, "cpu", states or folder / "no", state_interval=None if states is None else 0.0)
+
+
 @pytest.fixture
 def tuned(
     adapted: Callable[..., Any], processor: Any, pictures: list[bytes], captions: list[list[str]],
-    recipe: dict[str, Any], tmp_path: Path,
+    recipe: Any, tmp_path: Path,
 ) -> Work:  # fmt: skip
     """Three epochs of two steps of two passes, with all that has a state: dropout, warm-up, drawn captions, LoRA+."""
 
@@ -94,9 +101,8 @@ def tuned(
         train, held = (CaptionRows(pictures, captions, PROMPT, choice, 1) for choice in ("random", "first"))
         changed = dict(epochs=3, batch=1, accumulation=2, warmup=0.3, scheduler="linear", lora_plus=4.0)
         seed_everything(1, 1)
-        every = None if states is None else 0.0
-        done = finetune(model, processor, recipe | changed, train, held, 1, "cpu", states or tmp_path / "no",
-                        every=every, eval_batch=1)  # fmt: skip
+        changes = changed | dict(training_rows=1, decoding_batch=1)
+        done = finetune(model, processor, change(recipe, **changes), train, held, training_run(states, tmp_path))
         return trainable_weights(model), (done.records, done.best_epoch, done.validation_loss)
 
     return work
@@ -147,11 +153,10 @@ def refined(
         freeze_encoder(model)
         images = EncodedImages(IDS, encoded(model.get_base_model(), processor, pictures))
         seed_everything(1, 1)
-        recipe = RECIPE | {"kl": 0.1, "batch": 2, "epochs": 3, "validate_every": 4}
+        recipe = scst_recipe(kl=0.1, batch=2, epochs=3, validate_every=4)
         references = second_captions(captions)
-        arguments = scst_arguments(recipe, 1, "cpu", 8, states or tmp_path / "no")
-        every = None if states is None else 0.0
-        done = refine(model, processor, recipe, images, images, *scorers(references), arguments, every=every)
+        run = training_run(states, tmp_path)
+        done = refine(model, processor, recipe, images, images, scorers(references), run)
         return trainable_weights(model), (done.records, done.start, done.best, len(done.seconds))
 
     return work
@@ -169,11 +174,10 @@ def pretrained(checkpoint: Path, tmp_path: Path) -> Work:
     pixels = pixel_values(processor, drawn)
 
     def work(states: Path | None) -> tuple[dict[str, Tensor], Any]:
-        learner, how = copy.deepcopy(model), dict(seed=1, scratch=states or tmp_path / "no")
-        every = None if states is None else 0.0
+        learner, run = copy.deepcopy(model), training_run(states, tmp_path)
         seed_everything(1, 1)
-        train_tower(learner, pixels, scenes, 2, 1e-3, every=every, **how)
-        train_decoder(learner, processor, pixels, scenes, ["alpha"], "base", 1, 1e-3, every=every, **how)
+        train_tower(learner, pixels, scenes, 2, 1e-3, run)
+        train_decoder(learner, processor, pixels, Texts("base", scenes, ["alpha"], 1), 1e-3, run)
         return dict(learner.state_dict()), None
 
     return work

@@ -13,6 +13,7 @@ from captioning.adapters.lora import unwrap_adapter
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import supervised_loss
 from captioning.supervised.finetune import CaptionRows
+from captioning.training.run import TrainingRun
 from captioning.training.trainer import (
     OPTIMIZERS,
     LossTrainer,
@@ -31,7 +32,8 @@ def step(
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     """One step of plain SGD; the trainable weights after it, and the log."""
     arguments = training_arguments(
-        folder, 0, "cpu", per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, max_steps=1,
+        TrainingRun(0, "cpu", folder),
+        per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, max_steps=1,
         learning_rate=RATE, lr_scheduler_type="constant", optim="sgd", max_grad_norm=0.0, logging_steps=1,
         save_strategy="no",
     )  # fmt: skip
@@ -73,7 +75,7 @@ def test_a_step_is_the_librarys_gradient_of_all_its_rows(
 def test_a_loss_that_is_no_number_shows(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 1)
     arguments = training_arguments(
-        tmp_path, 0, "cpu", per_device_train_batch_size=1, max_steps=2, logging_steps=1, save_strategy="no"
+        TrainingRun(0, "cpu", tmp_path), per_device_train_batch_size=1, max_steps=2, logging_steps=1, save_strategy="no"
     )
     trainer = LossTrainer(
         model=model,
@@ -86,7 +88,7 @@ def test_a_loss_that_is_no_number_shows(tmp_path: Path) -> None:
 
 
 def test_nothing_is_reported_outside(tmp_path: Path) -> None:
-    arguments = training_arguments(tmp_path, 3, "cpu", learning_rate=0.5)
+    arguments = training_arguments(TrainingRun(3, "cpu", tmp_path), learning_rate=0.5)
     assert arguments.report_to == []
     assert (arguments.seed, arguments.data_seed, arguments.learning_rate) == (3, 3, 0.5)
     assert not arguments.gradient_checkpointing
@@ -146,8 +148,8 @@ def test_lora_plus_moves_b_faster(
         for name, value in model.named_parameters() if value.requires_grad
     }  # fmt: skip
     model.zero_grad()
-    arguments = training_arguments(
-        tmp_path, 0, "cpu", per_device_train_batch_size=4, max_steps=1, learning_rate=0.01, logging_steps=1,
+    arguments = training_arguments(TrainingRun(0, "cpu", tmp_path),
+        per_device_train_batch_size=4, max_steps=1, learning_rate=0.01, logging_steps=1,
         lr_scheduler_type="constant", optim="sgd", max_grad_norm=0.0, save_strategy="no",
     )  # fmt: skip
     trainer = LossTrainer(
@@ -166,8 +168,8 @@ def test_each_optimizer_learns(name: str, tmp_path: Path) -> None:
     """A target of 100 x 100 numbers, more than the 4,096 from which a state is kept in 8 bits."""
     torch.manual_seed(0)
     model, target = torch.nn.Linear(100, 100, bias=False), torch.randn(100, 100)
-    arguments = training_arguments(
-        tmp_path, 0, "cpu", per_device_train_batch_size=1, max_steps=60, learning_rate=0.1, optim=OPTIMIZERS[name],
+    arguments = training_arguments(TrainingRun(0, "cpu", tmp_path),
+        per_device_train_batch_size=1, max_steps=60, learning_rate=0.1, optim=OPTIMIZERS[name],
         lr_scheduler_type="constant", save_strategy="no", logging_steps=1,
     )  # fmt: skip
     trainer = LossTrainer(
@@ -189,7 +191,7 @@ def test_a_validation_is_the_mean_over_tokens_not_over_batches(
     rows = CaptionRows(pictures, captions, PROMPT, "first", 0)
     with torch.no_grad():
         expected = model(**Collator(processor)([rows[i] for i in range(4)])).loss.item()
-    arguments = training_arguments(tmp_path, 0, "cpu", per_device_eval_batch_size=3)
+    arguments = training_arguments(TrainingRun(0, "cpu", tmp_path), per_device_eval_batch_size=3)
     trainer = LossTrainer(
         model=model, args=arguments, eval_dataset=rows, data_collator=Collator(processor),
         loss=lambda adapter, examples, tokens: supervised_loss(unwrap_adapter(adapter), examples, tokens),
