@@ -34,6 +34,7 @@ from captioning.training.run import TrainingRun
 from tests import conftest
 from tests.helpers.sampled_captions import encoded
 from tests.helpers.scst_toy import IDS, scorers, second_captions
+from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
 PROCESSORS = ("Haswell", "Cascadelake-Server", "EPYC")  # two of Intel's and one of AMD's
 EMULATOR = "qemu-x86_64"

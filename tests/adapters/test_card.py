@@ -6,7 +6,7 @@ import re
 import pytest
 from ruamel.yaml import YAML
 
-from captioning.adapters.card import model_card, recipe_of
+from captioning.adapters.card import extract_recipe, model_card
 from captioning.params.recipe import AnyRecipe
 from tests.helpers.small_recipes import change, scst_recipe, variant_recipe
 
@@ -36,7 +36,7 @@ def test_the_recipe_parses_back() -> None:
     block = re.search(r"```json\n(.*?)\n```", model_card("mix-1", RECIPE, COUNTS), re.DOTALL)
     assert block
     assert json.loads(block[1]) == RECIPE.model_dump()
-    assert recipe_of(model_card("mix-1", RECIPE, COUNTS)) == RECIPE
+    assert extract_recipe(model_card("mix-1", RECIPE, COUNTS)) == RECIPE
 
 
 @pytest.mark.parametrize(
