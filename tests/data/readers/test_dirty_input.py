@@ -31,7 +31,7 @@ from tests.helpers.dirty import (
     parameters,
     tables,
 )
-from tests.helpers.dirty.__main__ import KINDS, page
+from tests.helpers.dirty.__main__ import KINDS, summary
 from tests.helpers.project_copy import ROOT, Project, copy_project
 
 ALL = [case for cases in KINDS.values() for case in cases]
@@ -46,7 +46,7 @@ def refused(read: Callable[[], Any], case: Case, path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read()
     message = str(caught.value)
-    assert message.startswith(str(path)) and case.told in message
+    assert message.startswith(str(path)) and case.message in message
     assert all(line.isprintable() for line in message.split("\n"))
     assert len(message.split("\n")) <= 22 and len(message) < 10_000
 
@@ -59,11 +59,12 @@ def read(path: Path) -> tuple[list[CaptionedImage], Source]:
 def test_the_corpus_is_large_and_every_case_is_told_once() -> None:
     assert len(ALL) >= 60
     assert all(len({case.name for case in cases}) == len(cases) for cases in KINDS.values())
-    assert all(case.outcome in OUTCOMES and bool(case.told) == (case.outcome != AS_IT_IS) for case in ALL)
+    assert all(case.outcome in OUTCOMES and bool(case.message) == (case.outcome != AS_IT_IS) for case in ALL)
 
 
 def test_the_page_is_written_from_the_corpus() -> None:
-    assert (ROOT / "docs/dirty-input.md").read_text(encoding="utf-8") == page(), "tests.helpers.dirty writes it"
+    document = ROOT / "docs/dirty-input.md"
+    assert document.read_text(encoding="utf-8") == summary(), "run `python -m tests.helpers.dirty --summary`"
 
 
 @each(images.CASES)
@@ -75,13 +76,13 @@ def test_an_image(tmp_path: Path, case: Case) -> None:
     assert by_id["b"] == (tmp_path / "b.jpg").read_bytes(), "its neighbour suffered"
     if case.outcome == SET_ASIDE:
         assert "a" not in by_id and [(one.line, one.image) for one in source.set_aside] == [(2, "a.jpg")]
-        assert source.set_aside[0].reason.startswith(case.told) and source.set_aside[0].reason.isprintable()
+        assert source.set_aside[0].reason.startswith(case.message) and source.set_aside[0].reason.isprintable()
         return
     assert source.set_aside == []
     if case.outcome == AS_IT_IS:
         assert by_id["a"] == content and not source.fired_rules
         return
-    assert source.fired_rules[case.told] == 1
+    assert source.fired_rules[case.message] == 1
     with Image.open(io.BytesIO(by_id["a"])) as image:
         assert (image.mode, image.format, "transparency" in image.info) == ("RGB", "PNG", False)
 
@@ -101,15 +102,15 @@ def test_a_table(tmp_path: Path, case: Case) -> None:
     found, source = read(path)
     captions = {one.id: one.captions for one in found}
     if case.outcome == SET_ASIDE:
-        assert tuple(captions) == case.kept
-        assert any(one.reason.startswith(case.told) for one in source.set_aside)
+        assert tuple(captions) == case.result
+        assert any(one.reason.startswith(case.message) for one in source.set_aside)
         assert all(one.reason.isprintable() for one in source.set_aside)
         return
     assert source.set_aside == []
-    first = case.kept if isinstance(case.kept, str) else "A port ."
+    first = case.result if isinstance(case.result, str) else "A port ."
     assert captions["a"][0] == first and captions["b"] == tuple(tables.CAPTIONS)
-    assert source.fired_rules == ({case.told: 1} if case.outcome == REPAIRED else {})
-    assert isinstance(case.kept, str) or tuple(captions) == case.kept
+    assert source.fired_rules == ({case.message: 1} if case.outcome == REPAIRED else {})
+    assert isinstance(case.result, str) or tuple(captions) == case.result
 
 
 def test_what_tokenisation_does_to_other_scripts() -> None:
@@ -205,7 +206,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return copy
 
 
-WHOLE = [case for case in tables.TABLES if case.name in ("UTF-16", "a quote that is left open", "a row cut short")]
+WHOLE = [case for case in tables.TABLES if case.name in ("UTF-16", "an open quote", "an incomplete row")]
 UNREAD = [case for case in parameters.CASES if case.name == "a tag that runs a program"]
 
 
@@ -220,7 +221,7 @@ def test_a_stage_refuses_in_one_error_without_a_traceback(project: Project, case
         params.write_bytes(case.make(before))
     done = project.run("python", "-m", "stages.download", ok=False)
     params.write_bytes(before)
-    assert done.status == 1 and case.told in done.err
+    assert done.status == 1 and case.message in done.err
     assert done.err.count("error:") == 1 and "Traceback" not in done.all
     assert not (project.folder / "data/captions").exists()
 
@@ -228,7 +229,7 @@ def test_a_stage_refuses_in_one_error_without_a_traceback(project: Project, case
 def test_a_stage_lists_what_it_set_aside_so_that_no_spreadsheet_runs_it(project: Project) -> None:
     raw = project.folder / "data/raw"
     tables.good_folder(raw)
-    (raw / "captions.csv").write_bytes(tables.name("=cmd()")(tables.GOOD).replace(b"b.jpg,A port", b"b.jpg,\x1b"))
+    (raw / "captions.csv").write_bytes(tables.with_name("=cmd()")(tables.GOOD).replace(b"b.jpg,A port", b"b.jpg,\x1b"))
     project.run("python", "-m", "stages.download")
     with (project.folder / "data/captions/set_aside.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
@@ -245,5 +246,5 @@ def test_no_case_needs_the_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """An address for a name is a name."""
     monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("a socket was opened"))
     tables.good_folder(tmp_path)
-    (tmp_path / "captions.csv").write_bytes(tables.name("https://example.org/a.jpg")(tables.GOOD))
+    (tmp_path / "captions.csv").write_bytes(tables.with_name("https://example.org/a.jpg")(tables.GOOD))
     assert [one.id for one in read(tmp_path)[0]] == ["b"]

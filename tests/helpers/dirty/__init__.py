@@ -1,7 +1,7 @@
-"""A corpus of dirty input: what people really hand in, or a hostile person might, and what becomes of it.
+"""Dirty inputs: what people or attackers may supply, and the outcome of each.
 
-Each case is data: its kind, what it is in words, the outcome, the words that must be told, and how it is made. The
-tests hold the code to it, and `python -m tests.helpers.dirty` writes docs/dirty-input.md from it.
+A case is data: what the input is, its outcome, words of the message, and how to make it. The tests run each case;
+`python -m tests.helpers.dirty` prints them all.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ OUTCOMES = (AS_IT_IS, REPAIRED, SET_ASIDE, REFUSED)
 
 @dataclass(frozen=True)
 class Case:
-    """`told`: of what is repaired the rule, of what is set aside the reason, of what is refused words of the error.
+    """`message`: the rule (repaired), the reason (set aside), or words of the error (refused).
 
-    `make` is what the kind's module says; `kept`: what is left, where the outcome alone does not tell.
+    The module of each kind describes `make` and `result`.
     """
 
     name: str
     outcome: str
-    told: str
+    message: str
     make: Any
-    kept: Any = None
+    result: Any = None

@@ -1,5 +1,9 @@
-"""`python -m tests.helpers.dirty > docs/dirty-input.md`: the corpus as a page."""
+"""`python -m tests.helpers.dirty`: print each case of dirty input with its outcome.
 
+`python -m tests.helpers.dirty --summary > docs/dirty-input.md` writes the counts alone.
+"""
+
+import sys
 from collections import Counter
 
 from captioning.base.quoting import escape
@@ -15,47 +19,43 @@ KINDS: dict[str, list[Case]] = {
 }
 HEAD = """# Dirty input
 
-What becomes of input that is not as it should be. Written by `python -m tests.helpers.dirty`;
-`tests/data/readers/test_dirty_input.py` runs every line of it.
+Each kind of dirty input has an outcome. `python -m tests.helpers.dirty` prints the cases with their messages, and
+`tests/data/readers/test_dirty_input.py` runs them.
 
-* **as it is**: taken, no byte changed.
-* **repaired**: taken, by the rule that is named; `data/captions/manifest.json` counts how often it fired.
-* **set aside**: not taken, the run goes on; `data/captions/set_aside.csv` lists it with the line and this reason.
-* **refused**: one `error:` with file, line or key, value and remedy, before anything is trained.
+* **as it is**: accepted, no byte changed.
+* **repaired**: accepted, changed by a rule; `data/captions/manifest.json` counts how often each rule was used.
+* **set aside**: left out, and the run goes on; `data/captions/set_aside.csv` lists it with its line and the reason.
+* **refused**: one `error:` with file, line or key, value and remedy, before any training.
 
-Nothing is unpickled, no tag of YAML makes an object, no code beside a checkpoint is run. What errors and tables quote
-is printable: control characters and marks of direction stand there as escapes. In `set_aside.csv` and in `--format csv`
-a cell that a spreadsheet would run as a formula (first character `=`, `+`, `-` or `@`) stands behind an apostrophe;
-captions in the data and in JSON stay as they are.
+Nothing is unpickled, no YAML tag makes an object, no code in a checkpoint is run. Errors and tables quote input in
+printable form: control characters and direction marks are escaped. In `set_aside.csv` and in `--format csv`, a cell
+that a spreadsheet would run as a formula (first character `=`, `+`, `-` or `@`) gets an apostrophe in front; captions
+in the data and in JSON stay as they are.
 
-A caption has at most 200 words and 2000 characters (RISC's longest has 51 words): the longest one sets what a training
-step needs. A picture in the folder that no row names is listed with line 0.
+A caption has at most 200 words and 2000 characters (RISC's longest has 51 words), since the longest one decides how
+much memory a training step needs. An image in the folder that no row names is listed with line 0.
 """
 
 
-def page() -> str:
-    """Markdown: a table a kind, its cases by outcome."""
-    parts = [HEAD, _counts()]
+def summary() -> str:
+    """Return docs/dirty-input.md: the number of cases by kind and outcome."""
+    rows = [f"| | {' | '.join(OUTCOMES)} | all |", "|---|---|---|---|---|---|"]
     for kind, cases in KINDS.items():
-        rows = [f"| {_cell(one.name)} | {one.outcome} | {_told(one)} |" for outcome in OUTCOMES for one in cases
-                if one.outcome == outcome]  # fmt: skip
-        parts.append(
-            "\n".join([f"## {kind}", "", "| input | outcome | told, among other words |", "|---|---|---|", *rows, ""])
-        )
-    return "\n".join(parts)
+        counts = Counter(case.outcome for case in cases)
+        rows.append(f"| {kind} | {' | '.join(str(counts[outcome]) for outcome in OUTCOMES)} | {len(cases)} |")
+    return "\n".join([HEAD, *rows, ""])
 
 
-def _counts() -> str:
-    rows = []
+def full_list() -> str:
+    """Return a Markdown table of each kind, its cases by outcome."""
+    lines = []
     for kind, cases in KINDS.items():
-        counted = Counter(one.outcome for one in cases)
-        rows.append(f"| {kind} | {' | '.join(str(counted[outcome]) for outcome in OUTCOMES)} | {len(cases)} |")
-    return "\n".join([f"| | {' | '.join(OUTCOMES)} | all |", "|---|---|---|---|---|---|", *rows, ""])
-
-
-def _told(case: Case) -> str:
-    text = _cell(case.told.removeprefix("fault(s)\n  ").removeprefix(": ").strip())
-    return f"`{text}`" if text else ""
+        lines += [f"## {kind}", "", "| input | outcome | words of the message |", "|---|---|---|"]
+        for case in sorted(cases, key=lambda case: OUTCOMES.index(case.outcome)):
+            message = case.message.strip(": ")
+            lines.append(f"| {_cell(case.name)} | {case.outcome} | {f'`{_cell(message)}`' if message else ''} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def _cell(text: str) -> str:
@@ -63,4 +63,4 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    print(summary() if "--summary" in sys.argv else full_list(), end="")
