@@ -22,7 +22,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from benchmarks.copies import AUTHOR, ROOT, copy_files, set_values
-from captioning.commands.caption import positive
+from captioning.commands.caption import positive_int
 
 VARIANTS = ("full-adapter", "base-r4", "base-r8", "base-r16", "mix", "cococap", "rsvqa-lr")  # Table II
 FOLDER = ROOT / ".cache/benchmark-jobs"
@@ -82,8 +82,8 @@ def run(jobs: int, pairs: int, values: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=positive, default=2)
-    parser.add_argument("--pairs", type=positive, default=3, help="measurements of each, in turn")
+    parser.add_argument("--jobs", type=positive_int, default=2)
+    parser.add_argument("--pairs", type=positive_int, default=3, help="measurements of each, in turn")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of params.yaml, on both sides")
     asked = parser.parse_args(arguments)
     if asked.jobs == 1:

@@ -28,7 +28,7 @@ from benchmarks.side_by_side import HEADER, ask, parser, side_by_side
 from benchmarks.tutorial import Collator
 from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config
 from captioning.checkpoints import miniature
-from captioning.commands.caption import positive
+from captioning.commands.caption import positive_int
 from captioning.compute.seeds import seed_everything
 from captioning.data.world.captions import write_captions
 from captioning.data.world.draw import draw_scene
@@ -218,7 +218,7 @@ def run() -> str:
 
 if __name__ == "__main__":
     arguments = parser(__doc__, pairs=5)
-    arguments.add_argument("--batch", type=positive, help="images a step; at the true shape 32")
+    arguments.add_argument("--batch", type=positive_int, help="images a step; at the true shape 32")
     asked = ask(arguments)
     batch = asked.batch or (32 if asked.shape == "3b" else PARAMS.scst.batch)
     print("\n".join([HEADER, *compare(asked.shape, asked.device, batch, asked.pairs)]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from captioning.commands.caption import positive
+from captioning.commands.caption import positive_int
 
 HEADER = "| what | ours, ms | peer, ms | peer / ours, median of pairs (min-max) |\n|---|---|---|---|"
 
@@ -27,7 +27,7 @@ def parser(doc: str | None, pairs: int) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--shape", choices=["miniature", "3b"], default="miniature")
     made.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    made.add_argument("--pairs", type=positive, default=pairs, help="measurements of each, in turn")
+    made.add_argument("--pairs", type=positive_int, default=pairs, help="measurements of each, in turn")
     return made
 
 

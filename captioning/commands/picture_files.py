@@ -1,10 +1,4 @@
-"""Files of pictures: which are meant, and what was said of each, as text, JSON or CSV.
-
-1. A folder stands for the pictures in it and below, by their endings (`ENDINGS`), in the order of their paths; hidden
-   ones are passed over, links to folders are not followed. A file that is named is taken whatever its ending.
-2. Text holds captions only, a line each: the file, a tab, the caption. JSON and CSV hold a record for every file, with
-   the reason where there is no caption. What a spreadsheet would run as a formula stands in CSV behind an apostrophe.
-"""
+"""Find image files, and format their captions as text, JSON or CSV."""
 
 import csv
 import io
@@ -20,8 +14,8 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
-class PictureCaption:
-    """A file with its caption, or why it has none (`error`); `notes` are what reading the picture had to decide."""
+class FileCaption:
+    """A file with its caption, or the reason why it has none, and notes about how the image was read."""
 
     file: str
     caption: str | None = None
@@ -31,13 +25,16 @@ class PictureCaption:
     error: str | None = None
 
 
-def gather(named: Sequence[Path]) -> list[Path]:
-    """The files meant by `named`, each once, in the order they were named."""
-    found = (file for path in named for file in (_inside(path) if path.is_dir() else [path]))
-    return list(dict.fromkeys(found))
+def find_image_files(paths: Sequence[Path]) -> list[Path]:
+    """List the files at `paths` and the images in folders and below, in order of path, each file once.
+
+    A file needs no image's ending if it is named itself. Hidden files and links to folders are left out.
+    """
+    files = (file for path in paths for file in (_walk(path) if path.is_dir() else [path]))
+    return list(dict.fromkeys(files))
 
 
-def _inside(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[Path]:
     files = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -45,37 +42,42 @@ def _inside(folder: Path) -> Iterator[Path]:
     return iter(sorted(path for path in files if path.suffix.lower() in ENDINGS))
 
 
-def shown(path: Path) -> str:
-    """A path as it is printed: bytes that are no UTF-8 become a replacement character, control characters escapes."""
+def printable_path(path: Path) -> str:
+    """Return `path` as text: bytes that are not UTF-8 become replacement characters, control characters escapes."""
     return escape(os.fsencode(path).decode("utf-8", "replace"))
 
 
-def as_text(captions: Sequence[PictureCaption]) -> str:
-    return "".join(f"{one.file}\t{escape(one.caption or '')}\n" for one in captions if one.error is None)
+def format_text(captions: Sequence[FileCaption]) -> str:
+    """Format the captions as lines of file, tab, caption; files without a caption are left out."""
+    return "".join(f"{line.file}\t{escape(line.caption or '')}\n" for line in captions if line.error is None)
 
 
-def as_json(captions: Sequence[PictureCaption]) -> str:
-    return json.dumps([asdict(one) for one in captions], ensure_ascii=False, indent=1) + "\n"
+def format_json(captions: Sequence[FileCaption]) -> str:
+    return json.dumps([asdict(record) for record in captions], ensure_ascii=False, indent=1) + "\n"
 
 
-def as_csv(captions: Sequence[PictureCaption]) -> str:
+def format_csv(captions: Sequence[FileCaption]) -> str:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [field.name for field in fields(PictureCaption)], lineterminator="\n")
+    writer = csv.DictWriter(buffer, [field.name for field in fields(FileCaption)], lineterminator="\n")
     writer.writeheader()
-    for one in captions:
-        record = asdict(one) | {"notes": "; ".join(one.notes)}
+    for caption in captions:
+        record = asdict(caption) | {"notes": "; ".join(caption.notes)}
         writer.writerow({key: csv_cell(value) if isinstance(value, str) else value for key, value in record.items()})
     return buffer.getvalue()
 
 
-FORMATS: dict[str, Callable[[Sequence[PictureCaption]], str]] = {"text": as_text, "json": as_json, "csv": as_csv}
+FORMATS: dict[str, Callable[[Sequence[FileCaption]], str]] = {
+    "text": format_text,
+    "json": format_json,
+    "csv": format_csv,
+}
 
 
-def told_notes(captions: Sequence[PictureCaption]) -> list[str]:
-    """A line for each kind of note: what was decided, and for which files; three are named."""
+def summarise_notes(captions: Sequence[FileCaption]) -> list[str]:
+    """Return a line for each kind of note, with the first three files that it is about."""
     files: dict[str, list[str]] = {}
-    for one in captions:
-        for note in one.notes:
-            files.setdefault(note, []).append(one.file)
-    more = {note: f" and {len(of) - 3} more" if len(of) > 3 else "" for note, of in files.items()}
-    return [f"{note}: {', '.join(of[:3])}{more[note]}" for note, of in files.items()]
+    for caption in captions:
+        for note in caption.notes:
+            files.setdefault(note, []).append(caption.file)
+    more = {note: f" and {len(names) - 3} more" if len(names) > 3 else "" for note, names in files.items()}
+    return [f"{note}: {', '.join(names[:3])}{more[note]}" for note, names in files.items()]

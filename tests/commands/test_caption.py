@@ -14,7 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.commands.picture_files import PictureCaption, as_csv, as_json, as_text, gather, shown, told_notes
+from captioning.commands.picture_files import (
+    FileCaption,
+    find_image_files,
+    format_csv,
+    format_json,
+    format_text,
+    printable_path,
+    summarise_notes,
+)
 from captioning.images.table import CaptionedImage, write_parquet
 from tests.helpers.small_recipes import variant_recipe
 
@@ -120,12 +128,15 @@ def test_adapter_and_checkpoint_say_other_things(project: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("size", [(90, 60), (7, 300), (24, 24)])
 def test_a_fitted_picture_is_the_same_to_the_processor(processor: Any, size: tuple[int, int]) -> None:
-    from captioning.commands.caption import fitted
+    from captioning.commands.caption import resize_for
     from captioning.images.pictures import encode_png
     from captioning.paligemma.model import pixels
 
     image = photograph(5, size)
-    direct, by_way = pixels(processor, [encode_png(image)]), pixels(processor, [encode_png(fitted(image, processor))])
+    direct, by_way = (
+        pixels(processor, [encode_png(image)]),
+        pixels(processor, [encode_png(resize_for(image, processor))]),
+    )
     assert direct.equal(by_way)
 
 
@@ -241,23 +252,23 @@ def test_folders_are_walked_in_order(tmp_path: Path) -> None:
         path.touch()
     (tmp_path / "b/loop").symlink_to(tmp_path)
     wanted = [tmp_path / name for name in ("a.png", "b/1.jpg", "b/2.TIF", "b/c/z.jpeg")]
-    assert gather([tmp_path]) == wanted
+    assert find_image_files([tmp_path]) == wanted
     named = tmp_path / "c.gif"
-    assert gather([named, tmp_path / "b/1.jpg", tmp_path]) == [named, wanted[1], wanted[0], *wanted[2:]]
+    assert find_image_files([named, tmp_path / "b/1.jpg", tmp_path]) == [named, wanted[1], wanted[0], *wanted[2:]]
 
 
 CAPTIONS = [
-    PictureCaption("a, b.jpg", 'a "quoted"\nfield — ü', 4, True, ("turned upright", "x")),
-    PictureCaption("c.jpg", error="the file is empty"),
+    FileCaption("a, b.jpg", 'a "quoted"\nfield — ü', 4, True, ("turned upright", "x")),
+    FileCaption("c.jpg", error="the file is empty"),
 ]
 
 
 def test_three_forms() -> None:
-    assert as_text(CAPTIONS[1:]) == ""
-    assert as_text([PictureCaption("a.jpg", "a port .", 4, True)]) == "a.jpg\ta port .\n"
-    assert json.loads(as_json(CAPTIONS))[0]["caption"] == 'a "quoted"\nfield — ü'
-    assert "ü" in as_json(CAPTIONS)
-    first, second = csv.DictReader(io.StringIO(as_csv(CAPTIONS)))
+    assert format_text(CAPTIONS[1:]) == ""
+    assert format_text([FileCaption("a.jpg", "a port .", 4, True)]) == "a.jpg\ta port .\n"
+    assert json.loads(format_json(CAPTIONS))[0]["caption"] == 'a "quoted"\nfield — ü'
+    assert "ü" in format_json(CAPTIONS)
+    first, second = csv.DictReader(io.StringIO(format_csv(CAPTIONS)))
     assert first == {
         "file": "a, b.jpg", "caption": 'a "quoted"\\nfield — ü', "tokens": "4", "ended": "True",
         "notes": "turned upright; x", "error": "",
@@ -266,10 +277,10 @@ def test_three_forms() -> None:
 
 
 def test_names_that_are_no_text_can_be_printed() -> None:
-    assert shown(Path("a\tb\n.jpg")) == "a\\tb\\n.jpg"
-    assert shown(Path(b"caf\xe9.jpg".decode("utf-8", "surrogateescape"))).encode()
+    assert printable_path(Path("a\tb\n.jpg")) == "a\\tb\\n.jpg"
+    assert printable_path(Path(b"caf\xe9.jpg".decode("utf-8", "surrogateescape"))).encode()
 
 
 def test_notes_are_gathered() -> None:
-    many = [PictureCaption(f"{n}.tif", "a", 1, True, ("16 bits scaled to 8",)) for n in range(5)]
-    assert told_notes(many) == ["16 bits scaled to 8: 0.tif, 1.tif, 2.tif and 2 more"]
+    many = [FileCaption(f"{n}.tif", "a", 1, True, ("16 bits scaled to 8",)) for n in range(5)]
+    assert summarise_notes(many) == ["16 bits scaled to 8: 0.tif, 1.tif, 2.tif and 2 more"]
