@@ -69,7 +69,7 @@ def test_a_checkpoint_as_it_is_by_the_parameters() -> None:
     row = find("zero-shot-base", PARAMS)
     assert (row.checkpoint, row.files, row.adapter) == (Path("models/checkpoints/base"), {"config.json": "cd"}, None)
     assert row.prompt == PARAMS.finetune.prompt
-    assert row.machine == PARAMS.active.machine.model_dump()
+    assert row.machine == PARAMS.active.machine
 
 
 def test_a_folder_elsewhere_by_its_card(project: Path) -> None:
