@@ -1,9 +1,8 @@
-"""One stage in a process of its own, forked where DVC is imported: its words go to a file, its end is certain.
+"""Run one stage in a forked process, whose output goes to a file and whose end is certain.
 
-1. The process has a session of its own, so that a terminal's Ctrl-C reaches the runner alone, which ends its jobs.
-2. Told to end, or without its runner, however that ended, a job ends its commands and lets DVC clean up behind them.
-   What DVC is recording just then is recorded whole.
-3. Where the process itself is killed, its commands are ended from outside.
+1. The process has its own session, so that Ctrl-C in a terminal reaches only the runner, which then ends its jobs.
+2. On SIGTERM, or when its runner has gone, a job ends its commands and lets DVC clean up and finish its record.
+3. If the job itself is killed, the runner ends its commands.
 """
 
 import multiprocessing
@@ -12,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -22,127 +21,117 @@ import psutil
 from captioning.base.redaction import redact
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-FORK = multiprocessing.get_context("fork")
+FORK = multiprocessing.get_context("fork")  # the job needs no second import of DVC
 TICK = 0.2  # seconds
 GRACE = 10.0  # seconds from a command's SIGTERM to its SIGKILL
 DONE, FAILED, UNCHANGED, BUSY = 0, 1, 3, 4  # exit status
-EXCERPT = 15  # lines
+ERROR_LINES = 15
 
 
 class Busy(Exception):
-    """Somebody else is at work on what a stage needs or writes."""
+    """Another DVC works on what a stage needs or writes."""
 
 
 class Job:
-    """A stage under way. `work` returns whether it ran, and raises where it failed: `Busy` where it may later on."""
+    """A running stage. `work` returns whether the stage ran, and raises `Busy` if it must be tried again."""
 
-    def __init__(self, stage: str, place: int, work: Callable[[], bool], log: Path, environment: Mapping[str, str]):
-        self.stage, self.place, self.log, self.begun = stage, place, log, time.monotonic()
-        self.process = FORK.Process(target=_work, args=(work, log, environment), name=stage)
+    def __init__(self, stage: str, slot: int, work: Callable[[], bool], log: Path, environment: Mapping[str, str]):
+        self.stage, self.slot, self.log, self.start = stage, slot, log, time.monotonic()
+        self.process = FORK.Process(target=_run, args=(work, log, environment), name=stage)
         self.process.start()
-
-    @property
-    def number(self) -> int:
-        return self.process.pid or 0
+        assert self.process.pid is not None
+        self.pid: int = self.process.pid
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.begun
+        return time.monotonic() - self.start
 
-    def end(self) -> None:
-        """Tell it to end its commands and itself."""
+    def terminate(self) -> None:
+        """Ask the job to end its commands and itself."""
         with suppress(ProcessLookupError):
-            os.kill(self.number, signal.SIGTERM)
+            os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End all of it at once."""
+        """Kill the job and all that it started."""
         with suppress(psutil.Error):
-            found = psutil.Process(self.number)
-            for one in (found, *found.children(recursive=True)):
+            job = psutil.Process(self.pid)
+            for process in (job, *job.children(recursive=True)):
                 with suppress(psutil.Error):
-                    one.kill()
+                    process.kill()
 
     def status(self) -> int:
-        """Its exit status, once it has ended; nothing of it goes on then."""
+        """Return the exit status once the job and its commands have ended."""
         self.process.join()
         status = self.process.exitcode or 0
         if status < 0:
-            end_group(self.number)
+            end_group(self.pid)
         return status
 
 
-def ended(jobs: Collection[Job], seconds: float) -> list[Job]:
-    """The jobs that have ended; waits for the first, or for so many seconds."""
+def wait_for_ended(jobs: Collection[Job], seconds: float) -> list[Job]:
+    """Wait up to `seconds` until a job ends, and return the jobs that have ended."""
     if not jobs:
         time.sleep(seconds)
-    ready = wait([job.process.sentinel for job in jobs], seconds) if jobs else []
+        return []
+    ready = wait([job.process.sentinel for job in jobs], seconds)
     return [job for job in jobs if job.process.sentinel in ready]
 
 
-def _work(work: Callable[[], bool], log: Path, environment: Mapping[str, str]) -> None:
-    """What the process does."""
+def _run(work: Callable[[], bool], log: Path, environment: Mapping[str, str]) -> None:
     os.setsid()
-    told = threading.Event()
+    must_end = threading.Event()
     for number in SIGNALS:
-        signal.signal(number, lambda *_: told.set())
+        signal.signal(number, lambda *_: must_end.set())
     sys.stdout = sys.stderr = log.open("w", buffering=1, encoding="utf-8")
-    for stream in (1, 2):
-        os.dup2(sys.stdout.fileno(), stream)
+    for descriptor in (1, 2):
+        os.dup2(sys.stdout.fileno(), descriptor)
     os.environ.update(environment)
-    threading.Thread(target=_end_commands, args=(told,), daemon=True).start()
+    threading.Thread(target=_end_commands, args=(must_end,), daemon=True).start()
     try:
         status = DONE if work() else UNCHANGED
     except Busy as reason:
-        print(redact(str(reason)), file=sys.stderr)
+        print(redact(str(reason)))
         status = BUSY
     except Exception as error:
-        print(redact(f"ERROR: {error}"), file=sys.stderr)
+        print(redact(f"ERROR: {error}"))
         status = FAILED
     sys.exit(status)
 
 
-def _end_commands(told: threading.Event) -> None:
-    """Once told, or alone, end whatever this process has started or starts yet."""
+def _end_commands(must_end: threading.Event) -> None:
+    """Wait until this job must end or its runner has gone; then end each command that it has started or starts yet."""
     runner = multiprocessing.parent_process()
     assert runner is not None
-    while not told.is_set() and not wait([runner.sentinel], TICK):
+    while not must_end.is_set() and not wait([runner.sentinel], TICK):
         pass
-    end(lambda: psutil.Process().children(recursive=True), lambda: False)
-
-
-def end(processes: Callable[[], Iterable[psutil.Process]], gone: Callable[[], bool]) -> None:
-    """SIGTERM to each of `processes`, once; SIGKILL to those that are there after `GRACE`; until they are `gone`."""
     asked, deadline = set[psutil.Process](), time.monotonic() + GRACE
-    while not gone():
-        for one in processes():
+    while True:  # this thread ends with the job
+        for command in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
                 if time.monotonic() > deadline:
-                    one.kill()
-                elif one not in asked:
-                    asked.add(one)
-                    one.terminate()
+                    command.kill()
+                elif command not in asked:  # a second SIGTERM would interrupt its cleanup
+                    asked.add(command)
+                    command.terminate()
         time.sleep(TICK)
 
 
 def end_group(group: int) -> None:
-    """End what is left of a group of processes whose first was killed."""
-    end(lambda: _members(group), lambda: not _members(group))
+    """End the rest of a group of processes whose first process was killed."""
+    with suppress(ProcessLookupError):  # no process remains
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            os.killpg(group, number)
+            deadline = time.monotonic() + GRACE
+            while time.monotonic() < deadline:
+                os.killpg(group, 0)
+                time.sleep(TICK)
 
 
-def _members(group: int) -> list[psutil.Process]:
-    found = []
-    for one in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if os.getpgid(one.pid) == group and one.status() != psutil.STATUS_ZOMBIE:
-                found.append(one)
-    return found
-
-
-def excerpt(log: Path) -> Sequence[str]:
-    """A stage's own `error: …` whole, or else the last lines it said."""
+def read_error(log: Path) -> Sequence[str]:
+    """Return a stage's own `error: …` from its log, or else the last lines."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    told = [place for place, line in enumerate(lines) if line.startswith("error: ")]
-    if not told:
-        return lines[-EXCERPT:]
-    return [line for line in lines[told[0] :] if not line.startswith("ERROR: failed to run")]
+    starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    if not starts:
+        return lines[-ERROR_LINES:]
+    return [line for line in lines[starts[0] :] if not line.startswith("ERROR: failed to run")]

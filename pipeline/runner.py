@@ -1,4 +1,4 @@
-"""Stages of a pipeline side by side, each in a job of its own, and what is told of them meanwhile."""
+"""Run the stages of a pipeline side by side, each in its own job, and report their progress."""
 
 import json
 import signal
@@ -12,166 +12,145 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from captioning.base.paths import LOGS
-from pipeline.job import BUSY, DONE, SIGNALS, TICK, UNCHANGED, Busy, Job, ended, excerpt
-from pipeline.schedule import Schedule, left
-from pipeline.shares import confine, own_cores, share_cores, threads_of_all
+from pipeline.job import BUSY, DONE, SIGNALS, TICK, UNCHANGED, Busy, Job, read_error, wait_for_ended
+from pipeline.schedule import Schedule, estimate_seconds
 
 if TYPE_CHECKING:
     from pipeline.reproduction import Pipeline
 
-SECONDS = LOGS / "seconds.json"  # what each stage took the last time
-LONGEST = 1e8  # seconds, three years: no stage took more
-PAUSE = 2.0  # seconds, until a stage is tried again that another DVC holds up
+DURATIONS = LOGS / "seconds.json"  # how long each stage took the last time
+PAUSE = 2.0  # seconds until a stage that another DVC blocks is tried again
 
 
 class Runner:
-    """Stages of a pipeline, `jobs` at a time."""
+    """The stages of a pipeline, up to `jobs` at a time."""
 
-    def __init__(self, pipeline: "Pipeline", jobs: int, shares: Callable[[], Sequence[dict[str, str]]]) -> None:
-        """`shares`: what each job's environment says of GPUs, asked where one starts."""
-        self.pipeline, self.jobs, self.shares = pipeline, jobs, shares
+    def __init__(self, pipeline: "Pipeline", jobs: int, share_gpus: Callable[[], Sequence[dict[str, str]]]) -> None:
+        """`share_gpus` returns the environment variables of each job; it is called if a stage must run."""
+        self.pipeline, self.jobs, self.share_gpus = pipeline, jobs, share_gpus
         self.schedule = Schedule(pipeline.needs)
         self.environments: Sequence[dict[str, str]] = ()
         self.running: list[Job] = []
         self.signals: list[int] = []
-        self.cores = own_cores()
-        self.seconds = remembered()
-        self.ran, self.waits = 0, ""
-        self.busy: dict[str, float] = {}  # stages that another DVC held up, and when they are tried again
+        self.durations = read_durations()
+        self.ran, self.is_waiting = 0, False
+        self.busy: dict[str, float] = {}  # stage that another DVC blocks -> when to try it again
         self.line = tqdm(bar_format="{desc}", disable=None, leave=False, file=sys.stderr, dynamic_ncols=True)
 
     def run(self) -> int:
-        """Everything; the exit status."""
-        before = {number: signal.signal(number, lambda given, _: self.signals.append(given)) for number in SIGNALS}
+        """Run all stages, and return the exit status."""
+        handlers = {number: signal.signal(number, lambda sent, _: self.signals.append(sent)) for number in SIGNALS}
         try:
-            while not self.signals and (self.schedule.waiting or self.running):
-                self._start()
-                for job in ended(self.running, TICK) if self.running or self.schedule.waiting else ():
-                    self._end(job)
-                self._show()
+            while not self.signals and (self.running or self.schedule.waiting):
+                self._start_jobs()
+                if self.running or self.schedule.waiting:
+                    for job in wait_for_ended(self.running, TICK):
+                        self._end(job)
+                self._show_progress()
             return self._stop() if self.signals else self._conclude()
         finally:
             self.line.close()
-            for number, handler in before.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    def _start(self) -> None:
-        """Start what may start and changed; what did not change is done."""
-        while len(self.running) < self.jobs and not self.signals:
-            stage = self._next()
-            if stage is None:
-                return
-            self.environments = self.environments or self.shares()
-            place = min(set(range(self.jobs)) - {job.place for job in self.running})
-            environment = threads_of_all(self.cores) | self.environments[place]
+    def _start_jobs(self) -> None:
+        while len(self.running) < self.jobs and (stage := self._next_changed()):
+            self.environments = self.environments or self.share_gpus()
+            slot = min(set(range(self.jobs)) - {job.slot for job in self.running})
             log = LOGS / f"{stage.replace('/', '-').replace(':', '-')}.log"
-            self.schedule.begin(stage)
-            self.running.append(Job(stage, place, partial(_reproduce, self.pipeline, stage), log, environment))
-            self._tell("" if stage in self.busy else f"begun: {stage}")
-            self._confine()
+            self.schedule.start(stage)
+            self.running.append(
+                Job(stage, slot, partial(_reproduce, self.pipeline, stage), log, self.environments[slot])
+            )
+            if stage not in self.busy:
+                self._print(f"started: {stage}")
 
-    def _next(self) -> str | None:
-        """The first stage in DVC's order whose turn it is and that changed."""
+    def _next_changed(self) -> str | None:
+        """Return the next stage to run, in DVC's order, and pass over those that did not change."""
         from dvc.lock import LockError
 
-        while ready := [one for one in self.schedule.ready() if self.busy.get(one, 0.0) <= time.monotonic()]:
+        while not self.signals:
+            stages = [stage for stage in self.schedule.ready() if self.busy.get(stage, 0.0) <= time.monotonic()]
             try:
-                unchanged, changed = self.pipeline.until_changed(ready, lambda: bool(self.signals))
+                if not stages or self.pipeline.is_changed(stages[0]):
+                    self.is_waiting = False
+                    return stages[0] if stages else None
             except LockError as error:
-                self._wait(" ".join(str(error).split()))
+                if not self.running and not self.is_waiting:
+                    self._print(f"waiting for another DVC: {' '.join(str(error).split())}")
+                    self.is_waiting = True
                 return None
-            self.waits = ""
-            for stage in unchanged:
-                self.schedule.begin(stage)
-                self.schedule.finish(stage)
-            if changed or not unchanged:
-                return changed
+            self.schedule.finish(stages[0])
         return None
 
-    def _wait(self, reason: str) -> None:
-        if not self.running and not self.waits:
-            self._tell(f"waiting for another DVC: {reason}")
-        self.waits = reason
-
     def _end(self, job: Job) -> None:
-        """Record what became of a job, and tell it."""
+        """Report how a job ended."""
         status = job.status()
         self.running.remove(job)
-        took = tqdm.format_interval(job.seconds)
+        duration = tqdm.format_interval(job.seconds)
         if status in (DONE, UNCHANGED):
             self.schedule.finish(job.stage)
-            self._remember(job, status)
-            self._tell(f"done: {job.stage} in {took}; {self._rest()}")
+            if status == DONE:
+                self.ran += 1
+                self._save_duration(job)
+            self._print(f"finished: {job.stage} in {duration}; {self._describe_remaining()}")
         elif status == BUSY:
-            self._defer(job)
+            self.schedule.defer(job.stage)
+            if job.stage not in self.busy:
+                self._print(f"waiting for another DVC: {job.stage}: {' '.join(read_error(job.log))}")
+            self.busy[job.stage] = time.monotonic() + PAUSE
         else:
             self.schedule.fail(job.stage)
-            how = f", ended by {signal.Signals(-status).name}" if status < 0 else ""
-            self._tell("\n    ".join([f"failed: {job.stage} after {took}{how} ({job.log})", *excerpt(job.log)]))
-        self._confine()
+            cause = f", ended by {signal.Signals(-status).name}" if status < 0 else ""
+            heading = f"failed: {job.stage} after {duration}{cause} ({job.log})"
+            self._print("\n    ".join([heading, *read_error(job.log)]))
 
-    def _defer(self, job: Job) -> None:
-        """Try it again after a while."""
-        self.schedule.defer(job.stage)
-        if job.stage not in self.busy:
-            self._tell(f"waiting for another DVC: {job.stage}: {' '.join(excerpt(job.log))}")
-        self.busy[job.stage] = time.monotonic() + PAUSE
-
-    def _remember(self, job: Job, status: int) -> None:
-        if status == DONE:
-            self.ran += 1
-            self.seconds[job.stage] = round(job.seconds, 1)
-            with suppress(OSError):  # only the time that is left is guessed from it
-                LOGS.mkdir(parents=True, exist_ok=True)  # `make clean` may have been there
-                SECONDS.write_text(json.dumps(self.seconds, indent=1), encoding="utf-8")
-
-    def _confine(self) -> None:
-        """Give each job its share of the cores, and one that is alone all of them."""
-        shares = share_cores(self.cores, len(self.running))
-        for job, cores in zip(sorted(self.running, key=lambda one: one.place), shares, strict=True):
-            confine(job.number, cores)
+    def _save_duration(self, job: Job) -> None:
+        self.durations[job.stage] = round(job.seconds, 1)
+        with suppress(OSError):  # only the ETA depends on it
+            LOGS.mkdir(parents=True, exist_ok=True)  # `make clean` may have removed it
+            DURATIONS.write_text(json.dumps(self.durations, indent=1), encoding="utf-8")
 
     def _stop(self) -> int:
-        """End what is under way; a second signal kills it."""
-        self._tell(f"ending {', '.join(job.stage for job in self.running)}" if self.running else "")
+        """End the running jobs; a second signal kills them."""
+        if self.running:
+            self._print(f"ending {', '.join(job.stage for job in self.running)}")
         while self.running:
             for job in self.running:
-                job.kill() if len(self.signals) > 1 else job.end()
-            for job in ended(self.running, TICK):
+                job.kill() if len(self.signals) > 1 else job.terminate()
+            for job in wait_for_ended(self.running, TICK):
                 job.status()
                 self.running.remove(job)
-        self._tell(f"interrupted; what was done is recorded, `make repro JOBS={self.jobs}` goes on from there")
+        self._print(f"interrupted; finished stages are recorded, `make repro JOBS={self.jobs}` goes on from there")
         return 128 + self.signals[0]
 
     def _conclude(self) -> int:
-        failed = self.schedule.failed
-        for stage, lost in failed.items():
-            self._tell(f"failed: {stage}" + (f"; not run for it: {', '.join(lost)}" if lost else ""))
-        if failed:
-            self._tell(f"{len(self.schedule.done)} of {len(self.pipeline.needs)} stages are up to date; with the cause "
-                       f"mended, `make repro JOBS={self.jobs}` runs the others alone")  # fmt: skip
+        for stage, blocked in self.schedule.failed.items():
+            self._print(f"failed: {stage}" + (f"; not run because of it: {', '.join(blocked)}" if blocked else ""))
+        if self.schedule.failed:
+            counts = f"{len(self.schedule.finished)} of {len(self.pipeline.needs)} stages are up to date"
+            self._print(f"{counts}; fix the cause, then `make repro JOBS={self.jobs}` runs only the others")
             return 1
-        ran = "1 stage ran" if self.ran == 1 else f"{self.ran} stages ran"
-        self._tell(ran if self.ran else "Data and pipelines are up to date.")
+        ran = f"{self.ran} {'stage' if self.ran == 1 else 'stages'} ran"
+        self._print(ran if self.ran else "Data and pipelines are up to date.")
         return 0
 
-    def _show(self) -> None:
-        """What is under way, and the rest, in a terminal's last line."""
-        under_way = ", ".join(f"{job.stage} {tqdm.format_interval(job.seconds)}" for job in self.running)
-        self.line.set_description_str("; ".join(part for part in (under_way, self._rest()) if part))
+    def _show_progress(self) -> None:
+        """Show the running jobs and the ETA in the last line of a terminal."""
+        jobs = (f"{job.stage} {tqdm.format_interval(job.seconds)}" for job in self.running)
+        self.line.set_description_str("; ".join([", ".join(jobs), self._describe_remaining()]))
 
-    def _rest(self) -> str:
+    def _describe_remaining(self) -> str:
         stages = dict.fromkeys(self.schedule.waiting, 0.0) | {job.stage: job.seconds for job in self.running}
-        seconds = left(stages, self.seconds, self.jobs)
+        seconds = estimate_seconds(stages, self.durations, self.jobs)
         return f"{len(stages)} to go" + ("" if seconds is None else f", about {tqdm.format_interval(seconds)}")
 
-    def _tell(self, line: str) -> None:
-        if line:
-            self.line.write(line, file=sys.stderr)
+    def _print(self, line: str) -> None:
+        self.line.write(line, file=sys.stderr)
 
 
 def _reproduce(pipeline: "Pipeline", stage: str) -> bool:
-    """What a job does. Raises `Busy` where another DVC holds the stage up."""
+    """Do the work of a job. Raises `Busy` if another DVC blocks the stage."""
     from dvc.lock import LockError
 
     try:
@@ -180,11 +159,9 @@ def _reproduce(pipeline: "Pipeline", stage: str) -> bool:
         raise Busy(error) from None
 
 
-def remembered() -> dict[str, float]:
-    """What is told in `SECONDS`, as far as it is seconds."""
+def read_durations() -> dict[str, float]:
+    """Return how long each stage took the last time, in seconds, as far as that was saved."""
     try:
-        told = json.loads(SECONDS.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return dict(json.loads(DURATIONS.read_bytes()))
+    except (OSError, ValueError):
         return {}
-    stages = told.items() if isinstance(told, dict) else ()
-    return {stage: took for stage, took in stages if isinstance(took, int | float) and 0 <= took < LONGEST}

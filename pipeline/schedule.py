@@ -1,66 +1,64 @@
-"""Whose turn it is: a stage starts when all it depends on are done, otherwise in DVC's own order.
+"""Decide which stage runs next: when all that it needs is done, in DVC's order.
 
-What depends on a failed stage is not run; everything else is.
+After a failure, the stages that need the failed one do not run; all others do.
 """
 
 from collections.abc import Collection, Mapping
-
-
-def kind(stage: str) -> str:
-    """`qlora-train` of `qlora-train@mix-1`."""
-    return stage.partition("@")[0]
+from itertools import chain
+from statistics import mean
 
 
 class Schedule:
-    """Stages that wait, run, are done or have failed; `needs`: what each depends on, in DVC's order."""
+    """The state of each stage; `needs`: the stages that each depends on, in DVC's order."""
 
     def __init__(self, needs: Mapping[str, Collection[str]]) -> None:
         self.needs = {stage: set(others) for stage, others in needs.items()}
-        self.waiting, self.done = list(needs), set[str]()
-        self.failed: dict[str, list[str]] = {}  # and what is not run for each
+        self.running, self.finished = set[str](), set[str]()
+        self.failed: dict[str, list[str]] = {}  # failed stage -> stages that do not run because of it
+
+    @property
+    def waiting(self) -> list[str]:
+        """Return the stages that have not started and may still run."""
+        others = {*self.running, *self.finished, *self.failed, *chain(*self.failed.values())}
+        return [stage for stage in self.needs if stage not in others]
 
     def ready(self) -> list[str]:
-        """What may start now."""
-        return [stage for stage in self.waiting if self.needs[stage] <= self.done]
+        """Return the stages that may start now."""
+        return [stage for stage in self.waiting if self.needs[stage] <= self.finished]
 
-    def begin(self, stage: str) -> None:
-        self.waiting.remove(stage)
+    def start(self, stage: str) -> None:
+        self.running.add(stage)
 
     def defer(self, stage: str) -> None:
-        """Take back that it began."""
-        self.waiting = [one for one in self.needs if one in {*self.waiting, stage}]
+        """Let a running stage wait again."""
+        self.running.remove(stage)
 
     def finish(self, stage: str) -> None:
-        self.done.add(stage)
+        self.running.discard(stage)
+        self.finished.add(stage)
 
     def fail(self, stage: str) -> None:
-        self.failed[stage] = self.dependents(stage)
-        self.waiting = [one for one in self.waiting if one not in self.failed[stage]]
-
-    def dependents(self, stage: str) -> list[str]:
-        """What depends on `stage`, directly or not."""
-        lost = {stage}
-        for one, others in self.needs.items():  # after all it depends on, in this order
-            if others & lost:
-                lost.add(one)
-        return [one for one in self.needs if one in lost - {stage}]
+        self.running.remove(stage)
+        blocked = {stage}
+        for other, needs in self.needs.items():  # each stage comes after those that it needs
+            if needs & blocked:
+                blocked.add(other)
+        self.failed[stage] = [other for other in self.needs if other in blocked - {stage}]
 
 
-def left(stages: Mapping[str, float], seconds: Mapping[str, float], jobs: int) -> float | None:
-    """Seconds until all are done, where something is known; `stages`: how long each has been running, 0 where it waits.
+def estimate_seconds(stages: Mapping[str, float], durations: Mapping[str, float], jobs: int) -> float | None:
+    """Estimate the seconds until all `stages` are done; None without any duration.
 
-    A stage takes what it took the last time; else the mean of its kind, else of all.
+    `stages`: seconds since each started, 0 if it waits. A stage takes as long as the last time, otherwise the mean of
+    its kind (`qlora-train` of `qlora-train@mix-1`), otherwise the mean of all.
     """
-    if not seconds:
+    if not durations:
         return None
-    kinds: dict[str, list[float]] = {}
-    for stage, took in seconds.items():
-        kinds.setdefault(kind(stage), []).append(took)
-    everything = sum(seconds.values()) / len(seconds)
 
     def expected(stage: str) -> float:
-        own = kinds.get(kind(stage), [everything])
-        return seconds.get(stage, sum(own) / len(own))
+        kind = stage.partition("@")[0]
+        similar = [seconds for other, seconds in durations.items() if other.partition("@")[0] == kind]
+        return durations.get(stage, mean(similar or durations.values()))
 
-    rest = [max(0.0, expected(stage) - gone) for stage, gone in stages.items()]
-    return max(sum(rest) / jobs, max(rest, default=0.0))
+    remaining = [max(0.0, expected(stage) - seconds) for stage, seconds in stages.items()]
+    return max(sum(remaining) / jobs, max(remaining, default=0.0))

@@ -73,9 +73,9 @@ class Finished:
         return [line.split("'")[1] for line in lines]
 
     @property
-    def begun(self) -> list[str]:
-        """The stages that `pipeline.jobs` began."""
-        return re.findall(r"^begun: (.*)$", self.err, re.MULTILINE)
+    def started(self) -> list[str]:
+        """The stages that `pipeline.jobs` started."""
+        return re.findall(r"^started: (.*)$", self.err, re.MULTILINE)
 
 
 class Project:
@@ -180,7 +180,7 @@ def make_world(folder: Path) -> Project:
     """The copy after its one full run, two stages at a time, committed."""
     project = copy_project(folder, VARIANTS, zero_shot=("base",))
     done = project.run("python", "-m", "pipeline.jobs", "--jobs", "2")
-    assert {name.split("@")[0] for name in done.begun} == set(project.stages), "some stage did not run"
+    assert {name.split("@")[0] for name in done.started} == set(project.stages), "some stage did not run"
     project.commit("Run")
     return project
 

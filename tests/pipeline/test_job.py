@@ -1,14 +1,15 @@
-"""A job's end: whoever does not obey is killed, a group without its first process too; what is shown of a failure."""
+"""A job ends with its commands, whatever ends it; a failure shows the stage's own error."""
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from pipeline import job
-from pipeline.job import BUSY, DONE, FAILED, UNCHANGED, Busy, Job, end_group, ended, excerpt
+from pipeline.job import BUSY, DONE, FAILED, UNCHANGED, Busy, Job, end_group, read_error, wait_for_ended
 from tests.helpers.jobs_project import lives, number, until
 
 STUBBORN = (
@@ -17,61 +18,64 @@ STUBBORN = (
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "GRACE", 0.5)
 
 
-def run(work: object, folder: Path) -> Job:
-    return Job("stage", 0, work, folder / "stage.log", {"GIVEN": "to it"})  # type: ignore[arg-type]
+def start(work: Callable[[], bool], folder: Path) -> Job:
+    return Job("stage", 0, work, folder / "stage.log", {"WORD": "to it"})
 
 
-def broken() -> bool:
+def start_stubborn(folder: Path) -> Job:
+    """Start a job whose command ignores SIGTERM."""
+    stubborn = start(lambda: subprocess.call([sys.executable, "-c", STUBBORN]) < 0, folder)
+    until(lambda: stubborn.log.is_file() and "up" in stubborn.log.read_text())
+    return stubborn
+
+
+def fail() -> bool:
     raise ValueError("no such row")
 
 
-def held_up() -> bool:
-    raise Busy("another is at work")
+def wait_for_dvc() -> bool:
+    raise Busy("another works")
 
 
-ENDS = [(lambda: True, DONE), (lambda: False, UNCHANGED), (broken, FAILED), (held_up, BUSY)]
+@pytest.mark.parametrize(
+    ("work", "status"), [(lambda: True, DONE), (lambda: False, UNCHANGED), (fail, FAILED), (wait_for_dvc, BUSY)]
+)
+def test_the_exit_status_says_how_the_work_ended(work: Callable[[], bool], status: int, tmp_path: Path) -> None:
+    started = start(work, tmp_path)
+    until(lambda: wait_for_ended([started], 0.1) == [started])
+    assert started.status() == status
 
 
-@pytest.mark.parametrize("work, status", ENDS)
-def test_what_became_of_it(work: object, status: int, tmp_path: Path) -> None:
-    one = run(work, tmp_path)
-    until(lambda: ended([one], 0.1) == [one])
-    assert one.status() == status
-
-
-def test_its_words_and_those_of_its_commands_go_to_its_log(tmp_path: Path) -> None:
+def test_the_output_of_a_job_and_its_commands_goes_to_its_log(tmp_path: Path) -> None:
     def work() -> bool:
-        print("begun", flush=True)
-        return subprocess.call("echo $GIVEN; echo why >&2", shell=True) == 1 or broken()
+        print("first", flush=True)
+        return subprocess.call("echo $WORD; echo why >&2", shell=True) == 1 or fail()
 
-    one = run(work, tmp_path)
-    assert one.status() == FAILED
-    assert one.log.read_text().splitlines() == ["begun", "to it", "why", "ERROR: no such row"]
-
-
-def test_a_command_that_does_not_obey_is_killed(tmp_path: Path) -> None:
-    one = run(lambda: subprocess.call([sys.executable, "-c", STUBBORN]) < 0, tmp_path)
-    until(lambda: one.log.is_file() and "up" in one.log.read_text())
-    one.end()
-    assert one.status() == DONE, "the job itself lives on and cleans up"
+    started = start(work, tmp_path)
+    assert started.status() == FAILED
+    assert started.log.read_text().splitlines() == ["first", "to it", "why", "ERROR: no such row"]
 
 
-def test_a_second_thought_kills_all_of_it(tmp_path: Path) -> None:
-    one = run(lambda: subprocess.call([sys.executable, "-c", STUBBORN]) < 0, tmp_path)
-    until(lambda: one.log.is_file() and "up" in one.log.read_text())
-    (command,) = psutil.Process(one.number).children()
-    one.kill()
-    assert one.status() == -9 and not lives(command.pid)
+def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    stubborn = start_stubborn(tmp_path)
+    stubborn.terminate()
+    assert stubborn.status() == DONE, "the job itself lives on and cleans up"
 
 
-def test_what_is_left_of_a_group_is_ended(tmp_path: Path) -> None:
-    """Its first process is gone already."""
-    left = f'{sys.executable} -c "{STUBBORN}" & echo $! > {tmp_path / "number"}'
-    first = subprocess.Popen(left, shell=True, start_new_session=True, stdout=subprocess.DEVNULL)
+def test_a_killed_job_takes_its_command_along(tmp_path: Path) -> None:
+    stubborn = start_stubborn(tmp_path)
+    (command,) = psutil.Process(stubborn.pid).children()
+    stubborn.kill()
+    assert stubborn.status() == -9 and not lives(command.pid)
+
+
+def test_a_group_without_its_first_process_is_ended(tmp_path: Path) -> None:
+    code = f'{sys.executable} -c "{STUBBORN}" & echo $! > {tmp_path / "number"}'
+    first = subprocess.Popen(code, shell=True, start_new_session=True, stdout=subprocess.DEVNULL)
     first.wait()
     command = number(tmp_path / "number")
     assert lives(command)
@@ -79,13 +83,14 @@ def test_what_is_left_of_a_group_is_ended(tmp_path: Path) -> None:
     assert not lives(command)
 
 
-def test_of_a_failure_its_own_error_whole_or_the_last_lines(tmp_path: Path) -> None:
-    log = tmp_path / "stage.log"
-    log.write_text(
-        "Running stage 'a':\nerror: params.yaml: 2 fault(s)\n  a: 1\n  b: 2\nERROR: failed to run: a, exited with 1\n"
-    )
-    assert excerpt(log) == ["error: params.yaml: 2 fault(s)", "  a: 1", "  b: 2"]
-    log.write_text("\n".join(f"line {place}" for place in range(40)))
-    assert excerpt(log)[0] == "line 25" and excerpt(log)[-1] == "line 39"
-    log.write_text("bar: 10%\rbar: 20%\n\nKilled\n")
-    assert excerpt(log) == ["bar: 10%", "bar: 20%", "Killed"]
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("Running:\nerror: 2 faults\n  a: 1\nERROR: failed to run: a, exited with 1\n", ["error: 2 faults", "  a: 1"]),
+        ("\n".join(str(line) for line in range(40)), [str(line) for line in range(25, 40)]),
+        ("bar: 10%\rbar: 20%\n\nKilled\n", ["bar: 10%", "bar: 20%", "Killed"]),
+    ],
+)
+def test_a_failure_shows_the_stages_error_or_its_last_lines(text: str, lines: list[str], tmp_path: Path) -> None:
+    (tmp_path / "stage.log").write_text(text)
+    assert read_error(tmp_path / "stage.log") == lines

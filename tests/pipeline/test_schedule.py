@@ -1,46 +1,47 @@
-"""Whose turn it is, what a failure takes along, and how long the rest takes."""
+"""Which stage runs next, what a failure blocks, and how long the remaining stages take."""
 
 import pytest
 
-from pipeline.schedule import Schedule, left
+from pipeline.schedule import Schedule, estimate_seconds
 
 NEEDS = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"], "e": ["d"], "f": []}
 
 
-def test_a_stage_is_ready_when_all_it_depends_on_are_done() -> None:
+def test_a_stage_is_ready_when_all_that_it_needs_is_done() -> None:
     schedule = Schedule(NEEDS)
     assert schedule.ready() == ["a", "f"]
-    schedule.begin("a")
+    schedule.start("a")
     assert schedule.ready() == ["f"]
     schedule.finish("a")
     assert schedule.ready() == ["b", "c", "f"], "DVC's order"
-    schedule.begin("b")
+    schedule.start("b")
     schedule.finish("b")
     assert "d" not in schedule.ready(), "c is not done"
 
 
-def test_what_is_put_off_waits_in_its_place() -> None:
+def test_a_deferred_stage_waits_again_in_its_order() -> None:
     schedule = Schedule(NEEDS)
-    schedule.begin("a")
+    schedule.start("a")
     schedule.defer("a")
     assert schedule.waiting == list(NEEDS) and schedule.ready() == ["a", "f"]
 
 
-def test_a_failure_takes_along_what_depends_on_it() -> None:
+def test_a_failure_blocks_what_depends_on_it() -> None:
     schedule = Schedule(NEEDS)
-    schedule.begin("a")
+    schedule.start("a")
     schedule.finish("a")
     for stage in ("b", "c"):
-        schedule.begin(stage)
+        schedule.start(stage)
+    for stage in ("b", "c"):
         schedule.fail(stage)
-    assert schedule.failed == {"b": ["d", "e"], "c": ["d", "e"]}, "each names what it cost"
+    assert schedule.failed == {"b": ["d", "e"], "c": ["d", "e"]}
     assert schedule.waiting == ["f"]
 
 
 @pytest.mark.parametrize(
-    "stages, jobs, seconds",
+    ("stages", "jobs", "seconds"),
     [
-        ({"row@x": 0.0}, 2, 10.0),  # one cannot be split
+        ({"row@x": 0.0}, 2, 10.0),  # one stage cannot be split
         ({"row@x": 4.0}, 2, 6.0),
         ({"row@x": 99.0}, 2, 0.0),
         ({"row@x": 0.0, "row@y": 0.0}, 2, 15.0),  # y: never run; the mean of its kind, 10 and 20
@@ -48,9 +49,6 @@ def test_a_failure_takes_along_what_depends_on_it() -> None:
         ({}, 2, 0.0),
     ],
 )
-def test_the_rest_by_what_each_took(stages: dict[str, float], jobs: int, seconds: float) -> None:
-    assert left(stages, {"row@x": 10.0, "row@z": 20.0, "check": 3.0}, jobs) == seconds
-
-
-def test_without_a_measurement_nothing_is_said() -> None:
-    assert left({"a": 0.0}, {}, 2) is None
+def test_the_eta_follows_from_the_last_durations(stages: dict[str, float], jobs: int, seconds: float) -> None:
+    assert estimate_seconds(stages, {"row@x": 10.0, "row@z": 20.0, "check": 3.0}, jobs) == seconds
+    assert estimate_seconds(stages, {}, jobs) is None
