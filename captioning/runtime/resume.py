@@ -118,8 +118,8 @@ class Results:
         """Keep only the first `count` results."""
         if count < len(self.results):
             self.file.truncate(0)
-            first, self.results = self.results[:count], []
-            for result in first:
+            kept_results, self.results = self.results[:count], []
+            for result in kept_results:
                 self.add(result)
 
     def map(self, items: Sequence[T], function: Callable[[T], Any], label: str | None = None) -> list[Any]:
@@ -137,20 +137,20 @@ class Results:
         self.results.append(result)
 
 
-def states(folder: Path, every: float | None) -> "States | None":
-    """Return the states in `folder`, one per `every` seconds; None: save none."""
-    return None if every is None else States(folder, every)
+def states(folder: Path, interval: float | None) -> "States | None":
+    """Return the states in `folder`, one per `interval` seconds; None: save none."""
+    return None if interval is None else States(folder, interval)
 
 
 class States:
-    """States of one training in `folder`, by step; `every`: seconds between two."""
+    """States of one training in `folder`, by step; `interval`: seconds between two."""
 
-    def __init__(self, folder: Path, every: float) -> None:
-        self.folder, self.every, self.last = folder, every, time.monotonic()
+    def __init__(self, folder: Path, interval: float) -> None:
+        self.folder, self.interval, self.last = folder, interval, time.monotonic()
 
     def is_due(self) -> bool:
         """Return whether it is time to save a state."""
-        return time.monotonic() - self.last >= self.every
+        return time.monotonic() - self.last >= self.interval
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
         """Save a state, whose files `write` puts into a folder, and remove older ones.
