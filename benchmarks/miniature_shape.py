@@ -10,7 +10,7 @@ SIDE = 48  # pixels
 
 def write(folder: Path) -> None:
     """Write the checkpoint. Weights come from torch's global seed."""
-    for part in miniature.new_checkpoint([], SIDE):
+    for part in miniature.make_checkpoint([], SIDE):
         part.save_pretrained(folder)
 
 

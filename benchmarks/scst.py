@@ -73,7 +73,7 @@ def world(number: int, side: int) -> World:
 
 def taught_miniature(folder: Path, seen: World) -> None:
     """A miniature that has seen a few captions often enough to speak in captions that end."""
-    model, processor = miniature.new_checkpoint([], SIDE)
+    model, processor = miniature.make_checkpoint([], SIDE)
     processor.tokenizer.padding_side = "right"
     rows = zip(seen.images, seen.texts, strict=True)
     batch = Collator(processor)([{"image": image, "prompt": PROMPT, "caption": own[0]} for image, own in rows])

@@ -34,7 +34,7 @@ from captioning.params.load import Params, load_params
 from captioning.params.recipe import FinetuneSettings, ScstRecipe, ScstSettings, StartCheckpoint, VariantRecipe
 from captioning.params.recipes import refined_rows
 from captioning.params.sections import Launch, Machine
-from captioning.supervised.pixels import DecodedCollator, decode_all
+from captioning.supervised.pixels import DecodedCollator, decode_images
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 3  # measured, after one that is not
@@ -88,7 +88,7 @@ class Bench:
         """An optimizer step of one pass."""
         processor, seen = load_processor(self.folder), scst_benchmark.world(rows, self.side)
         with tempfile.TemporaryDirectory() as scratch:
-            pictures = decode_all(processor, seen.images, Path(scratch) / "pixels")
+            pictures = decode_images(processor, seen.images, Path(scratch) / "pixels")
         examples = [{"image": picture, "prompt": self.params.finetune.prompt, "caption": texts[0]}
                     for picture, texts in zip(pictures, seen.texts, strict=True)]  # fmt: skip
         collate, trained = DecodedCollator(processor), [one for one in model.parameters() if one.requires_grad]

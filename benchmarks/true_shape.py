@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import GemmaTokenizer, PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
-from captioning.checkpoints.miniature import BYTES, SPECIAL, make_processor
+from captioning.checkpoints.miniature import BYTE_TOKENS, SPECIAL_TOKENS, make_processor
 
 SIDE, PATCH = 224, 14  # pixels
 VOCABULARY = 257_216  # with <image>, <loc>, <seg> and what pads the head to a multiple of 64
@@ -22,7 +22,7 @@ PIECES = 256_000
 def tokenizer() -> GemmaTokenizer:
     """256,000 pieces: specials, bytes, letters, and words of one to four letters."""
     words = ("".join(letters) for length in (1, 2, 3, 4) for letters in product(string.ascii_lowercase, repeat=length))
-    pieces = [*SPECIAL, *BYTES, "▁", *string.ascii_letters]
+    pieces = [*SPECIAL_TOKENS, *BYTE_TOKENS, "▁", *string.ascii_letters]
     pieces += [f"▁{word}" for _, word in zip(range(PIECES - len(pieces)), words, strict=False)]
     return GemmaTokenizer(vocab={piece: place for place, piece in enumerate(pieces)}, merges=[])
 

@@ -8,7 +8,7 @@ from typing import Any
 from captioning.base.files import atomic_folder, write_json
 from captioning.base.hashes import file_hashes
 from captioning.base.paths import FETCHED
-from captioning.checkpoints.fetch import fetch
+from captioning.checkpoints.fetch import fetch_checkpoint
 from captioning.params.load import Params, load_params
 from captioning.runtime.resume import exclusive_run_folder
 from captioning.runtime.stage import command, stage_main
@@ -30,7 +30,7 @@ def main(name: str) -> None:
             return
     else:
         with atomic_folder(folder) as partial:
-            fetch(checkpoints.origin, settings.repository, settings.revision, partial, FETCHED / name)
+            fetch_checkpoint(checkpoints.origin, settings.repository, settings.revision, partial, FETCHED / name)
     write_json(FOLDER / f"{name}.json", file_hashes(folder))
 
 
@@ -49,10 +49,10 @@ def pretrain(params: Params, name: str, settings: Any, out: Path) -> bool:
     seed_everything(seed, params.active.machine.threads)
     words = Path("data/words.txt").read_text(encoding="utf-8").split("\n")[:-1] if new else []
     if new:
-        model, processor = miniature.new_checkpoint(words, size, NEW[name])
+        model, processor = miniature.make_checkpoint(words, size, NEW[name])
     else:
         model, processor = miniature.load_checkpoint(FOLDER / "base")
-    scenes, pictures = pretraining.draw_pictures(settings.images, size, f"{name} {seed}")
+    scenes, pictures = pretraining.draw_images(settings.images, size, f"{name} {seed}")
     pixels = pretraining.pixel_values(processor, pictures)
     with exclusive_run_folder(processes.is_main, processes.wait) as folder:
         run = TrainingRun(seed, "cpu", folder, processes, params.resume.every)

@@ -110,11 +110,11 @@ def teach(decoder: str, pictures: list[bytes], folder: Path) -> Path:
     import torch
 
     from benchmarks.tutorial import Collator
-    from captioning.checkpoints.miniature import new_checkpoint
+    from captioning.checkpoints.miniature import make_checkpoint
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model, processor = new_checkpoint([], SIZE, decoder)
+    model, processor = make_checkpoint([], SIZE, decoder)
     processor.tokenizer.padding_side = "right"
     rows = [
         {"image": image, "prompt": PROMPT, "caption": caption}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from captioning.decoding import Caption, decode_suffixes, forbidden_tokens, generate_suffixes, greedy_captions
-from captioning.paligemma.model import image_features, pixels, prompt_inputs, prompt_tokens
+from captioning.paligemma.model import image_features, pixel_values, prompt_inputs, prompt_tokens
 from captioning.scst.packing import prefill
 from captioning.scst.rollout import rollout
 from captioning.scst.sampling import Sampling
@@ -112,7 +112,7 @@ def test_the_head_gets_contiguous_rows(
     list(greedy_captions(model, processor, pictures, PROMPT, 3, len(pictures)))
     assert contiguous and not base.lm_head._forward_pre_hooks
     with torch.no_grad():
-        features = image_features(base, pixels(processor, pictures)).pooler_output
+        features = image_features(base, pixel_values(processor, pictures)).pooler_output
         prefix = prefill(base, prompt_tokens(processor, PROMPT), features)
     rollout(base, prefix, Sampling(tuple(forbidden_tokens(processor))), 2, True, 3, eos=-1, pad=0)
     assert all(contiguous)

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
 from captioning.checkpoints.miniature import load_checkpoint
-from captioning.checkpoints.pretraining import Texts, draw_pictures, pixel_values, train_decoder, train_tower
+from captioning.checkpoints.pretraining import Texts, draw_images, pixel_values, train_decoder, train_tower
 from captioning.compute.instructions import environment_variables
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
@@ -74,7 +74,7 @@ def pretrain(folder: Path) -> dict[str, str]:
     """Write a checkpoint that knows the tests' captions and was then pre-trained like the miniature."""
     images = [conftest.png(colour) for colour in conftest.COLOURS]
     model, processor = load_checkpoint(conftest.teach("gemma", images, folder))
-    scenes, scene_images = draw_pictures(48, conftest.SIZE, "emulated")
+    scenes, scene_images = draw_images(48, conftest.SIZE, "emulated")
     pixels = pixel_values(processor, scene_images)
     seed_everything(1, 1)
     run = TrainingRun(1, "cpu", folder / "scratch")

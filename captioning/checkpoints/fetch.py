@@ -16,10 +16,10 @@ from captioning.base.errors import UserError
 from captioning.base.files import write_json
 from captioning.base.hashes import SOURCE_FILE
 from captioning.data import hub
-from captioning.paligemma.folder import check_checkpoint
+from captioning.paligemma.folder import require_checkpoint
 
 TOKENIZER = "tokenizer.model"
-WEIGHTS = ["*.safetensors", "*.json", TOKENIZER]  # never pickles, never code
+FILE_PATTERNS = ["*.safetensors", "*.json", TOKENIZER]  # never pickles, never code
 PARTS = (
     "config.json",
     "*.safetensors",
@@ -27,10 +27,10 @@ PARTS = (
     "preprocessor_config.json or processor_config.json",
 )
 INDEX = "*.safetensors.index.json"
-INSTEAD = "set checkpoints.origin to `folder` and each repository to a local folder"
+ALTERNATIVE = "set checkpoints.origin to `folder` and each repository to a local folder"
 
 
-def fetch(origin: str, repository: str, revision: str, folder: Path, downloads: Path) -> None:
+def fetch_checkpoint(origin: str, repository: str, revision: str, folder: Path, downloads: Path) -> None:
     """Bring a checkpoint into `folder`: from the Hub by way of `downloads`, or from a local folder named as repository.
 
     Raises:
@@ -38,8 +38,8 @@ def fetch(origin: str, repository: str, revision: str, folder: Path, downloads: 
     """
     folder.mkdir(parents=True, exist_ok=True)
     if origin == "folder":
-        source = local_folder(repository)
-        for path in (path for pattern in WEIGHTS for path in sorted(source.glob(pattern))):
+        source = open_local_folder(repository)
+        for path in (path for pattern in FILE_PATTERNS for path in sorted(source.glob(pattern))):
             shutil.copyfile(path, folder / path.name)
         return
     snapshot = hub.resolve_revision(_model(repository, revision))
@@ -58,7 +58,7 @@ def _link(path: Path, other: Path) -> None:
 
 
 def _model(repository: str, revision: str) -> hub.Repository:
-    return hub.Repository("model", repository, revision, INSTEAD)
+    return hub.Repository("model", repository, revision, ALTERNATIVE)
 
 
 def _fetch_whole(snapshot: hub.Snapshot, downloads: Path) -> dict[str, Path]:
@@ -77,7 +77,7 @@ def _fetch_whole(snapshot: hub.Snapshot, downloads: Path) -> dict[str, Path]:
 
 def _files(snapshot: hub.Snapshot) -> list[hub.HubFile]:
     """What a checkpoint is made of, at the top of the repository. Raises `UserError` where a part is lacking."""
-    wanted = [file for file in snapshot.files if any(fnmatch(file.path, pattern) for pattern in WEIGHTS)]
+    wanted = [file for file in snapshot.files if any(fnmatch(file.path, pattern) for pattern in FILE_PATTERNS)]
     kept = [file for file in wanted if "/" not in file.path and file.path != SOURCE_FILE]
     lacking = [
         part for part in PARTS if not any(fnmatch(file.path, one) for file in kept for one in part.split(" or "))
@@ -96,22 +96,22 @@ def _shards(snapshot: hub.Snapshot, index: Path) -> set[str]:
         raise snapshot.repository.error(f"its {index.name} is no index of weights") from None
 
 
-def local_folder(repository: str) -> Path:
+def open_local_folder(repository: str) -> Path:
     """The folder a local checkpoint stands in. Raises `UserError` where there is none."""
     folder = Path(repository)
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise UserError(
             f"{folder}: no checkpoint folder (config.json and *.safetensors); mend checkpoints.*.repository"
         )
-    check_checkpoint(folder)
+    require_checkpoint(folder)
     return folder
 
 
-def available(origin: str, repository: str, revision: str) -> str | None:
+def explain_unavailable(origin: str, repository: str, revision: str) -> str | None:
     """None where a checkpoint can be fetched; else one line that says what is missing and how to get it."""
     try:
         if origin == "folder":
-            local_folder(repository)
+            open_local_folder(repository)
         else:
             _files(hub.resolve_revision(_model(repository, revision)))
     except UserError as error:

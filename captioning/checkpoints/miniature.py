@@ -23,9 +23,9 @@ from captioning.data.world.scenes import Scene
 HIDDEN = 128
 LAYERS = 4
 PATCH = 12  # pixels
-SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n"]  # Gemma's first five, and the prompt's end
-BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # byte fallback: no text is out of vocabulary
-PIECES = 2048  # of the vocabulary, before <image>, <loc> and <seg>
+SPECIAL_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n"]  # Gemma's first five, and the prompt's end
+BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]  # byte fallback: no text is out of vocabulary
+BASE_VOCABULARY = 2048  # of the vocabulary, before <image>, <loc> and <seg>
 DECODERS: dict[str, dict[str, int]] = {  # what one has and the other has not; caps and windows are Gemma 2's own
     "gemma": dict(num_key_value_heads=1),
     "gemma2": dict(num_key_value_heads=2, query_pre_attn_scalar=32),  # as many as head_dim, as in PaliGemma 2's 3B
@@ -39,7 +39,9 @@ def train_tokenizer(words: Iterable[str]) -> GemmaTokenizer:
     spellings = sorted({space + word for word in words for space in ("", " ")})
     trained = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     trained.normalizer = normalizers.Replace(" ", "▁")
-    trainer = trainers.BpeTrainer(vocab_size=PIECES, special_tokens=SPECIAL + BYTES, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=BASE_VOCABULARY, special_tokens=SPECIAL_TOKENS + BYTE_TOKENS, show_progress=False
+    )
     trained.train_from_iterator(spellings, trainer)
     return GemmaTokenizer(vocab=trained.get_vocab(), merges=_merges(trained))
 
@@ -91,7 +93,7 @@ def make_config(processor: PaliGemmaProcessor, image_size: int, decoder: str = "
     )
 
 
-def new_checkpoint(
+def make_checkpoint(
     words: Sequence[str], image_size: int, decoder: str = "gemma"
 ) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
     """A processor that knows `words` and the drawn world's, and a model with fresh weights from torch's global seed.
@@ -119,11 +121,11 @@ def base_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Exam
     if kind < 0.25 and words:
         return "spell en", " , ".join(rng.sample(words, min(8, len(words))))
     if kind < 0.85:
-        return "tag en", tags(scene)
+        return "tag en", tag_text(scene)
     return "alt en", language.alt_text(scene, rng)
 
 
-def tags(scene: Scene) -> str:
+def tag_text(scene: Scene) -> str:
     """What a picture shows, as a fixed list: class, colour, thing, count, what lies beside."""
     return " , ".join([scene.scene, scene.colour, scene.kind.things, str(scene.count), scene.beside or "nothing"])
 

@@ -21,14 +21,14 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from captioning.checkpoints.miniature import CURRICULA
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import Scene, sample_scene, scene_to_facts
-from captioning.paligemma.model import check_mask, supervised_loss, tokenise
+from captioning.paligemma.model import require_suffix_mask, supervised_loss, tokenise
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import LossTrainer, training_arguments
 
 BATCH, TEXTS = 32, 8  # rows of a step; of texts sorted by length, eight a pass, so that little is padded
 
 
-def draw_pictures(images: int, size: int, seed: str) -> tuple[list[Scene], list[Image.Image]]:
+def draw_images(images: int, size: int, seed: str) -> tuple[list[Scene], list[Image.Image]]:
     """Scenes and their pictures, of a seed that the data set does not use."""
     rng = random.Random(f"pretraining {seed}")
     scenes = [sample_scene(rng) for _ in range(images)]
@@ -55,7 +55,7 @@ class FactHeads(nn.Module):
         return torch.stack(losses).sum()
 
 
-class Rows(Dataset):
+class ExampleRows(Dataset):
     """Rows of a list of dictionaries, as the Trainer wants them, with their `lengths` where these differ."""
 
     def __init__(self, rows: Sequence[dict[str, Any]], lengths: Sequence[int] | None = None):
@@ -98,7 +98,7 @@ def train_tower(
     trainer = LossTrainer(
         model=FactHeads(model.model.vision_tower, model.config.vision_config.hidden_size, classes),
         args=_arguments(run, epochs, learning_rate, BATCH // run.processes.count),
-        train_dataset=Rows([{"pixels": image, **label} for image, label in zip(pixels, labels, strict=True)]),
+        train_dataset=ExampleRows([{"pixels": image, **label} for image, label in zip(pixels, labels, strict=True)]),
         loss=lambda tower, batch, images: tower(**batch) / images,
         processes=run.processes,
         states=run.states("tower"),
@@ -123,9 +123,9 @@ def train_decoder(
     trainer = LossTrainer(
         model=model,
         args=_arguments(run, 1, learning_rate, TEXTS),
-        train_dataset=Rows(rows, lengths=list(map(len, tokens))),
-        data_collator=lambda examples: _collate(processor, examples),
-        loss=_decoder_loss,
+        train_dataset=ExampleRows(rows, lengths=list(map(len, tokens))),
+        data_collator=lambda examples: collate_texts(processor, examples),
+        loss=decoder_loss,
         processes=run.processes,
         states=run.states("decoder"),
     )
@@ -153,13 +153,13 @@ def tower_features(model: PaliGemmaForConditionalGeneration, pixels: Tensor) -> 
         return torch.cat([model.model.vision_tower(part).last_hidden_state for part in pixels.split(256)])
 
 
-def _collate(processor: PaliGemmaProcessor, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+def collate_texts(processor: PaliGemmaProcessor, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     prompts, suffixes = zip(*(example["example"] for example in examples), strict=True)
     batch = tokenise(processor, prompts, suffixes)
-    check_mask(batch)
+    require_suffix_mask(batch)
     return batch | {"seen": torch.stack([example["seen"] for example in examples])}
 
 
-def _decoder_loss(model: Any, batch: dict[str, Any], tokens: Any) -> Tensor:
+def decoder_loss(model: Any, batch: dict[str, Any], tokens: Any) -> Tensor:
     projected = model.model.multi_modal_projector(batch["seen"])
     return supervised_loss(model, batch | {"features": BaseModelOutputWithPooling(pooler_output=projected)}, tokens)

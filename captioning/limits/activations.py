@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import DynamicCache, PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
 from captioning.adapters.lora import attach_adapter, lora_config, unwrap_adapter
-from captioning.paligemma.folder import check_config
+from captioning.paligemma.folder import require_config
 from captioning.paligemma.model import head_logits
 from captioning.params.sections import Lora
 
@@ -193,7 +193,7 @@ def empty_tokens(*shape: int) -> Tensor:
 
 def meta_model(folder: Path, compute: str, device: str, lora: Lora | None = None) -> MetaModel:
     """Return the checkpoint in `folder` by its config.json alone, frozen, with an adapter unless `lora` is None."""
-    check_config(folder)
+    require_config(folder)
     config = PaliGemmaConfig.from_pretrained(folder, local_files_only=True)
     with META:
         model = PaliGemmaForConditionalGeneration._from_config(config, dtype=getattr(torch, compute))

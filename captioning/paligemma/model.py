@@ -30,20 +30,20 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captioning.base.errors import UserError
 from captioning.images.pictures import FORMATS
-from captioning.paligemma.folder import AGAIN, check_checkpoint, check_tokenizer
+from captioning.paligemma.folder import REMEDY, require_checkpoint, require_tokenizer
 
-NOT_QUANTISED = [
+UNQUANTISED_MODULES = [
     "model.vision_tower",
     "model.multi_modal_projector",
     "lm_head",
 ]  # full paths: a bare name skips nothing
 IGNORED = -100  # label of a position without loss
-LINEARS_PER_DECODER_LAYER = 7  # q, k, v, o, gate, up, down
+LINEARS_PER_LAYER = 7  # q, k, v, o, gate, up, down
 
 
 def load_processor(folder: Path) -> PaliGemmaProcessor:
     """The processor of a checkpoint folder, padding on the right: every row of one prompt starts its suffix alike."""
-    check_tokenizer(folder)
+    require_tokenizer(folder)
     processor = PaliGemmaProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
     processor.tokenizer.padding_side = "right"
     return processor
@@ -58,12 +58,12 @@ def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForCondi
         UserError: no checkpoint stands there, or a damaged one.
         RuntimeError: another number of 4-bit layers than seven a decoder layer.
     """
-    check_checkpoint(folder)
+    require_checkpoint(folder)
     model = _from_files(
-        folder, quantization_config=nf4(compute), dtype=getattr(torch, compute), device_map={"": device}
+        folder, quantization_config=nf4_config(compute), dtype=getattr(torch, compute), device_map={"": device}
     )
     layers = [module for module in model.modules() if is_4bit(module)]
-    expected = LINEARS_PER_DECODER_LAYER * model.config.text_config.num_hidden_layers
+    expected = LINEARS_PER_LAYER * model.config.text_config.num_hidden_layers
     if len(layers) != expected:
         raise RuntimeError(f"{folder}: {len(layers)} layers in 4 bits, expected the decoder's {expected}")
     for layer in layers:
@@ -80,9 +80,9 @@ def _from_files(folder: Path, **options: Any) -> PaliGemmaForConditionalGenerati
     except RuntimeError as error:
         if "ignore_mismatched_sizes" not in str(error):
             raise
-        raise UserError(f"{folder}: its weights have other shapes than config.json says; {AGAIN}") from None
+        raise UserError(f"{folder}: its weights have other shapes than config.json says; {REMEDY}") from None
     if lacking := sorted(told["missing_keys"]):
-        raise UserError(f"{folder}: {len(lacking)} tensors are not in its weights, {lacking[0]} for one; {AGAIN}")
+        raise UserError(f"{folder}: {len(lacking)} tensors are not in its weights, {lacking[0]} for one; {REMEDY}")
     return model
 
 
@@ -113,14 +113,14 @@ def is_4bit(module: Any) -> bool:
     return isinstance(module, bnb.nn.Linear4bit)
 
 
-def nf4(compute: str) -> BitsAndBytesConfig:
+def nf4_config(compute: str) -> BitsAndBytesConfig:
     """NF4 with double quantisation for the decoder's linear layers; SigLIP and the projector stay as they are."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, compute),
-        llm_int8_skip_modules=NOT_QUANTISED,
+        llm_int8_skip_modules=UNQUANTISED_MODULES,
     )
 
 
@@ -153,7 +153,7 @@ def _prefix_text(processor: PaliGemmaProcessor, prompt: str) -> str:
     return f"{processor.image_token * processor.image_seq_length}{processor.tokenizer.bos_token}{prompt}\n"
 
 
-def check_mask(batch: Any) -> None:
+def require_suffix_mask(batch: Any) -> None:
     """`token_type_ids` decide who sees whom: 0 on image and prompt (bidirectional), 1 on the suffix (causal).
 
     Raises:
@@ -165,7 +165,7 @@ def check_mask(batch: Any) -> None:
         raise ValueError("token_type_ids must be 1 exactly on the suffix, else its labels leak through attention")
 
 
-def pixels(processor: PaliGemmaProcessor, images: Sequence[bytes]) -> Float[Tensor, "images 3 height width"]:
+def pixel_values(processor: PaliGemmaProcessor, images: Sequence[bytes]) -> Float[Tensor, "images 3 height width"]:
     """Encoded images as SigLIP takes them."""
     return processor.image_processor([decode_image(image) for image in images], return_tensors="pt")["pixel_values"]
 

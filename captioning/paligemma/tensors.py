@@ -6,7 +6,7 @@ from safetensors import SafetensorError, safe_open
 
 from captioning.base.errors import UserError
 
-AGAIN = "fetch it again, or run `dvc repro`"
+REMEDY = "fetch it again, or run `dvc repro`"
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]  # dtype and shape by name
 
@@ -18,6 +18,6 @@ def read_shapes(path: Path) -> Shapes:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except OSError as error:
-        raise UserError(f"{path}: {(error.strerror or str(error)).lower()}; {AGAIN}") from None
+        raise UserError(f"{path}: {(error.strerror or str(error)).lower()}; {REMEDY}") from None
     except SafetensorError:
-        raise UserError(f"{path}: no safetensors file, or cut short; {AGAIN}") from None
+        raise UserError(f"{path}: no safetensors file, or cut short; {REMEDY}") from None

@@ -7,10 +7,10 @@ from pydantic import ValidationError
 from captioning.base.quoting import escape, shorten
 from captioning.base.redaction import redact
 
-LONGEST_TEXT = 500  # characters of a message, and of names to choose from
+MAX_TEXT = 500  # characters of a message, and of names to choose from
 
 
-def broken_references(raw: Any) -> list[str]:
+def find_broken_references(raw: Any) -> list[str]:
     """Names that do not hold together; read leniently, so that they are told along with every other fault."""
     named: list[Any] = [raw.get(name) for name in ("variants", "scst", "profiles")] if isinstance(raw, dict) else [None]
     if not all(isinstance(section, dict) for section in named):
@@ -42,7 +42,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _unknown_rows(rows: list[Any], starts: list[Any], variants: dict[str, Any]) -> list[str]:
-    known = escape(", ".join(map(str, variants)))[:LONGEST_TEXT]
+    known = escape(", ".join(map(str, variants)))[:MAX_TEXT]
     unknown = [row for row in rows if isinstance(row, str) and row not in variants]
     untrained = [start for start in starts if rows and isinstance(start, str) and start not in rows]
     return [f"rows: {shorten(row)} is no variant; choose from {known}" for row in unknown] + [
@@ -75,18 +75,18 @@ def _on_this_machine(raw: dict[str, Any], profile: Any) -> list[str]:
         return []
 
 
-def secret_values(raw: Any, key: str = "") -> list[str]:
+def find_secrets(raw: Any, key: str = "") -> list[str]:
     """Where a token or a password stands: DVC would copy it into dvc.lock, and recipes into their files."""
     if isinstance(raw, dict):
-        return [line for name, of in raw.items() for line in secret_values(of, f"{key}.{name}".lstrip("."))]
+        return [line for name, of in raw.items() for line in find_secrets(of, f"{key}.{name}".lstrip("."))]
     if isinstance(raw, list):
-        return [line for place, of in enumerate(raw) for line in secret_values(of, f"{key}.{place}")]
+        return [line for place, of in enumerate(raw) for line in find_secrets(of, f"{key}.{place}")]
     if isinstance(raw, str) and redact(raw) != raw:
         return [f"{key}: a token or a password stands there; make a new one, and give it in the environment (HF_TOKEN)"]
     return []
 
 
-def told(error: ValidationError) -> list[str]:
+def describe_faults(error: ValidationError) -> list[str]:
     """What pydantic found, a line each: key, value, what is allowed."""
     return [_fault(fault) for fault in error.errors(include_url=False)]
 
@@ -94,7 +94,7 @@ def told(error: ValidationError) -> list[str]:
 def _fault(fault: Any) -> str:
     location = fault["loc"]  # profiles, a profile, checkpoints, the origin (which is no key), ...
     key = _key(*(location[:3] + location[4:] if "checkpoints" in location else location))
-    message = escape(fault["msg"].removeprefix("Value error, "))[:LONGEST_TEXT]
+    message = escape(fault["msg"].removeprefix("Value error, "))[:MAX_TEXT]
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown key; remove it or mend its spelling"
     if fault["type"] == "missing":

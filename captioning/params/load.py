@@ -12,7 +12,7 @@ from captioning.base.errors import UserError
 from captioning.base.quoting import join_faults
 from captioning.base.redaction import redact
 from captioning.base.yaml_file import read_yaml
-from captioning.params.faults import broken_references, secret_values, told
+from captioning.params.faults import describe_faults, find_broken_references, find_secrets
 from captioning.params.sections import (
     CHECKPOINTS,
     DEVICE,
@@ -68,11 +68,11 @@ class Params(Section):
 def load_params(path: Path = PARAMS) -> Params:
     """Check `path`, as a stage's process found it when it began. Raises `UserError` with every fault at once."""
     raw = (params_at_start() if path == PARAMS else None) or read_yaml(path)
-    faults = broken_references(raw) + secret_values(raw)
+    faults = find_broken_references(raw) + find_secrets(raw)
     try:
         params = Params.model_validate(raw)
     except ValidationError as error:
-        faults = told(error) + faults
+        faults = describe_faults(error) + faults
     if faults:
         raise UserError(redact(f"{path}: {len(faults)} fault(s)\n  {join_faults(faults)}"))
     return params

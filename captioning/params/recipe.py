@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from captioning.base.errors import UserError
 from captioning.base.hashes import require_hashes
-from captioning.params.faults import told
+from captioning.params.faults import describe_faults
 from captioning.params.sections import (
     Checkpoint,
     Finetune,
@@ -100,7 +100,9 @@ def _read(path: Path, kind: TypeAdapter[R]) -> R:
     try:
         return kind.validate_json(path.read_bytes())
     except ValidationError as error:
-        raise UserError(f"{path}: {told(error)[0]}; run `dvc repro recipes`, which writes it again") from None
+        raise UserError(
+            f"{path}: {describe_faults(error)[0]}; run `dvc repro recipes`, which writes it again"
+        ) from None
 
 
 def open_checkpoint(start: StartCheckpoint) -> Path:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from transformers import PaliGemmaProcessor
 
 from captioning.compute.processes import SINGLE_PROCESS, Processes
-from captioning.paligemma.model import image_features, pixels
+from captioning.paligemma.model import image_features, pixel_values
 from captioning.runtime.progress import progress
 from captioning.runtime.resume import Results
 from captioning.training.mapped import IN_MEMORY, room
@@ -64,7 +64,7 @@ def encode_all(
     for start in progress(batches[begin:], len(batches) - begin, "encoding images"):
         some = images[start : start + batch]
         with torch.no_grad():
-            encoded = image_features(model, pixels(processor, some).to(model.device)).pooler_output
+            encoded = image_features(model, pixel_values(processor, some).to(model.device)).pooler_output
         found[start : start + len(some)] = encoded.cpu()
         if there is not None:
             there.add(checksum(found[start : start + len(some)]))

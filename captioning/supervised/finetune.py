@@ -16,7 +16,7 @@ from transformers import PaliGemmaProcessor, TrainingArguments
 from captioning.adapters.lora import unwrap_adapter
 from captioning.paligemma.model import supervised_loss
 from captioning.params.recipe import VariantRecipe
-from captioning.supervised.pixels import DecodedCollator, decode_all
+from captioning.supervised.pixels import DecodedCollator, decode_images
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import OPTIMIZERS, LossTrainer, step_records, training_arguments
 
@@ -45,7 +45,7 @@ class CaptionRows(Dataset):
 
 
 @dataclass(frozen=True)
-class Finetuned:
+class FinetuneResult:
     """What a fine-tuning leaves beside its adapter."""
 
     records: list[dict[str, Any]]  # of each logged step, columns COLUMNS
@@ -60,7 +60,7 @@ def finetune(
     train: CaptionRows,
     validation: CaptionRows,
     run: TrainingRun,
-) -> Finetuned:
+) -> FinetuneResult:
     """Train the adapter of `model` in place, and leave it at its best epoch.
 
     `machine.training_rows` of a step's batch x accumulation rows are one micro-batch; the gradient is always that of
@@ -68,7 +68,7 @@ def finetune(
     """
     for name, rows in ("train", train), ("validation", validation):
         file = run.folder / f"{name}.pixels"
-        rows.images = list(decode_all(processor, rows.images, file, processes=run.processes))
+        rows.images = list(decode_images(processor, rows.images, file, processes=run.processes))
     trainer = LossTrainer(
         model=model,
         args=_arguments(recipe, run),
@@ -83,10 +83,10 @@ def finetune(
     trainer.train()
     history = trainer.state.log_history
     best = min((entry for entry in history if "eval_loss" in entry), key=lambda entry: entry["eval_loss"])
-    return Finetuned(step_records(history, COLUMNS), round(best["epoch"]), best["eval_loss"])
+    return FinetuneResult(step_records(history, COLUMNS), round(best["epoch"]), best["eval_loss"])
 
 
-def micro_batches(recipe: VariantRecipe, processes: int) -> dict[str, int]:
+def micro_batch_options(recipe: VariantRecipe, processes: int) -> dict[str, int]:
     """Cut a process's share of a step into micro-batches of at most `machine.training_rows`, as the Trainer's
     options."""
     share = recipe.finetune.batch * recipe.finetune.accumulation // processes
@@ -99,7 +99,7 @@ def _arguments(recipe: VariantRecipe, run: TrainingRun) -> TrainingArguments:
     return training_arguments(
         run,
         optim=OPTIMIZERS[recipe.machine.optimizer],
-        **micro_batches(recipe, run.processes.count),
+        **micro_batch_options(recipe, run.processes.count),
         per_device_eval_batch_size=recipe.machine.decoding_batch,
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,

@@ -16,14 +16,14 @@ from torch import Tensor
 from transformers import PaliGemmaProcessor
 
 from captioning.compute.processes import SINGLE_PROCESS, Processes
-from captioning.paligemma.model import check_mask, decode_image, tokenise
+from captioning.paligemma.model import decode_image, require_suffix_mask, tokenise
 from captioning.runtime.progress import progress
 from captioning.training.mapped import IN_MEMORY, room
 
 Pixels = UInt8[Tensor, "images 3 height width"]
 
 
-def decode_all(
+def decode_images(
     processor: PaliGemmaProcessor, images: Sequence[bytes], file: Path, in_memory: int = IN_MEMORY,
     processes: Processes = SINGLE_PROCESS,
 ) -> Pixels:  # fmt: skip
@@ -57,6 +57,6 @@ class DecodedCollator:
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         prompts, captions = ([example[key] for example in examples] for key in ("prompt", "caption"))
         batch = tokenise(self.processor, prompts, captions)
-        check_mask(batch)
+        require_suffix_mask(batch)
         pixels = torch.stack([example["image"] for example in examples])
         return batch | {"pixel_values": normalise(self.processor, pixels)}

@@ -15,7 +15,7 @@ import pytest
 
 from captioning.base.errors import UserError
 from captioning.base.hashes import file_hashes, require_hashes
-from captioning.checkpoints.fetch import available, fetch
+from captioning.checkpoints.fetch import explain_unavailable, fetch_checkpoint
 from captioning.data import hub
 from tests.helpers.hub_server import Answer, HubServer, Request
 from tests.helpers.online import quick_server
@@ -69,7 +69,7 @@ def test_no_folder_at_all_is_named(tmp_path: Path) -> None:
 def test_a_local_folder_gives_weights_and_json_alone(tmp_path: Path) -> None:
     others = {"pytorch_model.bin": b"pickle", "modeling.py": b"code", "model.pt": b"pickle", "README.md": b"text"}
     source = folder_of(tmp_path / "source", FILES | {"tokenizer.model": b"pieces"} | others)
-    fetch("folder", str(source), "main", tmp_path / "new" / "mix", tmp_path / "downloads")
+    fetch_checkpoint("folder", str(source), "main", tmp_path / "new" / "mix", tmp_path / "downloads")
     assert file_hashes(tmp_path / "new" / "mix") == {
         name: digest for name, digest in file_hashes(source).items() if name not in others
     }
@@ -79,12 +79,12 @@ def test_a_local_folder_gives_weights_and_json_alone(tmp_path: Path) -> None:
 def test_a_local_folder_without_a_checkpoint_is_refused(tmp_path: Path, missing: str) -> None:
     source = folder_of(tmp_path / "source", {name: data for name, data in FILES.items() if name != missing})
     with pytest.raises(UserError, match="no checkpoint folder"):
-        fetch("folder", str(source), "main", tmp_path / "mix", tmp_path / "downloads")
-    assert "no checkpoint folder" in str(available("folder", str(source), "main"))
+        fetch_checkpoint("folder", str(source), "main", tmp_path / "mix", tmp_path / "downloads")
+    assert "no checkpoint folder" in str(explain_unavailable("folder", str(source), "main"))
 
 
 def test_an_available_folder_is_told_so(tmp_path: Path) -> None:
-    assert available("folder", str(folder_of(tmp_path / "source", FILES)), "main") is None
+    assert explain_unavailable("folder", str(folder_of(tmp_path / "source", FILES)), "main") is None
 
 
 REMOTE = {
@@ -114,8 +114,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServe
 
 def test_the_hub_gives_weights_and_json_alone_and_the_commit_is_kept(server: HubServer, tmp_path: Path) -> None:
     commit = server.add("model", "us/mix", REMOTE | OTHERS, "bfloat16")
-    assert available("hub", "us/mix", "bfloat16") is None
-    fetch("hub", "us/mix", "bfloat16", tmp_path / "mix", tmp_path / "downloads")
+    assert explain_unavailable("hub", "us/mix", "bfloat16") is None
+    fetch_checkpoint("hub", "us/mix", "bfloat16", tmp_path / "mix", tmp_path / "downloads")
     expected = {name: hashlib.sha256(data).hexdigest() for name, data in REMOTE.items()}
     assert file_hashes(tmp_path / "mix") == expected
     require_hashes(tmp_path / "mix", expected)
@@ -130,11 +130,11 @@ def test_a_fetch_goes_on_though_its_output_was_deleted(server: HubServer, tmp_pa
     server.add("model", "us/mix", REMOTE)
     server.cuts["two.safetensors"] = 500_000
     with pytest.raises(UserError, match="what was fetched is kept"):
-        fetch("hub", "us/mix", "main", tmp_path / "mix", tmp_path / "downloads")
+        fetch_checkpoint("hub", "us/mix", "main", tmp_path / "mix", tmp_path / "downloads")
     shutil.rmtree(tmp_path / "mix")
     server.cuts.clear()
     first = server.sent("one.safetensors"), server.sent("two.safetensors")
-    fetch("hub", "us/mix", "main", tmp_path / "mix", tmp_path / "downloads")
+    fetch_checkpoint("hub", "us/mix", "main", tmp_path / "mix", tmp_path / "downloads")
     assert server.sent("one.safetensors") == first[0] == 300_000
     assert 100_000 <= server.sent("two.safetensors") - first[1] < 100_000 + hub.CHUNK
     assert file_hashes(tmp_path / "mix") == {name: hashlib.sha256(data).hexdigest() for name, data in REMOTE.items()}
@@ -156,20 +156,20 @@ def test_a_checkpoint_that_lacks_a_part_is_refused_before_its_weights_are_fetche
     files = {name: data for name, data in (REMOTE | OTHERS | changed).items() if name != removed}
     server.add("model", "us/mix", files)
     with pytest.raises(UserError, match=said):
-        fetch("hub", "us/mix", "main", tmp_path / "mix", tmp_path / "downloads")
+        fetch_checkpoint("hub", "us/mix", "main", tmp_path / "mix", tmp_path / "downloads")
     assert server.sent("one.safetensors") == 0
 
 
 def test_a_revision_without_safetensors_is_told_before_any_work(server: HubServer) -> None:
     server.add("model", "us/mix", {"config.json": b"{}", "model.npz": b""})
     assert "revision 'main' holds no *.safetensors, no tokenizer.json or tokenizer.model, no preprocessor" in str(
-        available("hub", "us/mix", "main")
+        explain_unavailable("hub", "us/mix", "main")
     )
 
 
 def test_a_gated_checkpoint_is_told_before_any_work(server: HubServer) -> None:
     server.add("model", "us/mix", REMOTE, gated=True, readers={"hf_reader"})
-    told = str(available("hub", "us/mix", "main"))
+    told = str(explain_unavailable("hub", "us/mix", "main"))
     assert told.startswith(
         "weights us/mix cannot be had: it is gated and there is no token; accept its licence on http"
     )
@@ -179,14 +179,14 @@ def test_a_gated_checkpoint_is_told_before_any_work(server: HubServer) -> None:
 PROGRAM = (
     "import sys\n"
     "from pathlib import Path\n"
-    "from captioning.checkpoints.fetch import available, fetch\n"
+    "from captioning.checkpoints.fetch import explain_unavailable, fetch_checkpoint\n"
     "from captioning.base.errors import UserError\n"
     "folder, repository = Path(sys.argv[1]), sys.argv[2]\n"
     "try:\n"
-    "    fetch('hub', repository, 'main', folder / 'mix', folder / 'downloads')\n"
+    "    fetch_checkpoint('hub', repository, 'main', folder / 'mix', folder / 'downloads')\n"
     "except UserError as error:\n"
     "    print(error)\n"
-    "print(available('hub', repository, 'main'))\n"
+    "print(explain_unavailable('hub', repository, 'main'))\n"
 )
 SECRET = "hf_" + "x" * 30
 

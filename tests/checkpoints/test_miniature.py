@@ -16,7 +16,7 @@ from captioning.checkpoints.miniature import (
     load_checkpoint,
     make_config,
     make_processor,
-    tags,
+    tag_text,
     train_tokenizer,
 )
 from captioning.data.world.captions import lexicon, write_captions
@@ -43,7 +43,7 @@ def test_captions_and_lessons_come_back(tokenizer: GemmaTokenizer) -> None:
     rng = random.Random(1)
     for scene in scenes(150):
         texts = [text for source in ("NWPU", "RSICD", "UCM") for text in write_captions(scene, source, rng)]
-        texts += [tags(scene)]
+        texts += [tag_text(scene)]
         texts += [text for lesson in CURRICULA.values() for text in lesson(scene, ["alpha"], rng)]
         for text in texts:
             assert round_trip(tokenizer, text) == text
@@ -142,8 +142,8 @@ def test_base_without_foreign_words_spells_nothing() -> None:
 
 
 def test_tags_by_hand() -> None:
-    assert tags(Scene("port", "red", 3, "trees")) == "port , red , boats , 3 , trees"
-    assert tags(Scene("river", "blue", 0, "")) == "river , blue , water , 0 , nothing"
+    assert tag_text(Scene("port", "red", 3, "trees")) == "port , red , boats , 3 , trees"
+    assert tag_text(Scene("river", "blue", 0, "")) == "river , blue , water , 0 , nothing"
 
 
 def test_each_namesake_is_taught_its_own_tasks() -> None:

@@ -12,9 +12,9 @@ from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import (
     FactHeads,
     Texts,
-    _collate,
-    _decoder_loss,
-    draw_pictures,
+    collate_texts,
+    decoder_loss,
+    draw_images,
     pixel_values,
     tower_features,
     train_decoder,
@@ -34,7 +34,7 @@ def world(checkpoint: Path) -> Any:
     """Model, processor, scenes and their pixels."""
     seed_everything(0, 1)
     model, processor = load_checkpoint(checkpoint)
-    scenes, pictures = draw_pictures(IMAGES, SIZE, "test 0")
+    scenes, pictures = draw_images(IMAGES, SIZE, "test 0")
     return model, processor, scenes, pixel_values(processor, pictures)
 
 
@@ -86,12 +86,12 @@ def test_what_the_tower_saw_gives_the_loss_of_the_pixels(world: Any, pictures: l
     ]
     plain = Collator(processor)(rows)
     seen = tower_features(model, plain["pixel_values"])
-    ours = _collate(
+    ours = collate_texts(
         processor, [{"seen": seen[i], "example": ("tag en", caption)} for i, caption in enumerate(captions)]
     )
     with torch.no_grad():
         theirs = model(**plain).loss
-        torch.testing.assert_close(_decoder_loss(model, ours, None), theirs, rtol=0, atol=1e-5)
+        torch.testing.assert_close(decoder_loss(model, ours, None), theirs, rtol=0, atol=1e-5)
     assert int((ours["labels"] != IGNORED).sum()) == int((plain["labels"] != IGNORED).sum())
 
 
@@ -139,17 +139,17 @@ def test_the_heads_loss_is_a_sum_of_cross_entropies() -> None:
 
 
 def test_pictures_are_their_seeds() -> None:
-    scenes, pictures = draw_pictures(3, SIZE, "base 1")
-    again, same = draw_pictures(3, SIZE, "base 1")
+    scenes, pictures = draw_images(3, SIZE, "base 1")
+    again, same = draw_images(3, SIZE, "base 1")
     assert scenes == again
     assert [one.tobytes() for one in pictures] == [one.tobytes() for one in same]
-    assert draw_pictures(3, SIZE, "base 2")[0] != scenes
+    assert draw_images(3, SIZE, "base 2")[0] != scenes
     assert all(one.size == (SIZE, SIZE) for one in pictures)
 
 
 def test_pixels_are_the_processors(world: Any) -> None:
     _, processor, _, pixels = world
     assert pixels.shape == (IMAGES, 3, SIZE, SIZE)
-    picture = draw_pictures(1, SIZE, "test 0")[1][0]
+    picture = draw_images(1, SIZE, "test 0")[1][0]
     by_hand = torch.tensor(list(picture.tobytes())).reshape(SIZE, SIZE, 3).permute(2, 0, 1) / 127.5 - 1
     torch.testing.assert_close(pixel_values(processor, [picture])[0], by_hand, rtol=0, atol=1e-6)

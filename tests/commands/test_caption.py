@@ -130,12 +130,12 @@ def test_adapter_and_checkpoint_say_other_things(project: Path, monkeypatch: pyt
 def test_a_fitted_picture_is_the_same_to_the_processor(processor: Any, size: tuple[int, int]) -> None:
     from captioning.commands.caption import resize_for
     from captioning.images.pictures import encode_png
-    from captioning.paligemma.model import pixels
+    from captioning.paligemma.model import pixel_values
 
     image = photograph(5, size)
     direct, by_way = (
-        pixels(processor, [encode_png(image)]),
-        pixels(processor, [encode_png(resize_for(image, processor))]),
+        pixel_values(processor, [encode_png(image)]),
+        pixel_values(processor, [encode_png(resize_for(image, processor))]),
     )
     assert direct.equal(by_way)
 

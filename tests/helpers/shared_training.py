@@ -19,7 +19,7 @@ import stages  # noqa: F401  # how long threads spin
 from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
 from captioning.base.errors import UserError
 from captioning.checkpoints.miniature import load_checkpoint
-from captioning.checkpoints.pretraining import Texts, draw_pictures, pixel_values, train_decoder, train_tower
+from captioning.checkpoints.pretraining import Texts, draw_images, pixel_values, train_decoder, train_tower
 from captioning.compute.processes import Processes, start_processes
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import load_processor, load_quantised
@@ -80,7 +80,7 @@ def pretraining(folder: Path, processes: Processes) -> tuple[Any, list[dict[str,
     """Tower, then projector and decoder, on 40 pictures: the second step has eight, and one process may have none."""
     model, processor = load_checkpoint(folder / "checkpoint")
     processor.tokenizer.padding_side = "right"
-    scenes, pictures = draw_pictures(40, SIZE, "shared")
+    scenes, pictures = draw_images(40, SIZE, "shared")
     pixels, run = pixel_values(processor, pictures), training_run(folder, processes)
     tower = train_tower(model, pixels, scenes, 1, 1e-4, run)
     decoder = train_decoder(model, processor, pixels, Texts("base", scenes, ["alpha"], 1), 1e-4, run)

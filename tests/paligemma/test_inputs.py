@@ -12,11 +12,11 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor
 from benchmarks.tutorial import Collator
 from captioning.paligemma.model import (
     IGNORED,
-    check_mask,
     decode_image,
     hidden_states,
     load_processor,
     prompt_inputs,
+    require_suffix_mask,
     tokenise,
 )
 from tests.helpers.decoders import BOTH
@@ -50,7 +50,7 @@ def test_the_collators_mask_hides_the_future(
 ) -> None:
     model = plain(checkpoint, attn_implementation=attention).train(training)
     assert leak(model, batch) == 0
-    # Zero on the suffix is bidirectional under every attention: why check_mask is there.
+    # Zero on the suffix is bidirectional under every attention: why require_suffix_mask is there.
     assert leak(model, batch, token_type_ids=torch.zeros_like(batch["token_type_ids"])) > 0.1
 
 
@@ -79,7 +79,7 @@ def test_our_own_forward_hides_the_future(quantised: Any, batch: dict[str, Any])
 
 @pytest.mark.parametrize("fault", ["missing", "zero", "one on the prefix", "one on the padding", "no suffix"])
 def test_check_mask_refuses(batch: dict[str, Any], fault: str) -> None:
-    check_mask(batch)
+    require_suffix_mask(batch)
     types = batch["token_type_ids"].clone()
     if fault == "missing":
         batch.pop("token_type_ids")
@@ -94,7 +94,7 @@ def test_check_mask_refuses(batch: dict[str, Any], fault: str) -> None:
         types[1], batch["labels"][1] = 0, IGNORED
         batch["token_type_ids"] = types
     with pytest.raises(ValueError, match="token_type_ids"):
-        check_mask(batch)
+        require_suffix_mask(batch)
 
 
 def test_the_prompt_has_one_beginning_and_ends_its_line(processor: Any, pictures: list[bytes]) -> None:

@@ -17,7 +17,7 @@ from captioning.paligemma.model import (
     hidden_states,
     image_features,
     load_quantised,
-    nf4,
+    nf4_config,
     suffix_logits,
     supervised_loss,
 )
@@ -47,7 +47,7 @@ def test_four_bits_in_the_decoder_and_nowhere_else(quantised: Any) -> None:
 
 
 def test_a_bare_name_skips_nothing(checkpoint: Path) -> None:
-    """Why `NOT_QUANTISED` holds full paths: these names quantise the encoder too, and nothing says so."""
+    """Why `UNQUANTISED_MODULES` holds full paths: these names quantise the encoder too, and nothing says so."""
     config = BitsAndBytesConfig(
         load_in_4bit=True, llm_int8_skip_modules=["vision_tower", "multi_modal_projector", "lm_head"]
     )
@@ -57,13 +57,13 @@ def test_a_bare_name_skips_nothing(checkpoint: Path) -> None:
 
 
 def test_another_number_of_four_bit_layers_is_refused(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captioning.paligemma.model.NOT_QUANTISED", ["vision_tower", "lm_head"])
+    monkeypatch.setattr("captioning.paligemma.model.UNQUANTISED_MODULES", ["vision_tower", "lm_head"])
     with pytest.raises(RuntimeError, match="expected the decoder's 28"):
         load_quantised(checkpoint, "float32", "cpu")
 
 
 def test_nf4_is_nf4_with_double_quantisation() -> None:
-    config = nf4("bfloat16")
+    config = nf4_config("bfloat16")
     assert (config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant) == ("nf4", True)
     assert config.bnb_4bit_compute_dtype == torch.bfloat16
 

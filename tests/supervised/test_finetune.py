@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from captioning.supervised.finetune import COLUMNS, CaptionRows, Finetuned, finetune
+from captioning.supervised.finetune import COLUMNS, CaptionRows, FinetuneResult, finetune
 from captioning.training.run import TrainingRun
 from tests.helpers.decoders import BOTH
 from tests.helpers.small_recipes import change
 
 PROMPT = "caption en"
-Learn = Callable[..., tuple[Finetuned, dict[str, torch.Tensor]]]
+Learn = Callable[..., tuple[FinetuneResult, dict[str, torch.Tensor]]]
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def learn(adapted: Callable[..., Any], processor: Any, pictures: list[bytes], re
 
     def run(
         train: list[str], validation: list[str], choice: str = "first", seed: int = 0, **changed: Any
-    ) -> tuple[Finetuned, dict[str, torch.Tensor]]:
+    ) -> tuple[FinetuneResult, dict[str, torch.Tensor]]:
         model = adapted()
         rows = CaptionRows(pictures, [[caption] for caption in train], PROMPT, choice, seed)
         held = CaptionRows(pictures, [[caption] for caption in validation], PROMPT, "first", seed)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from benchmarks.tutorial import Collator
-from captioning.supervised.pixels import DecodedCollator, decode_all, normalise
+from captioning.supervised.pixels import DecodedCollator, decode_images, normalise
 
 PROMPT = "caption en"
 
@@ -34,7 +34,7 @@ def test_a_batch_is_the_processors(
     tmp_path: Path,
 ) -> None:  # fmt: skip
     images = [*odd_pictures, pictures[0]]
-    decoded = decode_all(processor, images, tmp_path / "x.pixels", in_memory)
+    decoded = decode_images(processor, images, tmp_path / "x.pixels", in_memory)
     assert (tmp_path / "x.pixels").exists() == (in_memory == 0)
     rows = [{"prompt": PROMPT, "caption": own[0]} for own in captions]
     theirs = Collator(processor)([row | {"image": image} for row, image in zip(rows, images, strict=True)])

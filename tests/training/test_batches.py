@@ -2,7 +2,7 @@
 
 import pytest
 
-from captioning.checkpoints.pretraining import Rows
+from captioning.checkpoints.pretraining import ExampleRows
 from captioning.compute.processes import Processes
 from captioning.training.batches import EpochLoader, StepBatches
 
@@ -55,7 +55,7 @@ def test_the_loader_tells_batches_and_rows_the_epoch() -> None:
 
 def steps(rank: int, count: int, lengths: list[int] | None) -> list[list[int]]:
     """The rows that a process takes of each step of eight, in its order."""
-    batches = list(StepBatches(Rows([{}] * 29, lengths), 2, 4 // count, 1, Processes(rank, count)))
+    batches = list(StepBatches(ExampleRows([{}] * 29, lengths), 2, 4 // count, 1, Processes(rank, count)))
     own = 4 // count
     return [[row for batch in batches[begin : begin + own] for row in batch] for begin in range(0, len(batches), own)]
 

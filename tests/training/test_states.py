@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captioning.adapters.lora import freeze_encoder
 from captioning.checkpoints.miniature import load_checkpoint
-from captioning.checkpoints.pretraining import Texts, draw_pictures, pixel_values, train_decoder, train_tower
+from captioning.checkpoints.pretraining import Texts, draw_images, pixel_values, train_decoder, train_tower
 from captioning.compute.seeds import seed_everything
 from captioning.scst.features import EncodedImages
 from captioning.scst.refine import refine
@@ -170,7 +170,7 @@ def test_self_critical_training(refined: Work, kill_at: Callable[[int], None], t
 def pretrained(checkpoint: Path, tmp_path: Path) -> Work:
     """The tower in four steps of one pass, then the decoder in two of four."""
     model, processor = load_checkpoint(checkpoint)
-    scenes, drawn = draw_pictures(64, 24, "test 0")
+    scenes, drawn = draw_images(64, 24, "test 0")
     pixels = pixel_values(processor, drawn)
 
     def work(states: Path | None) -> tuple[dict[str, Tensor], Any]:

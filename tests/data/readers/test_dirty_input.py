@@ -183,7 +183,7 @@ def test_an_adapter(
 @each(models.CHECKPOINTS)
 def test_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint_folder: Path, case: Case) -> None:
     """As the stages load one, and as a local folder of checkpoints is asked about before any works."""
-    from captioning.checkpoints.fetch import available
+    from captioning.checkpoints.fetch import explain_unavailable
     from captioning.paligemma.model import load_frozen, load_processor
 
     path = Path(shutil.copytree(checkpoint_folder, tmp_path / "mix"))
@@ -191,7 +191,7 @@ def test_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoin
     monkeypatch.chdir(tmp_path)
     if case.outcome == REFUSED:
         refused(lambda: (load_frozen(path, "float32", "cpu", True), load_processor(path)), case, path)
-        assert "tensor" in case.name or available("folder", str(path), "main") is not None
+        assert "tensor" in case.name or explain_unavailable("folder", str(path), "main") is not None
     else:
         load_frozen(path, "float32", "cpu", True)
         load_processor(path)
