@@ -20,7 +20,7 @@ from captioning.runtime.resume import exclusive_run_folder
 from captioning.runtime.stage import command, stage_main
 from captioning.runtime.tracking import tracked
 from captioning.scst.features import EncodedImages, encode_all
-from captioning.scst.refine import COLUMNS, Scorers, refine, summary
+from captioning.scst.refine import COLUMNS, Scorers, refine, summarise
 from captioning.scst.trainer import PARTS
 from captioning.training.run import TrainingRun
 
@@ -64,7 +64,7 @@ def main(row: str, baseline: str, seed: int) -> None:
     save_adapter(model, Path(f"models/adapters/{name}"), model_card(name, recipe, counts))
     write_records(Path(f"plots/steps/{name}.csv"), refined.records, COLUMNS)
     write_records(TIMINGS / f"{name}.csv", refined.seconds, PARTS)
-    gain = summary(refined, len(validation), settings.maximum_tokens)
+    gain = summarise(refined, len(validation), settings.maximum_tokens)
     write_json(Path(f"metrics/training/{name}.json"), counts | gain)
 
 

@@ -20,7 +20,7 @@ from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import image_features, pixel_values
 from captioning.runtime.progress import progress
 from captioning.runtime.resume import Results
-from captioning.training.mapped import IN_MEMORY, room
+from captioning.training.mapped import MAX_RAM_BYTES, allocate
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def encode_all(
     images: Sequence[bytes],
     batch: int,
     file: Path,
-    in_memory: int = IN_MEMORY,
+    in_memory: int = MAX_RAM_BYTES,
     processes: Processes = SINGLE_PROCESS,
 ) -> Float[Tensor, "images tokens hidden"]:
     """Projected features of encoded `images` in their order, on the CPU, in the model's dtype.
@@ -57,10 +57,10 @@ def encode_all(
     encoded stays. Several processes share one file and the work. Raises `UserError` where the disk has no room for it.
     """
     shape = (len(images), processor.image_seq_length, model.config.text_config.hidden_size)
-    found = room(shape, model.dtype, file, "image features", in_memory if processes.count == 1 else 0)
+    found = allocate(shape, model.dtype, file, "image features", in_memory if processes.count == 1 else 0)
     batches = processes.share(range(0, len(images), batch))
     there = Results(file.with_name(f"{file.name}.{processes.rank}.done")) if file.exists() else None
-    begin = 0 if there is None else whole_batches(found, batch, batches, there)
+    begin = 0 if there is None else count_intact_batches(found, batch, batches, there)
     for start in progress(batches[begin:], len(batches) - begin, "encoding images"):
         some = images[start : start + batch]
         with torch.no_grad():
@@ -72,7 +72,7 @@ def encode_all(
     return found
 
 
-def whole_batches(found: Tensor, batch: int, batches: Sequence[int], there: Results) -> int:
+def count_intact_batches(found: Tensor, batch: int, batches: Sequence[int], there: Results) -> int:
     """How many of `batches` an interrupted run has encoded: their checksums are those it noted."""
     for number, (start, noted) in enumerate(zip(batches, there.results, strict=False)):
         if checksum(found[start : start + batch]) != noted:

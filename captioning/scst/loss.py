@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioning.paligemma.model import head_logits
-from captioning.scst.packing import Prefix, extend
+from captioning.scst.packing import Prefix, hidden_states
 from captioning.scst.sampling import Sampling
 
 
@@ -43,7 +43,7 @@ def caption_log_probabilities(
     The head, 257,216 words wide at 3B, sees the tokens of captions only.
     """
     said = captions != pad
-    logits = head_logits(model, extend(model, prefix, captions, said)[said])
+    logits = head_logits(model, hidden_states(model, prefix, captions, said)[said])
     tokens = sampling.log_probabilities(logits, captions[said])
     return torch.zeros(said.shape, device=tokens.device).masked_scatter(said, tokens).sum(dim=2)
 

@@ -60,7 +60,7 @@ def prefill(model: Any, prompt: Int[Tensor, " length"], features: Float[Tensor, 
     return Prefix(layers, done.last_hidden_state[:, -1])
 
 
-def extend(
+def hidden_states(
     model: Any,
     prefix: Prefix,
     captions: Int[Tensor, "images captions tokens"],

@@ -26,15 +26,15 @@ from transformers import PaliGemmaProcessor, TrainingArguments
 from captioning.metrics.cider import CiderD
 from captioning.params.recipe import ScstRecipe
 from captioning.scst.features import EncodedImages
-from captioning.scst.trainer import STEP, VALIDATION, SCSTTrainer
+from captioning.scst.trainer import STEP_COLUMNS, VALIDATION_COLUMNS, SCSTTrainer
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import OPTIMIZERS, step_records, training_arguments
 
-COLUMNS = ("step", *STEP, *VALIDATION)
+COLUMNS = ("step", *STEP_COLUMNS, *VALIDATION_COLUMNS)
 
 
 @dataclass(frozen=True)
-class Refined:
+class Refinement:
     """What SCST leaves beside its adapter; CIDEr-D is ×100, without `<eos>`, on the validation images."""
 
     records: list[dict[str, Any]]  # columns COLUMNS
@@ -58,7 +58,7 @@ def refine(
     validation: EncodedImages,
     scorers: Scorers,
     run: TrainingRun,
-) -> Refined:
+) -> Refinement:
     """Refine the adapter of `model` in place, and leave it at its best step by validation CIDEr-D."""
     trainer = SCSTTrainer(
         model=model,
@@ -76,10 +76,10 @@ def refine(
     records = step_records(trainer.state.log_history, COLUMNS)
     validated = [record for record in records if "validation_cider" in record]
     best = max(validated[1:] or validated, key=lambda record: record["validation_cider"])
-    return Refined(records, trainer.seconds, validated[0], best)
+    return Refinement(records, trainer.seconds, validated[0], best)
 
 
-def summary(done: Refined, images: int, maximum_tokens: int) -> dict[str, Any]:
+def summarise(done: Refinement, images: int, maximum_tokens: int) -> dict[str, Any]:
     """The gain in numbers: start and best step on the validation images, in points and, with its 95 % interval, in
     percent of the start (None where that is 0), and how they were scored."""
     start = done.start["validation_cider"]

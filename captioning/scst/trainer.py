@@ -30,8 +30,8 @@ from captioning.scst.sampling import Sampling, uniform
 from captioning.training.states import trainable_weights
 from captioning.training.trainer import SharedTrainer, attention_kernel
 
-STEP = ("loss", "reward", "baseline", "advantage", "advantage_deviation", "length", "ended", "distinct", "kl")
-VALIDATION = ("validation_cider", "validation_length", "validation_ended", "gain", "gain_low", "gain_high")
+STEP_COLUMNS = ("loss", "reward", "baseline", "advantage", "advantage_deviation", "length", "ended", "distinct", "kl")
+VALIDATION_COLUMNS = ("validation_cider", "validation_length", "validation_ended", "gain", "gain_low", "gain_high")
 PARTS = ("prefill", "decode", "reward", "update")  # of a step's seconds
 
 
@@ -58,12 +58,12 @@ class SCSTTrainer(SharedTrainer):
         self.start_scores: Float[np.ndarray, " images"] | None = None
         self.drawn: list[list[Sample]] = []
 
-    def own_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The start adapter's scores, with which gains are reckoned, and the seconds so far."""
         scores = {} if self.start_scores is None else {"start_scores": torch.from_numpy(self.start_scores)}
         return scores, {"seconds": self.seconds}
 
-    def take_own_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    def load_extra_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         self.start_scores, self.seconds = tensors["start_scores"].numpy(), list(values["seconds"])
 
     def training_step(self, *arguments: Any, **options: Any) -> Tensor:
@@ -141,7 +141,7 @@ class SCSTTrainer(SharedTrainer):
         def of_batch(batch: range) -> list[tuple[Any, ...]]:
             return self._greedy(torch.stack([rows[place]["features"] for place in batch]))
 
-        mine = self.kept("validation", self.eval_batches(), of_batch)
+        mine = self.cached_map("validation", self.eval_batches(), of_batch)
         captions = [Caption(*one) for batch in self.processes.gather_in_order(mine) for one in batch]
         scores = 100 * self.plain.scores(rows.ids, tokenize([caption.text for caption in captions]))
         if self.start_scores is None:
@@ -155,7 +155,7 @@ class SCSTTrainer(SharedTrainer):
             "gain_low": low,
             "gain_high": high,
         }
-        return self.validated(metrics)
+        return self.report_validation(metrics)
 
     def _greedy(self, features: Tensor) -> list[tuple[Any, ...]]:
         policy = unwrap_adapter(self.model).eval()

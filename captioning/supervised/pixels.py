@@ -18,19 +18,19 @@ from transformers import PaliGemmaProcessor
 from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import decode_image, require_suffix_mask, tokenise
 from captioning.runtime.progress import progress
-from captioning.training.mapped import IN_MEMORY, room
+from captioning.training.mapped import MAX_RAM_BYTES, allocate
 
 Pixels = UInt8[Tensor, "images 3 height width"]
 
 
 def decode_images(
-    processor: PaliGemmaProcessor, images: Sequence[bytes], file: Path, in_memory: int = IN_MEMORY,
+    processor: PaliGemmaProcessor, images: Sequence[bytes], file: Path, in_memory: int = MAX_RAM_BYTES,
     processes: Processes = SINGLE_PROCESS,
 ) -> Pixels:  # fmt: skip
     """Encoded `images` as RGB of the size that SigLIP takes, 0 to 255; several processes share `file` and the work."""
     size = processor.image_processor.size
     shape = (len(images), 3, size["height"], size["width"])
-    found = room(shape, torch.uint8, file, "decoded pictures", in_memory if processes.count == 1 else 0)
+    found = allocate(shape, torch.uint8, file, "decoded pictures", in_memory if processes.count == 1 else 0)
     mine = processes.share(range(len(images)))
     for place in progress(mine, len(mine), "decoding images"):
         resized = processor.image_processor(

@@ -8,18 +8,20 @@ from torch import Tensor
 
 from captioning.base.errors import UserError
 
-IN_MEMORY = 4 * 2**30  # bytes; more goes to a file
+MAX_RAM_BYTES = 4 * 2**30  # bytes; more goes to a file
 
 
-def room(shape: tuple[int, ...], dtype: torch.dtype, file: Path, what: str, in_memory: int = IN_MEMORY) -> Tensor:
+def allocate(
+    shape: tuple[int, ...], dtype: torch.dtype, file: Path, label: str, max_ram_bytes: int = MAX_RAM_BYTES
+) -> Tensor:
     """An unfilled tensor; `file` is made where it is of more than `in_memory` bytes, and holds it then.
 
     Raises `UserError` where the disk has no room for it: a mapped file that does not fit kills the process later.
     """
     size = torch.Size(shape).numel()
-    if (needed := size * dtype.itemsize) <= in_memory:
+    if (needed := size * dtype.itemsize) <= max_ram_bytes:
         return torch.empty(shape, dtype=dtype)
     file.parent.mkdir(parents=True, exist_ok=True)
     if needed > (free := disk_usage(file.parent).free):
-        raise UserError(f"{file}: {what} take {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free")
+        raise UserError(f"{file}: {label} take {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free")
     return torch.from_file(str(file), shared=True, size=size, dtype=dtype).view(shape)

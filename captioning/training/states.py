@@ -41,7 +41,7 @@ class ResumableTrainer(Trainer):
         self.states, self.processes = states, processes
         self.best: dict[str, Tensor] = {}
         self.state_folder: Path | None = None  # what it goes on from
-        self.add_callback(Keeping(self))
+        self.add_callback(StateSaver(self))
 
     def train(self, *_: Any, **__: Any) -> Any:
         """Train to the end, from the newest state that every process has."""
@@ -66,7 +66,7 @@ class ResumableTrainer(Trainer):
         facts = json.loads((self.states.state_folder(step) / FACTS).read_text(encoding="utf-8"))
         return facts["device"] == device_name(self.args.device)
 
-    def kept(self, name: str, work: Sequence[T], do: Callable[[T], Any]) -> list[Any]:
+    def cached_map(self, name: str, work: Sequence[T], do: Callable[[T], Any]) -> list[Any]:
         """What `do` makes of each piece of `work`, as JSON. What an interrupted run made at this step, with the same
         weights to the bit, is not made again."""
         if self.states is None:
@@ -78,11 +78,11 @@ class ResumableTrainer(Trainer):
             old.unlink()
         return Results(path).map(work, do)
 
-    def own_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a subclass must have again: tensors, and values as JSON."""
         return {}, {}
 
-    def take_own_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    def load_extra_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Take back what `own_state` gave."""
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
@@ -99,7 +99,7 @@ class ResumableTrainer(Trainer):
     def _write(self, folder: Path) -> None:
         moments, settings = split_tensors(self.optimizer.state_dict())
         numbers, drawn = random_state()
-        own, values = self.own_state()
+        own, values = self.extra_state()
         loss = {"loss": self._tr_loss.detach().cpu()}
         tensors = {TRAINED: trainable_weights(self.model), BEST: self.best, MOMENTS: moments, RANDOM: numbers}
         for name, of in (tensors | {REST: loss | {f"own {key}": value for key, value in own.items()}}).items():
@@ -135,20 +135,20 @@ class ResumableTrainer(Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            take_random_state(self._read(RANDOM), self._facts()["random"])
+            set_random_state(self._read(RANDOM), self._facts()["random"])
 
-    def take_rest(self) -> None:
+    def load_unrequested_state(self) -> None:
         """Called when a training begins: what the library does not ask for."""
         if self.state_folder is None:
             return
         tensors, facts = self._read(REST), self._facts()
         self._tr_loss = tensors.pop("loss").to(self.args.device)
         self._globalstep_last_logged = facts["recorded"]
-        self.take_own_state({key.removeprefix("own "): value for key, value in tensors.items()}, facts["own"])
+        self.load_extra_state({key.removeprefix("own "): value for key, value in tensors.items()}, facts["own"])
         self._load_rng_state(str(self.state_folder))
 
 
-class Keeping(TrainerCallback):
+class StateSaver(TrainerCallback):
     """Asks for a state when it is time, and at the end of a training."""
 
     def __init__(self, trainer: ResumableTrainer) -> None:
@@ -225,7 +225,7 @@ def random_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, {"numpy": numpy, "python": random.getstate()}
 
 
-def take_random_state(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+def set_random_state(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     """Set the generators to what `random_state` gave."""
     torch.set_rng_state(tensors["cpu"])
     if "cuda" in tensors:

@@ -40,13 +40,13 @@ class SharedTrainer(ResumableTrainer):
     ) -> None:
         super().__init__(*arguments, processes=processes, **options)
         self.remove_callback(PrinterCallback)
-        self.add_callback(Progress())
+        self.add_callback(StepBar())
         self.lora_plus = lora_plus
         self.unsummed = torch.zeros((), device=self.args.device)  # loss of this process's micro-batches of a step
         torch.manual_seed(self.args.seed + processes.rank)  # dropout of another share
         self.model_accepts_loss_kwargs = True  # else the Trainer divides by the accumulation a second time
 
-    def items(self, batch: dict[str, Any]) -> int:
+    def count_loss_terms(self, batch: dict[str, Any]) -> int:
         """What the loss of `batch` is a sum over: labelled tokens, or rows where there are no labels."""
         if "labels" in batch:
             return int((batch["labels"][:, 1:] != IGNORED).sum())
@@ -68,7 +68,7 @@ class SharedTrainer(ResumableTrainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The micro-batches of a step, and how many items they have over all processes."""
         batches = list(islice(epoch_iterator, num_batches))
-        own = sum(self.items(batch) for batch in batches if batch)
+        own = sum(self.count_loss_terms(batch) for batch in batches if batch)
         return batches, self.processes.sum(torch.tensor(own, device=device))
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -101,7 +101,7 @@ class SharedTrainer(ResumableTrainer):
         size, number = self.args.per_device_eval_batch_size, len(rows)
         return self.processes.share([range(begin, min(begin + size, number)) for begin in range(0, number, size)])
 
-    def validated(self, metrics: dict[str, float]) -> dict[str, float]:
+    def report_validation(self, metrics: dict[str, float]) -> dict[str, float]:
         """Log `metrics` of a validation, and tell the Trainer that this step has had one."""
         self.log(metrics)
         control: Any = self.control  # type: ignore[has-type]
@@ -109,7 +109,7 @@ class SharedTrainer(ResumableTrainer):
         return metrics
 
 
-class Progress(TrainerCallback):
+class StepBar(TrainerCallback):
     """A bar of the optimizer's steps."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -145,12 +145,12 @@ class LossTrainer(SharedTrainer):
         def of_batch(places: range) -> tuple[float, int]:
             batch = self._prepare_inputs(self.data_collator([rows[place] for place in places]))
             with torch.no_grad(), attention_kernel(self.args.device):
-                return float(self.loss(model, batch, 1)), self.items(batch)
+                return float(self.loss(model, batch, 1)), self.count_loss_terms(batch)
 
-        sums = [math.fsum(of) for of in zip(*self.kept("validation", self.eval_batches(), of_batch), strict=True)]
+        sums = [math.fsum(of) for of in zip(*self.cached_map("validation", self.eval_batches(), of_batch), strict=True)]
         total = torch.tensor(sums or [0.0, 0.0], dtype=torch.float64, device=self.args.device)
         loss, items = self.processes.sum(total).tolist()
-        return self.validated({"eval_loss": loss / items})
+        return self.report_validation({"eval_loss": loss / items})
 
 
 @contextmanager

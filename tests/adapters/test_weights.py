@@ -9,7 +9,7 @@ import torch
 from captioning.adapters.lora import freeze_encoder, swap_weights
 from captioning.paligemma.model import supervised_loss
 from captioning.training.states import trainable_weights
-from tests.helpers.sampled_captions import gradients
+from tests.helpers.sampled_captions import compute_gradients
 
 
 def test_swapped_weights_leave_earlier_graphs_valid(adapted: Callable[..., Any], batch: dict[str, Any]) -> None:
@@ -21,12 +21,12 @@ def test_swapped_weights_leave_earlier_graphs_valid(adapted: Callable[..., Any],
     for name, value in model.named_parameters():
         if name in start:
             value.data += 0.01 * torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
-    expected = gradients(model, supervised_loss(model.get_base_model(), batch))
+    expected = compute_gradients(model, supervised_loss(model.get_base_model(), batch))
     loss = supervised_loss(model.get_base_model(), batch)
     with torch.no_grad(), swap_weights(model, start):
         assert supervised_loss(model.get_base_model(), batch).item() == start_loss
     assert loss.item() != start_loss
-    for name, value in gradients(model, loss).items():
+    for name, value in compute_gradients(model, loss).items():
         assert torch.equal(value, expected[name])
 
 

@@ -11,7 +11,7 @@ from captioning.scst.features import encode_all
 PROMPT = "caption en"
 
 
-def sampled(processor: Any, texts: Sequence[str], ended: Sequence[bool]) -> torch.Tensor:
+def tokenise_captions(processor: Any, texts: Sequence[str], ended: Sequence[bool]) -> torch.Tensor:
     """Caption tokens as decoding returns them: right-padded, `<eos>` where the caption ended."""
     tokenizer = processor.tokenizer
     rows = [
@@ -22,12 +22,12 @@ def sampled(processor: Any, texts: Sequence[str], ended: Sequence[bool]) -> torc
     return torch.tensor([row + [tokenizer.pad_token_id] * (longest - len(row)) for row in rows])
 
 
-def encoded(model: Any, processor: Any, images: Sequence[bytes]) -> torch.Tensor:
+def encode_images(model: Any, processor: Any, images: Sequence[bytes]) -> torch.Tensor:
     """Features `[images, tokens, hidden]`, in memory."""
     return encode_all(model, processor, images, 8, Path("not-written"))
 
 
-def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+def compute_gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     """The gradient of `loss` by each trainable parameter's name."""
     model.zero_grad()
     loss.backward()

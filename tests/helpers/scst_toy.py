@@ -6,7 +6,7 @@ from captioning.scst.refine import Scorers
 IDS = ["p0", "p1", "p2", "p3"]
 
 
-def scorers(references: dict[str, list[str]]) -> Scorers:
+def make_scorers(references: dict[str, list[str]]) -> Scorers:
     counted = DocumentFrequencies.from_references([["something else"], *references.values()], eos=True)
     return Scorers(CiderD(counted, references, eos=True), CiderD(counted, references))
 

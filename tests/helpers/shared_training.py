@@ -30,7 +30,7 @@ from captioning.supervised.finetune import CaptionRows, finetune
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import SharedTrainer
 from tests.conftest import CAPTIONS, COLOURS, PROMPT, SIZE, png
-from tests.helpers.scst_toy import IDS, scorers, second_captions
+from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
 EVERY = 0.0 if "STATES" in os.environ else None  # seconds from one state to the next
@@ -72,7 +72,7 @@ def self_critical(folder: Path, processes: Processes) -> tuple[Any, list[dict[st
     recipe = scst_recipe(batch=2, epochs=2, validate_every=2, kl=0.1, decoding_batch=3)
     train, held = EncodedImages(IDS[:3], features[:3]), EncodedImages(IDS, features)
     references = second_captions([list(texts) for texts in CAPTIONS])
-    done = refine(model, processor, recipe, train, held, scorers(references), run)
+    done = refine(model, processor, recipe, train, held, make_scorers(references), run)
     return model, done.records
 
 

@@ -18,7 +18,7 @@ from captioning.scst.packing import prefill
 from captioning.scst.rollout import rollout
 from captioning.scst.sampling import Sampling
 from tests.helpers.decoders import BOTH
-from tests.helpers.sampled_captions import PROMPT, encoded, sampled
+from tests.helpers.sampled_captions import PROMPT, encode_images, tokenise_captions
 
 GEMMA2 = pytest.mark.parametrize("decoder", ["gemma2"], indirect=True)
 
@@ -72,9 +72,9 @@ def test_a_row_longer_than_the_window_is_refused(quantised: Any, processor: Any,
     """Within the window a packed row needs no mask of its own for sliding layers."""
     pad, eos = processor.tokenizer.pad_token_id, processor.tokenizer.eos_token_id
     everything = Sampling(tuple(forbidden_tokens(processor)))
-    captions = sampled(processor, ["a red plane", "trees"], [True, True])[None]
+    captions = tokenise_captions(processor, ["a red plane", "trees"], [True, True])[None]
     with torch.no_grad():
-        prefix = prefill(quantised, prompt_tokens(processor, PROMPT), encoded(quantised, processor, pictures[:1]))
+        prefix = prefill(quantised, prompt_tokens(processor, PROMPT), encode_images(quantised, processor, pictures[:1]))
         row = prefix.length + int((captions != pad).sum()) - 2
         quantised.config.text_config.sliding_window = row
         caption_log_probabilities(quantised, prefix, captions, everything, pad)

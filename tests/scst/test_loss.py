@@ -15,7 +15,7 @@ from captioning.scst.loss import advantages, caption_log_probabilities, policy_l
 from captioning.scst.packing import prefill
 from captioning.scst.sampling import Sampling
 from tests.helpers.decoders import BOTH
-from tests.helpers.sampled_captions import PROMPT, encoded, gradients, sampled
+from tests.helpers.sampled_captions import PROMPT, encode_images, compute_gradients, tokenise_captions
 
 
 def test_advantages_by_hand() -> None:
@@ -37,9 +37,9 @@ def test_log_probabilities_are_those_of_the_single_row(
     model = adapted(strength=0.05).eval()
     base, barred, pad = model.get_base_model(), forbidden_tokens(processor), processor.tokenizer.pad_token_id
     texts, ended = ["a red plane", "trees", "many green trees are in", ""], [True, True, False, True]
-    suffixes = sampled(processor, texts, ended)
+    suffixes = tokenise_captions(processor, texts, ended)
     with torch.no_grad():
-        prefix = prefill(base, prompt_tokens(processor, PROMPT), encoded(base, processor, pictures))
+        prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_images(base, processor, pictures))
         sampling = Sampling(tuple(barred), temperature)
         ours = caption_log_probabilities(base, prefix, suffixes[:, None], sampling, pad)[:, 0]
         for row, image in enumerate(pictures):
@@ -90,16 +90,16 @@ def test_the_expected_gradient_is_the_exact_policy_gradient(
     reward = torch.rand(len(tokens), generator=generator) * 10
     start = (log_p.detach() + torch.randn(len(tokens), generator=generator)).log_softmax(dim=0)
     p = log_p.exp()
-    exact = gradients(model, (p * reward).sum() - kl * (p * (log_p - start)).sum())
+    exact = compute_gradients(model, (p * reward).sum() - kl * (p * (log_p - start)).sum())
 
-    prefix = prefill(base, prompt_tokens(processor, PROMPT), encoded(base, processor, pictures[:1]))
+    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_images(base, processor, pictures[:1]))
     sampling, pad = Sampling(barred, **cuts), processor.tokenizer.pad_token_id
     ours = caption_log_probabilities(base, prefix, tokens[None, :, None], sampling, pad)
     assert ours.detach().exp().sum().item() == pytest.approx(1, abs=1e-4)
     penalised = reward - kl * (ours.detach()[0] - start)
     advantage = advantages(penalised[None].double().numpy(), np.array([3.0]))  # any baseline that no sample moves
     weighed = ours.detach().exp() * len(tokens) * torch.from_numpy(advantage).float()
-    moved = gradients(model, policy_loss(ours, weighed.numpy()))
+    moved = compute_gradients(model, policy_loss(ours, weighed.numpy()))
     for name, value in exact.items():
         torch.testing.assert_close(-moved[name], value, rtol=1e-3, atol=2e-5, msg=name)
 
@@ -121,11 +121,11 @@ def test_the_exact_gradient_of_captions_of_two_tokens(
     prompt, pad = prompt_inputs(processor, pictures[:1], PROMPT), tokenizer.pad_token_id
     exact = repeated_log_probabilities(model, prompt, captions, pad, barred).exp()
     assert exact.sum().item() == pytest.approx(1, abs=1e-4)
-    expected = gradients(model, (exact[0] * reward).sum())
-    prefix = prefill(base, prompt_tokens(processor, PROMPT), encoded(base, processor, pictures[:1]))
+    expected = compute_gradients(model, (exact[0] * reward).sum())
+    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_images(base, processor, pictures[:1]))
     log_p = caption_log_probabilities(base, prefix, captions, Sampling(barred), pad)
     weighed = (log_p.detach().exp()[0] * len(rows) * (reward - 4.0))[None]
-    moved = gradients(model, policy_loss(log_p, weighed.numpy()))
+    moved = compute_gradients(model, policy_loss(log_p, weighed.numpy()))
     for name, value in expected.items():
         torch.testing.assert_close(-moved[name], value, rtol=1e-3, atol=2e-5, msg=name)
 

@@ -12,12 +12,12 @@ from captioning.adapters.lora import freeze_encoder
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
 from captioning.scst.features import EncodedImages
-from captioning.scst.refine import COLUMNS, Refined, Scorers, refine, summary
-from captioning.scst.trainer import PARTS, STEP, VALIDATION
+from captioning.scst.refine import COLUMNS, Refinement, Scorers, refine, summarise
+from captioning.scst.trainer import PARTS, STEP_COLUMNS, VALIDATION_COLUMNS
 from captioning.training.run import TrainingRun
 from captioning.training.states import trainable_weights
-from tests.helpers.sampled_captions import PROMPT, encoded
-from tests.helpers.scst_toy import IDS, scorers, second_captions
+from tests.helpers.sampled_captions import PROMPT, encode_images
+from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import scst_recipe
 
 
@@ -45,11 +45,11 @@ def test_the_best_validated_step_is_what_is_left(
     """The first step is told to be the best: not the last, and never the start, however good."""
     model = adapted()
     freeze_encoder(model)
-    images = EncodedImages(IDS, encoded(model.get_base_model(), processor, pictures))
+    images = EncodedImages(IDS, encode_images(model.get_base_model(), processor, pictures))
     told, recipe = Told(model, [start, 0.9, 0.2, 0.1]), scst_recipe(epochs=3, validate_every=1)
     plain: Any = told
     run = TrainingRun(0, "cpu", tmp_path / "scratch")
-    done = refine(model, processor, recipe, images, images, Scorers(scorers(second).reward, plain), run)
+    done = refine(model, processor, recipe, images, images, Scorers(make_scorers(second).reward, plain), run)
     assert (done.start["validation_cider"], done.best["validation_cider"], done.best["step"]) == (100 * start, 90, 1)
     assert done.best["gain"] == pytest.approx(90 - 100 * start)
     left = trainable_weights(model)
@@ -57,7 +57,7 @@ def test_the_best_validated_step_is_what_is_left(
     assert not all(torch.equal(value, told.weights[3][name]) for name, value in left.items())
 
 
-Refine = Callable[..., tuple[Refined, Any, dict[str, torch.Tensor], dict[str, torch.Tensor]]]
+Refine = Callable[..., tuple[Refinement, Any, dict[str, torch.Tensor], dict[str, torch.Tensor]]]
 
 
 @pytest.fixture
@@ -66,14 +66,14 @@ def refined(adapted: Callable[..., Any], processor: Any, pictures: list[bytes], 
 
     def run(
         references: dict[str, list[str]], seed: int = 0, strength: float = 0.0, **changed: Any
-    ) -> tuple[Refined, Any, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    ) -> tuple[Refinement, Any, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         model = adapted(strength=strength, targets="all-linear")
         freeze_encoder(model)
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        images = EncodedImages(IDS, encoded(model.get_base_model(), processor, pictures))
+        images = EncodedImages(IDS, encode_images(model.get_base_model(), processor, pictures))
         seed_everything(seed, 1)
         run, recipe = TrainingRun(seed, "cpu", tmp_path / "scratch"), scst_recipe(**changed)
-        done = refine(model, processor, recipe, images, images, scorers(references), run)
+        done = refine(model, processor, recipe, images, images, make_scorers(references), run)
         return done, model, before, dict(model.state_dict())
 
     return run
@@ -89,7 +89,7 @@ def test_a_few_steps_raise_the_greedy_reward(
     """The rewarded caption has a third of the mass at first, and greedy decoding says another."""
     done, model, before, after = refined(second, baseline=baseline)
     captions = list(greedy_captions(model, processor, pictures, PROMPT, 16, 4))
-    plain = scorers(second)[1]
+    plain = make_scorers(second)[1]
     scored = [plain.score(id_, caption.text.removesuffix(" .")) for id_, caption in zip(IDS, captions, strict=True)]
     assert done.best["validation_cider"] > done.start["validation_cider"] + 100
     assert done.best["gain"] == pytest.approx(done.best["validation_cider"] - done.start["validation_cider"])
@@ -109,8 +109,8 @@ def test_records_of_steps_and_validations(refined: Refine, second: dict[str, lis
     assert done.best["step"] in (3, 4)
     assert done.start == validated[0]
     assert done.best["validation_cider"] == max(record["validation_cider"] for record in validated[1:])
-    assert all({"step", *STEP} - {"kl"} == record.keys() for record in stepped)
-    assert all({"step", *VALIDATION} == record.keys() <= set(COLUMNS) for record in validated)
+    assert all({"step", *STEP_COLUMNS} - {"kl"} == record.keys() for record in stepped)
+    assert all({"step", *VALIDATION_COLUMNS} == record.keys() <= set(COLUMNS) for record in validated)
     assert [done.start[name] for name in ("gain", "gain_low", "gain_high")] == [0, 0, 0]
     for record in stepped:
         assert record["advantage"] == pytest.approx(record["reward"] - record["baseline"])
@@ -126,11 +126,11 @@ def test_records_of_steps_and_validations(refined: Refine, second: dict[str, lis
 def test_the_summary_by_hand() -> None:
     start = {"step": 0, "validation_cider": 50.0, "gain": 0.0, "gain_low": 0.0, "gain_high": 0.0}
     best = {"step": 8, "validation_cider": 60.0, "gain": 10.0, "gain_low": -5.0, "gain_high": 20.0}
-    told = summary(Refined([], [], start, best), 200, 40)
+    told = summarise(Refinement([], [], start, best), 200, 40)
     assert (told["gain_percent"], told["gain_percent_low"], told["gain_percent_high"]) == (20, -10, 40)
     assert (told["best_step"], told["start_validation_cider"], told["validation_cider"]) == (8, 50, 60)
     assert told["signature"].endswith("greedy|max_tokens:40|split:validation|n:200")
-    assert summary(Refined([], [], start | {"validation_cider": 0.0}, best), 200, 40)["gain_percent"] is None
+    assert summarise(Refinement([], [], start | {"validation_cider": 0.0}, best), 200, 40)["gain_percent"] is None
 
 
 def test_one_validation_an_epochs_end(refined: Refine, second: dict[str, list[str]]) -> None:

@@ -17,8 +17,8 @@ from captioning.scst.trainer import SCSTTrainer, step_summary
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import training_arguments
 from tests.helpers.decoders import BOTH
-from tests.helpers.sampled_captions import PROMPT, encoded, sampled
-from tests.helpers.scst_toy import IDS, scorers, second_captions
+from tests.helpers.sampled_captions import PROMPT, encode_images, tokenise_captions
+from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import scst_recipe
 
 
@@ -30,7 +30,7 @@ def second(captions: list[list[str]]) -> dict[str, list[str]]:
 def trainer_of(
     model: Any, processor: Any, references: dict[str, list[str]], folder: Path, **changed: Any
 ) -> SCSTTrainer:
-    reward, plain = scorers(references)
+    reward, plain = make_scorers(references)
     trainer = SCSTTrainer(
         model=model,
         args=training_arguments(TrainingRun(0, "cpu", folder)),
@@ -64,15 +64,17 @@ def test_the_loss_by_hand(
     greedy = ["a red plane parked near", "boats"]
     order = [greedy[0], *texts[:2], greedy[1], *texts[2:]] if baseline == "greedy" else texts
     ends = [True, *ended[:2], False, *ended[2:]] if baseline == "greedy" else ended
-    monkeypatch.setattr(trainer, "_decode", lambda *_: sampled(processor, order, ends).unflatten(0, (2, -1)))
-    start = log_p_of(model, processor, pictures[:2], sampled(processor, texts, ended))
+    monkeypatch.setattr(trainer, "_decode", lambda *_: tokenise_captions(processor, order, ends).unflatten(0, (2, -1)))
+    start = log_p_of(model, processor, pictures[:2], tokenise_captions(processor, texts, ended))
     for name, value in model.named_parameters():  # the policy moves away from where it started
         if value.requires_grad and "lora_B" in name:
             value.data += 0.02
-    loss, record = step_of(trainer, model.train(), encoded(model.get_base_model().eval(), processor, pictures[:2]))
-    reward = scorers(second)[0]
+    loss, record = step_of(
+        trainer, model.train(), encode_images(model.get_base_model().eval(), processor, pictures[:2])
+    )
+    reward = make_scorers(second)[0]
     r = [reward.score(id_, text, end) for id_, text, end in zip(["p0", "p0", "p1", "p1"], texts, ended, strict=True)]
-    log_p = log_p_of(model, processor, pictures[:2], sampled(processor, texts, ended))
+    log_p = log_p_of(model, processor, pictures[:2], tokenise_captions(processor, texts, ended))
     ratio = [mine - its for mine, its in zip(log_p, start, strict=True)]
     assert min(map(abs, ratio)) > 1e-3
     r = [mine - kl * its for mine, its in zip(r, ratio, strict=True)]
@@ -119,7 +121,7 @@ def test_rewards_are_cider_with_the_end_on_ended_captions_only(
     trainer = trainer_of(adapted(), processor, second, tmp_path)
     text = "A red plane parked near the terminal ."  # as PTB has it: lower case, no period
     rewards = trainer._rewards(["p0"], [[Caption(text, 9, True), Caption(text, 8, False)]])[0]
-    reward = scorers(second)[0]
+    reward = make_scorers(second)[0]
     tokens = second["p0"][0]
     assert rewards.tolist() == [reward.score("p0", tokens, True), reward.score("p0", tokens, False)]
     assert rewards[0] == pytest.approx(10.0)
@@ -135,7 +137,7 @@ def test_dropout_moves_neither_captions_nor_loss(
         model = adapted(strength=0.1, dropout=dropout)
         freeze_encoder(model)
         trainer = trainer_of(model, processor, second, tmp_path)
-        features = encoded(model.get_base_model().eval(), processor, pictures)
+        features = encode_images(model.get_base_model().eval(), processor, pictures)
         torch.manual_seed(2)
         loss, record = step_of(trainer, model.train(), features)
         done.append((loss.item(), record))

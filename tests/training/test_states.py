@@ -25,13 +25,13 @@ from captioning.training.states import (
     join_tensors,
     random_state,
     split_tensors,
-    take_random_state,
+    set_random_state,
     trainable_weights,
 )
 from captioning.training.trainer import SharedTrainer
 from tests.conftest import PROMPT
-from tests.helpers.sampled_captions import encoded
-from tests.helpers.scst_toy import IDS, scorers, second_captions
+from tests.helpers.sampled_captions import encode_images
+from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import change, scst_recipe
 
 Work = Callable[[Path | None], tuple[dict[str, Tensor], Any]]  # states' folder -> weights and records
@@ -118,7 +118,7 @@ def test_a_validation_goes_on_after_its_last_whole_batch(
     tuned: Work, kept: int, others: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in the first of three validations of four batches. What other weights made of it is not taken."""
-    undisturbed, own, seen, fatal = tuned(None), ResumableTrainer.kept, list[int](), [True]
+    undisturbed, own, seen, fatal = tuned(None), ResumableTrainer.cached_map, list[int](), [True]
 
     def counted(self: Any, name: str, work: Any, do: Any) -> list[Any]:
         def one(places: range) -> Any:
@@ -129,7 +129,7 @@ def test_a_validation_goes_on_after_its_last_whole_batch(
 
         return own(self, name, work, one)
 
-    monkeypatch.setattr(ResumableTrainer, "kept", counted)
+    monkeypatch.setattr(ResumableTrainer, "cached_map", counted)
     with pytest.raises(Killed):
         tuned(tmp_path / "states")
     assert seen == list(range(kept))
@@ -151,12 +151,12 @@ def refined(
     def work(states: Path | None) -> tuple[dict[str, Tensor], Any]:
         model = adapted(strength=0.05)
         freeze_encoder(model)
-        images = EncodedImages(IDS, encoded(model.get_base_model(), processor, pictures))
+        images = EncodedImages(IDS, encode_images(model.get_base_model(), processor, pictures))
         seed_everything(1, 1)
         recipe = scst_recipe(kl=0.1, batch=2, epochs=3, validate_every=4)
         references = second_captions(captions)
         run = training_run(states, tmp_path)
-        done = refine(model, processor, recipe, images, images, scorers(references), run)
+        done = refine(model, processor, recipe, images, images, make_scorers(references), run)
         return trainable_weights(model), (done.records, done.start, done.best, len(done.seconds))
 
     return work
@@ -235,5 +235,5 @@ def test_random_numbers_go_on_where_they_were() -> None:
     before = random_state()
     drawn = [random.random(), np.random.rand(), torch.rand(1).item(), random.gauss(), np.random.randn()]
     seed_everything(4, 1)
-    take_random_state(*before)
+    set_random_state(*before)
     assert [random.random(), np.random.rand(), torch.rand(1).item(), random.gauss(), np.random.randn()] == drawn
