@@ -19,7 +19,7 @@ from captioning.params.recipe import ScstRecipe, open_checkpoint, read_recipe
 from captioning.runtime.resume import exclusive_run_folder
 from captioning.runtime.stage import command, stage_main
 from captioning.runtime.tracking import tracked
-from captioning.scst.features import EncodedImages, encode_all
+from captioning.scst.features import EncodedImages, encode_images
 from captioning.scst.refine import COLUMNS, Scorers, refine, summarise
 from captioning.scst.trainer import PARTS
 from captioning.training.run import TrainingRun
@@ -46,7 +46,7 @@ def main(row: str, baseline: str, seed: int) -> None:
         ids = draw_ids(read_ids(Path(f"data/splits/{split}.txt")), number, f"scst {split} {seed}")
         images = [example.image for example in read_images(Path("data/captions/images.parquet"), ids)]
         file, policy = device_folder(folder, model.device) / f"{split}.features", unwrap_adapter(model)
-        features = encode_all(policy, processor, images, machine.decoding_batch, file, processes=processes)
+        features = encode_images(policy, processor, images, machine.decoding_batch, file, processes=processes)
         return EncodedImages(ids, features)
 
     with (

@@ -32,7 +32,7 @@ from captioning.scst.refine import refine
 from captioning.supervised.finetune import CaptionRows, finetune
 from captioning.training.run import TrainingRun
 from tests import conftest
-from tests.helpers.sampled_captions import encode_images
+from tests.helpers.sampled_captions import encode_in_memory
 from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
@@ -86,7 +86,7 @@ def pretrain(folder: Path) -> dict[str, str]:
 
 def refine_adapter(model: Any, processor: Any, images: list[bytes], scratch: Path) -> str:
     """Refine `model` in place, and return the SHA-256 of SCST's step records."""
-    features = EncodedImages(IDS, encode_images(model.get_base_model(), processor, images))
+    features = EncodedImages(IDS, encode_in_memory(model.get_base_model(), processor, images))
     references = second_captions([list(captions) for captions in conftest.CAPTIONS])
     run = TrainingRun(1, "cpu", scratch)
     result = refine(model, processor, scst_recipe(epochs=STEPS), features, features, make_scorers(references), run)

@@ -42,7 +42,7 @@ def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"id": [row["id"] for row in rows], "features": torch.stack([row["features"] for row in rows])}
 
 
-def encode_all(
+def encode_images(
     model: Any,
     processor: PaliGemmaProcessor,
     images: Sequence[bytes],

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from captioning.scst.features import encode_all
+from captioning.scst.features import encode_images
 
 PROMPT = "caption en"
 
@@ -22,9 +22,9 @@ def tokenise_captions(processor: Any, texts: Sequence[str], ended: Sequence[bool
     return torch.tensor([row + [tokenizer.pad_token_id] * (longest - len(row)) for row in rows])
 
 
-def encode_images(model: Any, processor: Any, images: Sequence[bytes]) -> torch.Tensor:
+def encode_in_memory(model: Any, processor: Any, images: Sequence[bytes]) -> torch.Tensor:
     """Features `[images, tokens, hidden]`, in memory."""
-    return encode_all(model, processor, images, 8, Path("not-written"))
+    return encode_images(model, processor, images, 8, Path("not-written"))
 
 
 def compute_gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:

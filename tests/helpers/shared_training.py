@@ -24,7 +24,7 @@ from captioning.compute.processes import Processes, start_processes
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import load_processor, load_quantised
 from captioning.runtime.stage import stage_main
-from captioning.scst.features import EncodedImages, encode_all
+from captioning.scst.features import EncodedImages, encode_images
 from captioning.scst.refine import refine
 from captioning.supervised.finetune import CaptionRows, finetune
 from captioning.training.run import TrainingRun
@@ -68,7 +68,9 @@ def self_critical(folder: Path, processes: Processes) -> tuple[Any, list[dict[st
     model, processor = adapter(folder), load_processor(folder / "checkpoint")
     freeze_encoder(model)
     run = training_run(folder, processes)
-    features = encode_all(model.get_base_model(), processor, PICTURES, 2, run.folder / "features", processes=processes)
+    features = encode_images(
+        model.get_base_model(), processor, PICTURES, 2, run.folder / "features", processes=processes
+    )
     recipe = scst_recipe(batch=2, epochs=2, validate_every=2, kl=0.1, decoding_batch=3)
     train, held = EncodedImages(IDS[:3], features[:3]), EncodedImages(IDS, features)
     references = second_captions([list(texts) for texts in CAPTIONS])

@@ -16,7 +16,7 @@ from captioning.limits.memory import longest_suffix, prompt_length
 from captioning.limits.scst import refining
 from captioning.paligemma.model import load_frozen, prompt_tokens, supervised_loss
 from captioning.params.sections import Lora
-from captioning.scst.features import encode_all
+from captioning.scst.features import encode_images
 from captioning.scst.loss import caption_log_probabilities
 from captioning.scst.packing import prefill
 from captioning.scst.rollout import rollout
@@ -106,7 +106,7 @@ def test_an_scst_step_takes_the_counted_bytes(
     freeze_encoder(model)
     MetaModel(model, "cpu").zero_gradients()
     base, sampling = unwrap_adapter(model), Sampling(tuple(forbidden_tokens(processor)))
-    features = encode_all(base, processor, pictures, 4, tmp_path / "features")
+    features = encode_images(base, processor, pictures, 4, tmp_path / "features")
     prompt, pad = prompt_tokens(processor, PROMPT), processor.tokenizer.pad_token_id
     with Meter() as meter, attention_kernel(CPU):
         prefix = prefill(base, prompt, features)

@@ -18,7 +18,7 @@ from captioning.scst.packing import prefill
 from captioning.scst.rollout import rollout
 from captioning.scst.sampling import Sampling
 from tests.helpers.decoders import BOTH
-from tests.helpers.sampled_captions import PROMPT, encode_images, tokenise_captions
+from tests.helpers.sampled_captions import PROMPT, encode_in_memory, tokenise_captions
 
 GEMMA2 = pytest.mark.parametrize("decoder", ["gemma2"], indirect=True)
 
@@ -74,7 +74,9 @@ def test_a_row_longer_than_the_window_is_refused(quantised: Any, processor: Any,
     everything = Sampling(tuple(forbidden_tokens(processor)))
     captions = tokenise_captions(processor, ["a red plane", "trees"], [True, True])[None]
     with torch.no_grad():
-        prefix = prefill(quantised, prompt_tokens(processor, PROMPT), encode_images(quantised, processor, pictures[:1]))
+        prefix = prefill(
+            quantised, prompt_tokens(processor, PROMPT), encode_in_memory(quantised, processor, pictures[:1])
+        )
         row = prefix.length + int((captions != pad).sum()) - 2
         quantised.config.text_config.sliding_window = row
         caption_log_probabilities(quantised, prefix, captions, everything, pad)

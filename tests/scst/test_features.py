@@ -10,7 +10,7 @@ import torch
 from captioning.base.errors import UserError
 from captioning.paligemma.model import image_features, prompt_inputs
 from captioning.scst import features
-from captioning.scst.features import EncodedImages, collate, encode_all
+from captioning.scst.features import EncodedImages, collate, encode_images
 from captioning.training import mapped
 
 PROMPT = "caption en"
@@ -22,7 +22,7 @@ def test_features_are_those_of_the_tower(
     quantised: Any, processor: Any, pictures: list[bytes], batch: int, in_memory: int, tmp_path: Path
 ) -> None:
     file = tmp_path / "new" / "features"
-    ours = encode_all(quantised, processor, pictures, batch, file, in_memory)
+    ours = encode_images(quantised, processor, pictures, batch, file, in_memory)
     pixel_values = prompt_inputs(processor, pictures, PROMPT)["pixel_values"]
     expected = image_features(quantised, pixel_values).pooler_output
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
@@ -49,16 +49,16 @@ def test_an_interrupted_run_encodes_what_is_left(
     images, file = (pictures * 3)[:8], tmp_path / "features"
     monkeypatch.setattr(features, "image_features", counted)
     with pytest.raises(KeyboardInterrupt):
-        encode_all(quantised, processor, images, 2, file, in_memory=0)
+        encode_images(quantised, processor, images, 2, file, in_memory=0)
     if spoilt:
         content = bytearray(file.read_bytes())
         content[3 * len(content) // 8] ^= 1
         file.write_bytes(content)
     encoded.clear()
     monkeypatch.setattr(features, "image_features", lambda *given: encoded.append(1) or image_features(*given))
-    ours = encode_all(quantised, processor, images, 2, file, in_memory=0)
+    ours = encode_images(quantised, processor, images, 2, file, in_memory=0)
     assert len(encoded) == 2 + spoilt
-    assert torch.equal(ours, encode_all(quantised, processor, images, 2, tmp_path / "undisturbed", in_memory=0))
+    assert torch.equal(ours, encode_images(quantised, processor, images, 2, tmp_path / "undisturbed", in_memory=0))
 
 
 def test_rows_are_images_by_id() -> None:
@@ -74,5 +74,5 @@ def test_a_disk_too_small_is_told_before_any_work(
 ) -> None:
     monkeypatch.setattr(mapped, "disk_usage", lambda _: shutil.disk_usage("/")._replace(free=1000))
     with pytest.raises(UserError, match=r"features take .* GB, the disk has 0\.0 GB free"):
-        encode_all(quantised, processor, pictures, 2, tmp_path / "features", in_memory=0)
+        encode_images(quantised, processor, pictures, 2, tmp_path / "features", in_memory=0)
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from captioning.scst.loss import advantages, caption_log_probabilities, policy_l
 from captioning.scst.packing import prefill
 from captioning.scst.sampling import Sampling
 from tests.helpers.decoders import BOTH
-from tests.helpers.sampled_captions import PROMPT, encode_images, compute_gradients, tokenise_captions
+from tests.helpers.sampled_captions import PROMPT, compute_gradients, encode_in_memory, tokenise_captions
 
 
 def test_advantages_by_hand() -> None:
@@ -39,7 +39,7 @@ def test_log_probabilities_are_those_of_the_single_row(
     texts, ended = ["a red plane", "trees", "many green trees are in", ""], [True, True, False, True]
     suffixes = tokenise_captions(processor, texts, ended)
     with torch.no_grad():
-        prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_images(base, processor, pictures))
+        prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures))
         sampling = Sampling(tuple(barred), temperature)
         ours = caption_log_probabilities(base, prefix, suffixes[:, None], sampling, pad)[:, 0]
         for row, image in enumerate(pictures):
@@ -92,7 +92,7 @@ def test_the_expected_gradient_is_the_exact_policy_gradient(
     p = log_p.exp()
     exact = compute_gradients(model, (p * reward).sum() - kl * (p * (log_p - start)).sum())
 
-    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_images(base, processor, pictures[:1]))
+    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures[:1]))
     sampling, pad = Sampling(barred, **cuts), processor.tokenizer.pad_token_id
     ours = caption_log_probabilities(base, prefix, tokens[None, :, None], sampling, pad)
     assert ours.detach().exp().sum().item() == pytest.approx(1, abs=1e-4)
@@ -122,7 +122,7 @@ def test_the_exact_gradient_of_captions_of_two_tokens(
     exact = repeated_log_probabilities(model, prompt, captions, pad, barred).exp()
     assert exact.sum().item() == pytest.approx(1, abs=1e-4)
     expected = compute_gradients(model, (exact[0] * reward).sum())
-    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_images(base, processor, pictures[:1]))
+    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures[:1]))
     log_p = caption_log_probabilities(base, prefix, captions, Sampling(barred), pad)
     weighed = (log_p.detach().exp()[0] * len(rows) * (reward - 4.0))[None]
     moved = compute_gradients(model, policy_loss(log_p, weighed.numpy()))

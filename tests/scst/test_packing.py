@@ -15,7 +15,7 @@ from captioning.scst.packing import packed_mask, prefill
 from captioning.scst.rollout import rollout
 from captioning.scst.sampling import Sampling, draw
 from tests.helpers.decoders import BOTH
-from tests.helpers.sampled_captions import PROMPT, encode_images, compute_gradients, tokenise_captions
+from tests.helpers.sampled_captions import PROMPT, compute_gradients, encode_in_memory, tokenise_captions
 
 TEXTS = ["a red plane", "trees", "many green trees are in", "", "two blue boats docked neatly at the pier .", "it is a"]
 ENDED = [True, True, False, True, True, False]
@@ -38,7 +38,7 @@ def test_packed_rows_equal_repeated_rows(
     captions = tokenise_captions(processor, TEXTS, ENDED).view(2, 3, -1)
     weights = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
     base = policy.get_base_model()
-    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_images(base, processor, pictures[:2]))
+    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures[:2]))
     ours = caption_log_probabilities(base, prefix, captions, Sampling(barred, temperature), pad)
     ours_moved = compute_gradients(policy, (weights * ours).mean())
     prompt = prompt_inputs(processor, pictures[:2], PROMPT)
@@ -60,7 +60,7 @@ def test_a_caption_does_not_see_its_neighbours(policy: Any, processor: Any, pict
     changed = captions.clone()
     changed[0, 1, 0] = 900
     with torch.no_grad():
-        prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_images(base, processor, pictures[:1]))
+        prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures[:1]))
         before, after = (
             caption_log_probabilities(base, prefix, one, everything, pad)[0] for one in (captions, changed)
         )
@@ -98,7 +98,7 @@ def test_shared_prefix_decoding_gives_the_tokens_of_generate(
     monkeypatch.setattr(torch, "multinomial", lambda probabilities, num_samples: draw(probabilities)[:, None])
     base, tokenizer = policy.get_base_model(), processor.tokenizer
     with torch.no_grad():
-        prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_images(base, processor, pictures))
+        prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures))
     torch.manual_seed(5)
     sampling = Sampling(tuple(forbidden_tokens(processor)), **options)
     ours = rollout(base, prefix, sampling, 3, True, limit, tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -137,7 +137,7 @@ def test_captions_are_scored_under_the_distribution_they_were_drawn_from(
 
     monkeypatch.setattr(Sampling, "draw", spy)
     with torch.no_grad():
-        prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_images(base, processor, pictures))
+        prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures))
         sampling = Sampling(tuple(forbidden_tokens(processor)), **options)
         torch.manual_seed(3)
         captions = rollout(base, prefix, sampling, 3, False, 9, tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -152,7 +152,7 @@ def test_captions_are_scored_under_the_distribution_they_were_drawn_from(
 def test_greedy_and_samples_do_not_disturb_each_other(policy: Any, processor: Any, pictures: list[bytes]) -> None:
     """Alone or together, the same tokens; the prefix can be used again, gradients and all."""
     base, tokenizer = policy.get_base_model(), processor.tokenizer
-    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_images(base, processor, pictures))
+    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures))
     assert prefix.last.requires_grad
     decode = [base, prefix, Sampling(tuple(forbidden_tokens(processor)))]
     ends = [6, tokenizer.eos_token_id, tokenizer.pad_token_id]
@@ -179,7 +179,7 @@ def test_what_stands_after_the_end_is_not_run(
         "forward",
         lambda **inputs: rows.append(inputs["inputs_embeds"].shape) or run(**inputs),
     )
-    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_images(base, processor, pictures[:1]))
+    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures[:1]))
     caption_log_probabilities(base, prefix, captions, Sampling(tuple(forbidden_tokens(processor))), pad)
     assert rows[1][:2] == (1, int((captions != pad).sum()) - 2)
 
@@ -188,4 +188,4 @@ def test_features_are_the_towers(policy: Any, processor: Any, pictures: list[byt
     base = policy.get_base_model()
     pixel_values = prompt_inputs(processor, pictures, PROMPT)["pixel_values"]
     expected = image_features(base, pixel_values).pooler_output
-    assert torch.equal(encode_images(base, processor, pictures), expected.detach())
+    assert torch.equal(encode_in_memory(base, processor, pictures), expected.detach())

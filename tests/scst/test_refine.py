@@ -16,7 +16,7 @@ from captioning.scst.refine import COLUMNS, Refinement, Scorers, refine, summari
 from captioning.scst.trainer import PARTS, STEP_COLUMNS, VALIDATION_COLUMNS
 from captioning.training.run import TrainingRun
 from captioning.training.states import trainable_weights
-from tests.helpers.sampled_captions import PROMPT, encode_images
+from tests.helpers.sampled_captions import PROMPT, encode_in_memory
 from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import scst_recipe
 
@@ -45,7 +45,7 @@ def test_the_best_validated_step_is_what_is_left(
     """The first step is told to be the best: not the last, and never the start, however good."""
     model = adapted()
     freeze_encoder(model)
-    images = EncodedImages(IDS, encode_images(model.get_base_model(), processor, pictures))
+    images = EncodedImages(IDS, encode_in_memory(model.get_base_model(), processor, pictures))
     told, recipe = Told(model, [start, 0.9, 0.2, 0.1]), scst_recipe(epochs=3, validate_every=1)
     plain: Any = told
     run = TrainingRun(0, "cpu", tmp_path / "scratch")
@@ -70,7 +70,7 @@ def refined(adapted: Callable[..., Any], processor: Any, pictures: list[bytes], 
         model = adapted(strength=strength, targets="all-linear")
         freeze_encoder(model)
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        images = EncodedImages(IDS, encode_images(model.get_base_model(), processor, pictures))
+        images = EncodedImages(IDS, encode_in_memory(model.get_base_model(), processor, pictures))
         seed_everything(seed, 1)
         run, recipe = TrainingRun(seed, "cpu", tmp_path / "scratch"), scst_recipe(**changed)
         done = refine(model, processor, recipe, images, images, make_scorers(references), run)

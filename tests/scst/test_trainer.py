@@ -17,7 +17,7 @@ from captioning.scst.trainer import SCSTTrainer, step_summary
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import training_arguments
 from tests.helpers.decoders import BOTH
-from tests.helpers.sampled_captions import PROMPT, encode_images, tokenise_captions
+from tests.helpers.sampled_captions import PROMPT, encode_in_memory, tokenise_captions
 from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import scst_recipe
 
@@ -70,7 +70,7 @@ def test_the_loss_by_hand(
         if value.requires_grad and "lora_B" in name:
             value.data += 0.02
     loss, record = step_of(
-        trainer, model.train(), encode_images(model.get_base_model().eval(), processor, pictures[:2])
+        trainer, model.train(), encode_in_memory(model.get_base_model().eval(), processor, pictures[:2])
     )
     reward = make_scorers(second)[0]
     r = [reward.score(id_, text, end) for id_, text, end in zip(["p0", "p0", "p1", "p1"], texts, ended, strict=True)]
@@ -137,7 +137,7 @@ def test_dropout_moves_neither_captions_nor_loss(
         model = adapted(strength=0.1, dropout=dropout)
         freeze_encoder(model)
         trainer = trainer_of(model, processor, second, tmp_path)
-        features = encode_images(model.get_base_model().eval(), processor, pictures)
+        features = encode_in_memory(model.get_base_model().eval(), processor, pictures)
         torch.manual_seed(2)
         loss, record = step_of(trainer, model.train(), features)
         done.append((loss.item(), record))

@@ -24,13 +24,13 @@ from captioning.training.states import (
     ResumableTrainer,
     join_tensors,
     random_state,
-    split_tensors,
     set_random_state,
+    split_tensors,
     trainable_weights,
 )
 from captioning.training.trainer import SharedTrainer
 from tests.conftest import PROMPT
-from tests.helpers.sampled_captions import encode_images
+from tests.helpers.sampled_captions import encode_in_memory
 from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import change, scst_recipe
 
@@ -151,7 +151,7 @@ def refined(
     def work(states: Path | None) -> tuple[dict[str, Tensor], Any]:
         model = adapted(strength=0.05)
         freeze_encoder(model)
-        images = EncodedImages(IDS, encode_images(model.get_base_model(), processor, pictures))
+        images = EncodedImages(IDS, encode_in_memory(model.get_base_model(), processor, pictures))
         seed_everything(1, 1)
         recipe = scst_recipe(kl=0.1, batch=2, epochs=3, validate_every=4)
         references = second_captions(captions)
