@@ -1,13 +1,14 @@
-"""The Hub: what a revision of a repository holds, and its files, each proven and never fetched twice.
+"""Read the Hub: resolve a revision of a repository and fetch its files, each checked by its hash and fetched once.
 
-1. The client's own download begins a file anew after an interruption (its partial file has a random name). Here a
-   partial file carries the hash of what it becomes, and a Range request continues it, in this run or a later one.
-2. A file counts when its SHA-256 (Git LFS) or its Git blob id is the one the revision names, not when its length fits.
-3. An error becomes one line with its remedy, made from the error's kind and never from its text: that may quote a
-   signed address or a header. The token goes to the Hub alone; httpx drops it where another host serves the bytes.
+1. The Hub's client restarts an interrupted download, because its partial file has a random name. Here the partial file
+   is named by the hash of the complete file, and a Range request continues it, in this run or a later one.
+2. A file is complete if its SHA-256 (Git LFS) or its Git blob id is that of the revision. Its length is not enough.
+3. An error becomes one line with a remedy. The line never quotes the error's text, which may hold a signed address or
+   a header. Only the Hub gets the token: httpx drops it when another host serves the bytes.
 """
 
 import errno
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -21,21 +22,22 @@ from captioning.base.hashes import git_blob_id, sha256
 from captioning.runtime.progress import progress
 
 TIMEOUT = 30.0  # seconds without an answer
-ATTEMPTS = 5  # in a row that brought nothing
-PAUSE = 1.0  # seconds between them
-CHUNK = 1 << 16  # bytes; at most so many are fetched twice
-PASSING = (408, 429, 500, 502, 503, 504)  # answers that another attempt may better
-FULL = (errno.ENOSPC, errno.EDQUOT)
+ATTEMPTS = 5  # in a row without a new byte
+PAUSE = 1.0  # seconds between attempts
+CHUNK = 1 << 16  # bytes; an interruption loses at most one chunk
+TEMPORARY_STATUSES = (408, 429, 500, 502, 503, 504)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+RETRY = "try again, fetched bytes are kept"
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file as its revision names it."""
+    """A file of a revision."""
 
     path: str
     size: int  # bytes
     sha256: str | None  # of a file in Git LFS
-    blob: str | None  # Git's id of any other
+    blob: str | None  # Git's id of any other file
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Repository:
     kind: Literal["model", "dataset"]
     name: str
     revision: str
-    alternative: str  # what its user may do where it cannot be had
+    alternative: str  # what the user can do without it
 
     @property
     def page(self) -> str:
@@ -53,14 +55,14 @@ class Repository:
 
         return f"{constants.ENDPOINT}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
-    def error(self, why: str) -> UserError:
-        what = "weights" if self.kind == "model" else "images"
-        return UserError(f"{what} {self.name} cannot be had: {why}; or {self.alternative}")
+    def error(self, reason: str) -> UserError:
+        content = "weights" if self.kind == "model" else "images"
+        return UserError(f"cannot fetch {content} {self.name}: {reason}; or {self.alternative}")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A revision, resolved: its commit and its files."""
+    """The commit of a resolved revision, and its files."""
 
     repository: Repository
     commit: str
@@ -68,92 +70,90 @@ class Snapshot:
 
 
 def resolve_revision(repository: Repository) -> Snapshot:
-    """The revision's commit and files: one request, one more where the repository is gated. `UserError` where not."""
+    """Ask the Hub for the revision's commit and files, and whether a gated repository is open. Raises `UserError`."""
     import huggingface_hub
 
     api = huggingface_hub.HfApi()
     try:
-        ask = api.model_info if repository.kind == "model" else api.dataset_info
-        info = ask(repository.name, revision=repository.revision, files_metadata=True, timeout=TIMEOUT)
+        query = api.model_info if repository.kind == "model" else api.dataset_info
+        info = query(repository.name, revision=repository.revision, files_metadata=True, timeout=TIMEOUT)
         if info.gated:
             api.auth_check(repository.name, repo_type=repository.kind)
     except Exception as error:  # the client raises a dozen kinds
-        raise repository.error(explain_error(repository, error)) from None
-    listed = info.siblings or []
-    files = [HubFile(one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else None, one.blob_id) for one in listed]
+        raise repository.error(_explain_error(repository, error)) from None
+    files = [
+        HubFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None, file.blob_id)
+        for file in info.siblings or []
+    ]
     return Snapshot(repository, info.sha or repository.revision, tuple(files))
 
 
 def fetch_files(snapshot: Snapshot, files: Sequence[HubFile], folder: Path) -> dict[str, Path]:
-    """Bring `files` into `folder` under their own paths, continuing what is there. `UserError` where it fails."""
-    places = {file.path: _place(snapshot, file, folder) for file in files}
+    """Fetch `files` into `folder` under their paths in the repository, and return where they are.
+
+    Complete files are not fetched again, and partial ones are continued. Raises `UserError` if a file cannot be fetched.
+    """
+    paths = {file.path: _local_path(snapshot, file, folder) for file in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _need_room(snapshot, files, places, folder)
-        for file in files:
-            if not _matches_hash(places[file.path], file):
-                _fetch(snapshot, file, places[file.path])
+        missing = [file for file in files if not _matches_hash(paths[file.path], file)]
+        partials = {file: _partial_path(paths[file.path], file) for file in missing}
+        _require_disk_space(snapshot, partials, folder)
+        for file, partial in partials.items():
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            _receive_all(snapshot, file, partial)
+            if not _matches_hash(partial, file):
+                partial.unlink()
+                raise snapshot.repository.error(f"the hash of {file.path} is not the one that the Hub names; try again")
+            partial.replace(paths[file.path])
     except UserError:
         raise
     except Exception as error:
-        raise snapshot.repository.error(explain_error(snapshot.repository, error, folder)) from None
-    return places
+        raise snapshot.repository.error(_explain_error(snapshot.repository, error, folder)) from None
+    return paths
 
 
-def _place(snapshot: Snapshot, file: HubFile, folder: Path) -> Path:
+def _local_path(snapshot: Snapshot, file: HubFile, folder: Path) -> Path:
     path = PurePosixPath(file.path)
     if path.is_absolute() or ".." in path.parts or "\\" in file.path:
-        raise snapshot.repository.error(f"its file {file.path!r} would lie outside {folder}")
+        raise snapshot.repository.error(f"its file {file.path!r} would be outside {folder}")
     return folder / path
 
 
-def _partial(place: Path, file: HubFile) -> Path:
-    return place.with_name(f"{place.name}.{(file.sha256 or file.blob or str(file.size))[:16]}.partial")
+def _partial_path(path: Path, file: HubFile) -> Path:
+    return path.with_name(f"{path.name}.{(file.sha256 or file.blob or str(file.size))[:16]}.partial")
 
 
-def _need_room(snapshot: Snapshot, files: Sequence[HubFile], places: dict[str, Path], folder: Path) -> None:
-    there = {file.path: max(_length(places[file.path]), _length(_partial(places[file.path], file))) for file in files}
-    needed = sum(max(file.size - there[file.path], 0) for file in files)
+def _require_disk_space(snapshot: Snapshot, partials: dict[HubFile, Path], folder: Path) -> None:
+    needed = sum(max(file.size - _size(partial), 0) for file, partial in partials.items())
     if needed > (free := shutil.disk_usage(folder).free):
         raise snapshot.repository.error(f"{folder} has {free / 1e9:.1f} GB free and needs {needed / 1e9:.1f}")
 
 
-def _length(path: Path) -> int:
+def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _fetch(snapshot: Snapshot, file: HubFile, place: Path) -> None:
-    partial = _partial(place, file)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    if _length(partial) > file.size:
-        partial.unlink()
-    _receive_all(snapshot, file, partial)
-    if not _matches_hash(partial, file):
-        partial.unlink(missing_ok=True)
-        raise snapshot.repository.error(f"{file.path} came with another hash than the Hub names; try again")
-    partial.replace(place)
-
-
 def _receive_all(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
-    """Until the file is whole: a connection that breaks is taken up where it broke."""
+    """Receive the bytes that `partial` lacks. Reconnect after an error as long as attempts bring new bytes."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
     failures = 0
     partial.touch()
-    while (begun := _length(partial)) < file.size:
+    while (size := _size(partial)) < file.size:
         try:
             _receive_part(snapshot, file, partial)
         except (httpx2.TransportError, HfHubHTTPError) as error:
-            passing = isinstance(error, httpx2.TransportError) or error.response.status_code in PASSING
-            failures = 0 if _length(partial) > begun else failures + 1
-            if not passing or failures >= ATTEMPTS:
+            temporary = isinstance(error, httpx2.TransportError) or error.response.status_code in TEMPORARY_STATUSES
+            failures = 0 if _size(partial) > size else failures + 1
+            if not temporary or failures >= ATTEMPTS:
                 raise
             time.sleep(PAUSE)
 
 
 def _receive_part(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
-    """One request for what `partial` lacks."""
+    """Make one request for the bytes that `partial` lacks."""
     from huggingface_hub import constants, get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
@@ -161,21 +161,21 @@ def _receive_part(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
     address = hf_hub_url(
         repository.name, file.path, repo_type=repository.kind, revision=snapshot.commit, endpoint=constants.ENDPOINT
     )
-    with partial.open("ab") as kept:
+    with partial.open("ab") as output:
         headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-        if kept.tell():
-            headers["Range"] = f"bytes={kept.tell()}-"
+        if output.tell():
+            headers["Range"] = f"bytes={output.tell()}-"
         with get_session().stream("GET", address, headers=headers, timeout=TIMEOUT) as response:
             hf_raise_for_status(response)
-            if response.status_code != 206:  # the whole file, whatever was asked for
-                kept.truncate(0)
-            left = -((_length(partial) - file.size) // CHUNK)
-            for chunk in progress(response.iter_bytes(CHUNK), left, file.path):
-                kept.write(chunk)
+            if response.status_code != 206:  # the host ignored the range and sends the whole file
+                output.truncate(0)
+            chunks = math.ceil((file.size - _size(partial)) / CHUNK)
+            for chunk in progress(response.iter_bytes(CHUNK), chunks, file.path):
+                output.write(chunk)
 
 
 def _matches_hash(path: Path, file: HubFile) -> bool:
-    """Whether `path` holds what the revision names."""
+    """Return whether `path` holds the revision's bytes."""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
     if file.sha256:
@@ -183,47 +183,44 @@ def _matches_hash(path: Path, file: HubFile) -> bool:
     return file.blob is None or git_blob_id(path) == file.blob
 
 
-def explain_error(repository: Repository, error: Exception, folder: Path | None = None) -> str:
-    """What the Hub or the machine said no to, and the remedy, without the error's own text."""
+def _explain_error(repository: Repository, error: Exception, folder: Path | None = None) -> str:
+    """Return the reason and the remedy for an error of the Hub, the network or the disk, without the error's text."""
     import httpx2
     from huggingface_hub import constants, errors, get_token
 
-    told = type(error).__name__
+    kind = type(error).__name__
     if isinstance(error, errors.HfHubHTTPError):
-        return _refused(repository, error, bool(get_token()))
+        return _explain_refusal(repository, error, bool(get_token()))
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set; unset it and be online"
+        return "HF_HUB_OFFLINE is set; unset it and go online"
     if isinstance(error, httpx2.TransportError):
-        return f"{constants.ENDPOINT} cannot be reached ({told}); be online and try again, what was fetched is kept"
-    if isinstance(error, OSError) and error.errno in FULL:
-        return f"the disk is full at {folder}; make room and try again, what was fetched is kept"
+        return f"cannot reach {constants.ENDPOINT} ({kind}); go online and {RETRY}"
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return f"the disk is full at {folder}; free some space and {RETRY}"
     if isinstance(error, UnicodeError):
-        return "HF_TOKEN holds characters that no token has; copy it anew"
+        return "HF_TOKEN holds characters that no token has; copy it again"
     if isinstance(error, errors.HFValidationError):
-        return "that is no repository's name; write owner/name"
-    return f"{told} came of it; see {repository.page}"
+        return "this is not the name of a repository; write owner/name"
+    return f"{kind} was raised; see {repository.page}"
 
 
-def _refused(repository: Repository, error: Exception, token: bool) -> str:
-    """What an answer of the Hub means."""
+def _explain_refusal(repository: Repository, error: Exception, has_token: bool) -> str:
     from huggingface_hub import constants, errors
 
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
+    page = repository.page
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"it has no revision {quote(repository.revision)!r}; {repository.page}/tree/main shows those it has"
-    if isinstance(error, errors.GatedRepoError) and not token:
-        return (
-            f"it is gated and there is no token; accept its licence on {repository.page}, then set HF_TOKEN or run "
-            "`hf auth login`"
-        )
+        return f"it has no revision {quote(repository.revision)!r}; {page}/tree/main shows its revisions"
+    if isinstance(error, errors.GatedRepoError) and not has_token:
+        return f"it is gated; accept its licence on {page}, then set HF_TOKEN or run `hf auth login`"
     if isinstance(error, errors.GatedRepoError) or status == 403:
         return (
-            f"the token has no access; accept the licence on {repository.page} with its account, and let a "
-            "fine-grained HF_TOKEN read gated repositories"
+            f"the token has no access; accept the licence on {page} with the token's account, and let a fine-grained "
+            "HF_TOKEN read gated repositories"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
-        whose = "this token cannot read" if token else "needs a token (HF_TOKEN or `hf auth login`)"
-        return f"there is no {repository.page}, or it is private and {whose}"
+        obstacle = "this token cannot read it" if has_token else "needs a token (HF_TOKEN or `hf auth login`)"
+        return f"{page} does not exist, or it is private and {obstacle}"
     if status == 401:
         return f"the Hub refuses the token; make a new one on {constants.ENDPOINT}/settings/tokens"
-    return f"the Hub answers {status}; try again later, what was fetched is kept"
+    return f"the Hub answers {status}; {RETRY}"

@@ -1,7 +1,7 @@
-"""The images of the profile's source: whether its files are at hand, told before any stage works; opened and counted.
+"""Open the profile's source of images, and explain what it lacks before any stage works.
 
-1. A folder without `captions.csv` that holds Parquet files is read in the Hub's format: a copy of the repository.
-2. Without Parquet files a revision of the Hub is not read, whatever else it holds: its own conversion is at hand.
+1. A folder without `captions.csv` that holds Parquet files is read in the Hub's format, as a copy of a repository.
+2. Of a repository on the Hub, only Parquet files are read. The Hub converts any other data set to Parquet itself.
 """
 
 import zipfile
@@ -19,19 +19,19 @@ from captioning.data.readers.shards import read_shards
 from captioning.params.load import Data, Declared
 
 PARQUET, RAW = Path("data/captions/images.parquet"), Path("data/raw")
-ARCHIVE, SHARD = "RISCM.zip", ".parquet"
-PARQUET_BRANCH = "refs/convert/parquet"  # the Hub's branch of a data set it converted
+ARCHIVE = "RISCM.zip"
+PARQUET_BRANCH = "refs/convert/parquet"  # where the Hub keeps its conversion of a data set
 
 
 def open_source(data: Data) -> Source:
-    """The drawn world, a folder, an archive, or the Hub. Raises `UserError` where the source cannot be had, or
-    does not hold what it is declared to hold."""
-    source = _opened(data)
-    _check_declared(data.declared, source, data.source)
+    """Open the drawn world, a folder, an archive, or the Hub. Raises `UserError` if it is unusable or not as declared."""
+    source = _open(data)
+    if data.declared:
+        _require_declared(data.declared, source, data.source)
     return source
 
 
-def _opened(data: Data) -> Source:
+def _open(data: Data) -> Source:
     path, draw = Path(data.path), (data.images, data.seed)
     if data.source == "overhead":
         return draw_world(data.images, data.image_size, data.seed)
@@ -39,83 +39,81 @@ def _opened(data: Data) -> Source:
         return read_archive(find_archive(path), *draw)
     if data.source == "folder":
         _refuse_link(path / "resized")
-        found = find_shards(path)
-        return read_shards(found, path.name, *draw) if found else read_folder(path, *draw)
-    snapshot, wanted = find_hub_shards(data.repository, data.revision)
-    downloads = DOWNLOADS / "datasets" / data.repository.replace("/", "--")
-    there = hub.fetch_files(snapshot, wanted, downloads)
-    source = read_shards(there, data.repository.rpartition("/")[2], *draw)
+        local_shards = find_shards(path)
+        return read_shards(local_shards, path.name, *draw) if local_shards else read_folder(path, *draw)
+    snapshot, files = find_hub_shards(data.repository, data.revision)
+    shards = hub.fetch_files(snapshot, files, DOWNLOADS / "datasets" / data.repository.replace("/", "--"))
+    source = read_shards(shards, data.repository.rpartition("/")[2], *draw)
     source.origin |= {"repository": data.repository, "revision": data.revision, "commit": snapshot.commit}
     return source
 
 
-def _refuse_link(pictures: Path) -> None:
-    """DVC follows no link to a folder, so it would take the stage for up to date whatever changed there."""
-    if RAW in pictures.parents and pictures.is_symlink() and pictures.is_dir():
+def _refuse_link(images: Path) -> None:
+    """Refuse a link below `RAW`: DVC does not follow it, and would not notice a change of the images."""
+    if RAW in images.parents and images.is_symlink() and images.is_dir():
         raise UserError(
-            f"{pictures} is a link to a folder, behind which DVC sees no change; put the images there, or set "
-            f"data.path to the folder above {pictures.resolve()} and run `dvc repro -f download` after a change"
+            f"{images} is a link to a folder, in which DVC sees no change; put the images there, or set data.path to "
+            f"the folder above {images.resolve()} and run `dvc repro -f download` after a change"
         )
 
 
-def _check_declared(declared: Declared | None, source: Source, kind: str) -> None:
-    """Raises `UserError` where the source does not hold what params.yaml says it must, all differences at once."""
-    if declared is None:
-        return
-    found = {"images": source.rows, "captions": source.captions}
+def _require_declared(declared: Declared, source: Source, kind: str) -> None:
+    """Raise `UserError` with all differences if the source does not hold what params.yaml declares."""
+    actual = {"images": source.rows, "captions": source.captions}
     if declared.sha256 and kind == "archive":
-        found["sha256"] = source.origin["sha256"]
-    wrong = [
+        actual["sha256"] = source.origin["sha256"]
+    differences = [
         f"{value} {key} where data.declared says {getattr(declared, key)}"
-        for key, value in found.items()
+        for key, value in actual.items()
         if value != getattr(declared, key)
     ]
-    if wrong:
-        raise UserError(f"the {kind} holds {' and '.join(wrong)}; mend the {kind}, or set data.declared to null")
+    if differences:
+        raise UserError(f"the {kind} holds {' and '.join(differences)}; correct it, or set data.declared to null")
 
 
 def find_archive(path: Path) -> Path:
-    """RISC's archive: `path`, or `RISCM.zip` in it. Raises `UserError` where there is none."""
-    found = path / ARCHIVE if path.is_dir() else path
-    if not found.is_file():
-        raise UserError(f"no images: {found} is not there; put RISCM.zip there, or set data.path to it")
-    if not zipfile.is_zipfile(found):
-        raise UserError(f"no images: {found} is no zip archive, or cut short; fetch it again")
-    return found
+    """Return RISC's archive: `path`, or `RISCM.zip` in it. Raises `UserError` if it is missing or damaged."""
+    archive = path / ARCHIVE if path.is_dir() else path
+    if not archive.is_file():
+        raise UserError(f"no images: {archive} does not exist; put {ARCHIVE} there, or set data.path to it")
+    if not zipfile.is_zipfile(archive):
+        raise UserError(f"no images: {archive} is not a zip archive, or incomplete; fetch it again")
+    return archive
 
 
 def find_shards(folder: Path) -> dict[str, Path]:
-    """The Parquet files of a folder without RISC's table, by their path in it; none where it holds the table.
+    """Return the Parquet files of a folder by their path in it, or {} if it holds RISC's table.
 
-    Raises `UserError` where it holds neither.
+    Raises `UserError` if it holds neither.
     """
     if (folder / TABLE).is_file():
         return {}
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob(f"*{SHARD}"))}
-    shown = {name: path for name, path in found.items() if not any(part.startswith(".") for part in name.split("/"))}
-    if not shown:
+    files = {path.relative_to(folder): path for path in sorted(folder.rglob("*.parquet"))}
+    visible = {
+        name.as_posix(): path for name, path in files.items() if not any(part.startswith(".") for part in name.parts)
+    }
+    if not visible:
         raise UserError(
-            f"no images: neither {folder / TABLE} nor Parquet files are there; unpack RISCM.zip ({TABLE} and resized/) "
-            f"into {folder}, set data.source to `archive` and data.path to {ARCHIVE}, or data.source to `hub`"
+            f"no images: {folder} holds neither {TABLE} nor Parquet files; unpack {ARCHIVE} ({TABLE} and resized/) "
+            f"there, set data.source to `archive` and data.path to {ARCHIVE}, or data.source to `hub`"
         )
-    return shown
+    return visible
 
 
 def find_hub_shards(repository: str, revision: str) -> tuple[hub.Snapshot, list[hub.HubFile]]:
-    """A data set on the Hub and its Parquet files. Raises `UserError` where it cannot be had, or has none."""
-    instead = f"set data.source to `archive` and data.path to {ARCHIVE}, or to `folder` and its folder"
-    asked = hub.Repository("dataset", repository, revision, instead)
-    snapshot = hub.resolve_revision(asked)
-    found = [file for file in snapshot.files if file.path.endswith(SHARD)]
-    if not found:
-        raise asked.error(
+    """Return a data set's revision on the Hub and its Parquet files. Raises `UserError` if it is missing or has none."""
+    alternative = f"set data.source to `archive` and data.path to {ARCHIVE}, or to `folder` and its folder"
+    snapshot = hub.resolve_revision(hub.Repository("dataset", repository, revision, alternative))
+    shards = [file for file in snapshot.files if file.path.endswith(".parquet")]
+    if not shards:
+        raise snapshot.repository.error(
             f"revision {revision!r} holds no Parquet file; set data.revision to {PARQUET_BRANCH}, the Hub's conversion"
         )
-    return snapshot, found
+    return snapshot, shards
 
 
 def explain_missing(source: str, path: Path, repository: str, revision: str) -> str | None:
-    """None where a source's files are at hand; else one line that says what is missing and how to get it."""
+    """Return None if the source's files can be read, else one line that says what is missing and how to get it."""
     try:
         if source == "folder":
             find_shards(path)

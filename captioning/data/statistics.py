@@ -1,10 +1,9 @@
-"""How long captions are, which words they use, how many are near duplicates (section III, Figures 1 and 2).
+"""Measure captions: their lengths, their words and their near duplicates (section III, Figures 1 and 2).
 
 Words are PTB tokens (metrics/ptb.py): lower case, no punctuation.
 
-1. The paper does not say which stop words it removed; these are wordcloud's, which Figure 2's kind of picture removes
-   by default.
-2. "Near duplicates" is the paper's word without a measure. Here: two captions of one image whose sets of words
+1. The paper does not name its stop words. These are wordcloud's, which a word cloud as in Figure 2 removes by default.
+2. The paper speaks of "near duplicates" without a measure. Here they are two captions of one image whose sets of words
    overlap by `NEAR_DUPLICATE` or more (Jaccard).
 """
 
@@ -18,13 +17,13 @@ NEAR_DUPLICATE = 0.8  # words in both captions / words in either
 Captions = Mapping[str, Sequence[str]]  # tokenised captions by image
 
 
-def count_words(captions: Sequence[str], without: Collection[str] = ()) -> list[int]:
-    """Words of each tokenised caption, those in `without` not counted."""
-    return [sum(word not in without for word in caption.split()) for caption in captions]
+def count_words(captions: Sequence[str], stop_words: Collection[str] = ()) -> list[int]:
+    """Return the number of words of each tokenised caption without `stop_words`."""
+    return [sum(word not in stop_words for word in caption.split()) for caption in captions]
 
 
 def summarise(counts: Sequence[int]) -> dict[str, float]:
-    """Mean, median, mode (the smallest of several), minimum and maximum."""
+    """Return mean, median, mode (the smallest of several), minimum and maximum."""
     values, times = np.unique(counts, return_counts=True)
     return {
         "mean": round(float(np.mean(counts)), 2),
@@ -36,7 +35,7 @@ def summarise(counts: Sequence[int]) -> dict[str, float]:
 
 
 def histogram(columns: Mapping[str, Sequence[int]]) -> list[dict[str, int | str]]:
-    """A row for each kind and length: `{"kind", "words", "captions"}`, for a plot."""
+    """Return a row for each kind and length, `{"kind", "words", "captions"}`, for a plot."""
     return [
         {"kind": kind, "words": int(value), "captions": int(number)}
         for kind, counts in columns.items()
@@ -44,44 +43,41 @@ def histogram(columns: Mapping[str, Sequence[int]]) -> list[dict[str, int | str]
     ]
 
 
-def count_occurrences(captions: Captions, without: Collection[str] = ()) -> dict[str, int]:
-    """How often each word occurs, sorted by word."""
-    counts = Counter(word for of_image in captions.values() for caption in of_image for word in caption.split())
-    return {word: counts[word] for word in sorted(counts) if word not in without}
+def count_occurrences(captions: Captions, stop_words: Collection[str] = ()) -> dict[str, int]:
+    """Count how often each word occurs, sorted by word."""
+    counts = Counter(word for texts in captions.values() for caption in texts for word in caption.split())
+    return {word: counts[word] for word in sorted(counts) if word not in stop_words}
 
 
 def share_by_distinct_captions(captions: Captions) -> dict[str, float]:
-    """The share of images with 1, 2, ... different captions."""
-    counts = Counter(len(set(of_image)) for of_image in captions.values())
+    """Return the share of images with 1, 2, ... different captions."""
+    counts = Counter(len(set(texts)) for texts in captions.values())
     return {str(number): round(counts[number] / len(captions), 4) for number in sorted(counts)}
 
 
 def share_near_duplicates(captions: Captions) -> float:
-    """The share of pairs of captions of one image that are near duplicates; 0 where there is no pair."""
-    pairs = near = 0
-    for of_image in captions.values():
-        words = [frozenset(caption.split()) for caption in of_image]
-        for one, other in combinations(words, 2):
-            pairs += 1
-            near += len(one & other) >= NEAR_DUPLICATE * len(one | other)
-    return near / pairs if pairs else 0.0
+    """Return the share of near duplicates among the pairs of captions of one image; 0 without a pair."""
+    word_sets = ([frozenset(caption.split()) for caption in texts] for texts in captions.values())
+    pairs = [pair for sets in word_sets for pair in combinations(sets, 2)]
+    near = sum(len(first & second) >= NEAR_DUPLICATE * len(first | second) for first, second in pairs)
+    return near / len(pairs) if pairs else 0.0
 
 
 def describe(captions: Captions, sources: Mapping[str, str], stop_words: Collection[str]) -> dict[str, object]:
-    """The statistics of metrics/captions.json."""
-    every = [caption for of_image in captions.values() for caption in of_image]
-    first = [of_image[0] for of_image in captions.values()]
+    """Return the statistics of metrics/captions.json."""
+    flat = [caption for texts in captions.values() for caption in texts]
+    first = [texts[0] for texts in captions.values()]
     by_source: dict[str, dict[str, Sequence[str]]] = {name: {} for name in sorted(set(sources.values()))}
-    for id_, of_image in captions.items():
-        by_source[sources[id_]][id_] = of_image
+    for id_, texts in captions.items():
+        by_source[sources[id_]][id_] = texts
     return {
         "images": len(captions),
-        "captions": len(every),
+        "captions": len(flat),
         "distinct_words": len(count_occurrences(captions)),
-        "words": summarise(count_words(every)),
-        "words_without_stop_words": summarise(count_words(every, stop_words)),
+        "words": summarise(count_words(flat)),
+        "words_without_stop_words": summarise(count_words(flat, stop_words)),
         "first_caption_words": summarise(count_words(first)),
         "first_caption_words_without_stop_words": summarise(count_words(first, stop_words)),
         "near_duplicate_pairs": round(share_near_duplicates(captions), 4),
-        "distinct_captions": {name: share_by_distinct_captions(of) for name, of in by_source.items()},
+        "distinct_captions": {name: share_by_distinct_captions(group) for name, group in by_source.items()},
     }

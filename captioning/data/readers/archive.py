@@ -1,11 +1,11 @@
-"""RISC's archive, read where it is: `captions.csv` and `resized/` in a zip, possibly under a folder of the archive's.
+"""Read RISC's zip archive: `captions.csv` and `resized/`, possibly inside a folder of the archive.
 
-Nothing is unpacked, and no read is longer than its bound, whatever a header says. Images come as they are wanted.
+Nothing is unpacked, images are read when they are needed, and every read has a bound, whatever a header claims.
 
-1. Who packs an archive that climbs out of its folder, links, encrypts, or holds two members of one name did not pack
-   RISC: one `UserError` for the whole, though nothing here would follow such a name.
-2. An image that cannot be read is set aside with its reason; a table that cannot is the whole archive's fault.
-3. Stored and deflated members alone: Python inflates those in bounded steps, bzip2's and LZMA's it does not.
+1. An archive with a member that leaves its folder, is a link, is encrypted, or has the name of another member was not
+   made by RISC. It is refused with one `UserError`, although nothing here would follow such a name.
+2. An image that cannot be read is set aside with the reason. A table that cannot be read is a fault of the archive.
+3. Only stored and deflated members are read: Python inflates those in bounded steps, but not bzip2 and LZMA.
 """
 
 import stat
@@ -18,42 +18,38 @@ from pathlib import Path, PurePosixPath
 
 from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
-from captioning.data.readers.captions_csv import (
-    MAX_TABLE_BYTES,
-    TABLE,
-    Lines,
-    count_captions,
-    find_uncaptioned,
-    make_row,
-    read_table,
-)
+from captioning.data.readers import captions_csv
+from captioning.data.readers.captions_csv import TABLE
 from captioning.data.readers.rows import Row, Source, Unusable, check_size, clean_images, sample_rows
 
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 IGNORED = "__MACOSX"
-ENCRYPTED = 0x1  # of a member's flags
-PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
-BROKEN = (
-    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, struct.error, ValueError,
-)  # fmt: skip  # what Python raises over a damaged or forged member
+ENCRYPTED = 0x1  # bit of a member's flags
+ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, struct.error, ValueError)  # of zipfile
 
-Members = dict[str, zipfile.ZipInfo]
+Members = dict[str, zipfile.ZipInfo]  # files by their normal names
 
 
 def read_archive(path: Path, images: int | None = None, seed: int = 0) -> Source:
-    """The images of RISC's zip: all, or a seeded draw of `images` of its rows, the same as of its folder.
+    """Read RISC's zip: all rows, or a seeded sample of `images` rows, the same as from its folder.
 
-    Raises `UserError` at once where the archive is none, or not what it should be.
+    Raises `UserError` at once if it is not a zip, or not a safe or complete one.
     """
-    opened = _open(path)
-    members = _members(path, opened.infolist())
-    table = _table(path, members)
-    held = read_table(f"{path}: {table}", _read_whole(path, opened, members[table]))
-    rows, top = sample_rows(held, images, seed), PurePosixPath(table).parent
-    origin = {"archive": path.name, "sha256": sha256(path)}
-    files = sorted({place.name for place in map(PurePosixPath, members) if place.parent in (top / "resized", top)})
-    source = Source(iter(()), len(rows), len(held), count_captions(held), origin, find_uncaptioned(files, held))
-    source.images = clean_images(_rows(opened, members, top, list(rows)), source)
+    archive = _open(path)
+    members = _list_members(path, archive.infolist())
+    table_name = _find_table(path, members)
+    try:
+        content = _read_member(archive, members[table_name], captions_csv.MAX_TABLE_BYTES)
+    except Unusable as reason:
+        raise UserError(f"{path}: {table_name}: {reason}; fetch the archive again") from None
+    table = captions_csv.read_table(f"{path}: {table_name}", content)
+    sample, top = sample_rows(table, images, seed), PurePosixPath(table_name).parent
+    files = sorted({name.name for name in map(PurePosixPath, members) if name.parent in (top / "resized", top)})
+    source = Source(iter(()), len(sample), len(table), captions_csv.count_captions(table))
+    source.origin = {"archive": path.name, "sha256": sha256(path)}
+    source.set_aside = captions_csv.find_uncaptioned(files, table)
+    source.images = clean_images(_rows(archive, members, top, list(sample)), source)
     return source
 
 
@@ -61,87 +57,79 @@ def _open(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such archive; put RISCM.zip there, or mend data.path") from None
-    except BROKEN as error:
-        told = " ".join(str(error).split())
-        raise UserError(f"{path}: no zip archive, or cut short ({told}); fetch it again") from None
+        raise UserError(f"{path}: no such archive; put RISCM.zip there, or correct data.path") from None
+    except READ_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not a zip archive, or incomplete ({reason}); fetch it again") from None
 
 
-def _members(path: Path, listed: list[zipfile.ZipInfo]) -> Members:
-    """Files by their plain names. Raises `UserError` for the archive at the first member that may not be in one."""
-    kept: Members = {}
-    for member in listed:
-        if fault := _fault(member):
+def _list_members(path: Path, infos: list[zipfile.ZipInfo]) -> Members:
+    """Return the files in the archive. Raises `UserError` at the first member that is not allowed."""
+    members: Members = {}
+    for member in infos:
+        if fault := _member_fault(member):
             raise UserError(f"{path}: member {member.orig_filename!r} {fault}; fetch the archive again or repack it")
         name = str(PurePosixPath(member.filename))
         if member.is_dir() or PurePosixPath(name).parts[:1] == (IGNORED,):
             continue
-        if name in kept:
+        if name in members:
             raise UserError(f"{path}: two members are named {name!r}; repack it with one")
-        kept[name] = member
-    return kept
+        members[name] = member
+    return members
 
 
-def _fault(member: zipfile.ZipInfo) -> str | None:
-    """What no member of a harmless archive is."""
+def _member_fault(member: zipfile.ZipInfo) -> str | None:
     name, kind = member.orig_filename, stat.S_IFMT(member.external_attr >> 16)
     if name.startswith("/") or name[1:2] == ":":
         return "has an absolute name"
     if ".." in name.replace("\\", "/").split("/"):
-        return "climbs out of the archive"
+        return "leaves the archive's folder"
     if "\\" in name or "\0" in name:
         return "has a name with a backslash or a zero byte"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"
-    if member.flag_bits & ENCRYPTED:
-        return "is encrypted"
-    return None
+    return "is encrypted" if member.flag_bits & ENCRYPTED else None
 
 
-def _table(path: Path, members: Members) -> str:
-    """The name of the one table."""
+def _find_table(path: Path, members: Members) -> str:
     tables = [name for name in members if PurePosixPath(name).name == TABLE]
     if len(tables) > 1:
         raise UserError(f"{path}: {TABLE} is in it {len(tables)} times ({', '.join(tables[:3])}); repack it with one")
     if not tables:
-        inner = next((name for name in members if name.lower().endswith(PACKED)), None)
-        hint = f"take {inner!r} out of it and set data.path to that" if inner else "pack RISC's folder again"
-        raise UserError(f"{path}: no {TABLE} in it; {hint}")
+        inner = next((name for name in members if name.lower().endswith(ARCHIVE_ENDINGS)), None)
+        remedy = f"take {inner!r} out of it and set data.path to that" if inner else "pack RISC's folder again"
+        raise UserError(f"{path}: no {TABLE} in it; {remedy}")
     return tables[0]
 
 
-def _read_whole(path: Path, opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    try:
-        return _read(opened, member, MAX_TABLE_BYTES)
-    except Unusable as reason:
-        raise UserError(f"{path}: {member.filename}: {reason}; fetch the archive again") from None
-
-
-def _read(opened: zipfile.ZipFile, member: zipfile.ZipInfo, bound: int) -> bytes:
-    """The member's bytes: as many as declared, no more than `bound`, and of the declared CRC. Raises `Unusable`."""
-    if member.file_size > bound:
-        raise Unusable(f"declares {member.file_size} bytes; at most {bound} are read")
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: int) -> bytes:
+    """Return the member's bytes. Raises `Unusable` unless they have the declared size and CRC."""
+    if member.file_size > max_bytes:
+        raise Unusable(f"declares {member.file_size} bytes; at most {max_bytes} are read")
     if member.compress_type not in METHODS:
         raise Unusable(f"compressed by method {member.compress_type}; stored and deflated are read")
     try:
-        with opened.open(member) as file:
-            content = file.read(member.file_size + 1)  # CRC is compared where the end is met
-    except BROKEN as error:
+        with archive.open(member) as file:
+            content = file.read(member.file_size + 1)  # Python compares the CRC only at the end of the member
+    except READ_ERRORS as error:
         raise Unusable(f"unreadable in the archive: {' '.join(str(error).split()) or type(error).__name__}") from None
     if len(content) != member.file_size:
         raise Unusable(f"holds {len(content)} bytes and declares {member.file_size}")
     return content
 
 
-def _rows(opened: zipfile.ZipFile, members: Members, top: PurePosixPath, rows: Lines) -> Iterator[Row]:
-    with opened:
-        for line, row in rows:
-            yield make_row(line, row, partial(_image, opened, members, top, row["image"]))
+def _rows(
+    archive: zipfile.ZipFile, members: Members, top: PurePosixPath, table: captions_csv.Lines
+) -> Iterator[Row]:
+    with archive:
+        for line, row in table:
+            names = (str(folder / row["image"]) for folder in (top / "resized", top))
+            member = next((members[name] for name in names if name in members), None)
+            yield captions_csv.make_row(line, row, partial(_read_image, archive, member))
 
 
-def _image(opened: zipfile.ZipFile, members: Members, top: PurePosixPath, name: str) -> bytes:
-    for place in (top / "resized" / name, top / name):
-        if member := members.get(str(place)):
-            check_size(member.file_size)
-            return _read(opened, member, member.file_size)
-    raise Unusable("no such file")
+def _read_image(archive: zipfile.ZipFile, member: zipfile.ZipInfo | None) -> bytes:
+    if member is None:
+        raise Unusable("no such file")
+    check_size(member.file_size)
+    return _read_member(archive, member, member.file_size)

@@ -1,35 +1,34 @@
-"""The drawn world as a source: as many scenes as are wanted, in RISC's proportions."""
+"""Read the drawn world as a source: any number of scenes in RISC's proportions."""
 
 import json
 import random
 from collections.abc import Iterator
 
 from captioning.data.readers.rows import CAPTIONS, Source
-from captioning.data.world.captions import write_captions as drawn_captions
+from captioning.data.world.captions import write_captions
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import sample_scene, scene_to_facts
 from captioning.images.pictures import encode_png
 from captioning.images.table import CaptionedImage, apportion, clean_caption
 
 SHARES = {"NWPU": 31_500 / 44_521, "RSICD": 10_921 / 44_521, "UCM": 2_100 / 44_521}  # of RISC's images
-OWN_SPLITS = (("train", 0.8), ("val", 0.1), ("test", 0.1))
+SPLIT_SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 def draw_world(images: int, size: int, seed: int) -> Source:
-    """`images` drawn scenes of `size` pixels in RISC's proportions of source, 80/10/10 in their own split; no I/O."""
-    return Source(_drawn(images, size, seed), images, images, images * len(CAPTIONS))
+    """Draw `images` scenes of `size` pixels, in RISC's proportions of sources, split 80/10/10."""
+    return Source(_draw_images(images, size, seed), images, images, images * len(CAPTIONS))
 
 
-def _drawn(images: int, size: int, seed: int) -> Iterator[CaptionedImage]:
+def _draw_images(images: int, size: int, seed: int) -> Iterator[CaptionedImage]:
     for source, number in apportion(images, SHARES).items():
-        own = apportion(number, dict(OWN_SPLITS))
-        splits = [split for split, count in own.items() for _ in range(count)]
+        splits = [split for split, count in apportion(number, SPLIT_SHARES).items() for _ in range(count)]
         random.Random(f"own split {source} {seed}").shuffle(splits)
         for index, split in enumerate(splits):
             id_ = f"{source}_{index}"
             rng = random.Random(f"{id_} {seed}")
             scene = sample_scene(rng)
             image = encode_png(draw_scene(scene, size, rng))
-            texts = tuple(clean_caption(text)[0] for text in drawn_captions(scene, source, rng))
-            shown = json.dumps(scene_to_facts(scene), sort_keys=True)
-            yield CaptionedImage(id_, source, split, image, f"{id_}.png", texts, shown)
+            captions = tuple(clean_caption(text)[0] for text in write_captions(scene, source, rng))
+            facts = json.dumps(scene_to_facts(scene), sort_keys=True)
+            yield CaptionedImage(id_, source, split, image, f"{id_}.png", captions, facts)

@@ -1,8 +1,4 @@
-"""A folder in RISC's layout.
-
-It holds `captions.csv` (data/readers/captions_csv.py) and the images, under `resized/` or beside the file. A
-zip archive of the same is data/readers/archive.py's, Parquet files in the Hub's format data/readers/shards.py's.
-"""
+"""Read a folder in RISC's layout: `captions.csv` (readers/captions_csv.py), and images in `resized/` or beside it."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -13,30 +9,31 @@ from captioning.data.readers.rows import Row, Source, Unusable, check_size, clea
 
 
 def read_folder(path: Path, images: int | None = None, seed: int = 0) -> Source:
-    """The images of a folder in RISC's layout: all, or a seeded draw of `images` of its rows where it has more.
+    """Read a folder in RISC's layout: all rows, or a seeded sample of `images` rows.
 
-    Raises `UserError` at once where its table is missing or malformed.
+    Raises `UserError` at once if its table is missing or malformed.
     """
-    held = read_file(path / TABLE)
-    rows = sample_rows(held, images, seed)
-    places = [place for place in (path / "resized", path) if place.is_dir()]
-    files = sorted({file.name for place in places for file in place.iterdir() if file.is_file()})
-    source = Source(iter(()), len(rows), len(held), count_captions(held), set_aside=find_uncaptioned(files, held))
-    source.images = clean_images(_rows(places, list(rows)), source)
+    table = read_file(path / TABLE)
+    sample = sample_rows(table, images, seed)
+    folders = [folder for folder in (path / "resized", path) if folder.is_dir()]
+    files = sorted({file.name for folder in folders for file in folder.iterdir() if file.is_file()})
+    source = Source(iter(()), len(sample), len(table), count_captions(table))
+    source.set_aside = find_uncaptioned(files, table)
+    source.images = clean_images(_rows(folders, list(sample)), source)
     return source
 
 
-def _rows(places: list[Path], rows: Lines) -> Iterator[Row]:
-    for line, row in rows:
-        yield make_row(line, row, partial(_read, row["image"], places))
+def _rows(folders: list[Path], table: Lines) -> Iterator[Row]:
+    for line, row in table:
+        yield make_row(line, row, partial(_read_image, row["image"], folders))
 
 
-def _read(name: str, places: list[Path]) -> bytes:
-    for place in places:
-        if (place / name).is_file():
+def _read_image(name: str, folders: list[Path]) -> bytes:
+    for folder in folders:
+        if (folder / name).is_file():
             try:
-                check_size((place / name).stat().st_size)
-                return (place / name).read_bytes()
+                check_size((folder / name).stat().st_size)
+                return (folder / name).read_bytes()
             except OSError as error:
                 raise Unusable(f"unreadable file: {type(error).__name__}") from None
     raise Unusable("no such file")

@@ -1,12 +1,11 @@
-"""Rows of a captioned data set, whatever holds it: checked, cleaned, or set aside with a reason.
+"""Check and clean the rows of a captioned data set, and set aside with a reason what cannot be used.
 
-A source is iterated once and streams; what was set aside, and how often each rule fired, is complete when the
-iteration is.
+A source is iterated once, as a stream. Its list of what was set aside and its counts of rules are complete afterwards.
 
-1. A file that is not what it should be is the user's to mend: `UserError`, every fault at once. A row that cannot be
-   used, and a caption that says nothing, are set aside with their reason, and the run goes on.
-2. An image keeps the captions that are left, one to five; none is invented or repeated.
-3. Images are not re-encoded: the published bytes stay, unless they are no upright RGB JPEG or PNG of 8 bits.
+1. A malformed file is a `UserError` with all its faults at once. An unusable row, or a caption without words, is set
+   aside, and the run continues.
+2. An image keeps its usable captions, one to five. No caption is invented or repeated.
+3. Images are not re-encoded: the published bytes stay, unless they are not an upright RGB JPEG or PNG of 8 bits.
 """
 
 import io
@@ -25,21 +24,21 @@ from captioning.images import pictures
 from captioning.images.table import CaptionedImage, clean_caption, is_nearly_empty
 
 T = TypeVar("T")
-CAPTIONS = tuple(f"caption_{place}" for place in range(1, 6))
+CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
 SPLITS = ("", "train", "val", "test")
-MAX_NAME_BYTES = 255  # bytes, of most file systems
-MAX_IMAGE_BYTES = 64 << 20  # bytes, encoded; RISC's are 9 to 41 KB
+MAX_NAME_BYTES = 255  # of most file systems
+MAX_IMAGE_BYTES = 64 << 20  # encoded; RISC's have 9 to 41 KB
 KEPT_FORMATS = ("JPEG", "PNG")
 CONVERTED = "image converted to RGB PNG"
 NUMBER = re.compile(r"-?\d[\d.e+-]*")
-MAX_WORDS = 200  # of a caption; RISC's longest has 51, and the longest one sets what a training step needs
-MAX_CHARACTERS = 10 * MAX_WORDS  # characters: some scripts set no spaces
+MAX_WORDS = 200  # of a caption; RISC's longest has 51, and the longest caption sets the memory of a training step
+MAX_CHARACTERS = 10 * MAX_WORDS  # some scripts have no spaces
 MARK = re.compile(r"</?(?:image|[bes]os|pad|unk|mask|loc\d+|seg\d+|unused\d+|(?:start|end)_of_\w+|s)>")
 
 
 @dataclass(frozen=True, order=True)
 class SetAside:
-    """A row, caption or picture that was not taken; `line` is that of the table, or a shard's row, counted from 1."""
+    """A row, caption or image that was not used; `line` is that of the table, or a shard's row, counted from 1."""
 
     line: int
     image: str
@@ -52,11 +51,11 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """One image with what its source says of it, before anything is checked."""
+    """One image as its source describes it, unchecked."""
 
     line: int
-    id: str  # "" where the image's name gives it
-    name: str  # the image file's
+    id: str  # "": derived from the image's name
+    name: str  # of the image file
     source: str
     split: str
     captions: Sequence[str]
@@ -65,13 +64,13 @@ class Row:
 
 @dataclass
 class Source:
-    """An iterable of captioned images with the record of what happened on the way."""
+    """An iterable of captioned images, with a record of what was changed and set aside."""
 
     images: Iterator[CaptionedImage]
-    total: int  # images or rows to read, those that will be set aside among them
-    rows: int  # of the source, before a draw
-    captions: int  # of those rows, as published
-    origin: dict[str, Any] = field(default_factory=dict)  # what the manifest says of it: commit, hashes
+    total: int  # rows to read, including those that will be set aside
+    rows: int  # of the whole source
+    captions: int  # of the whole source, as published
+    origin: dict[str, Any] = field(default_factory=dict)  # for the manifest: commit, hashes
     set_aside: list[SetAside] = field(default_factory=list)
     fired_rules: Counter[str] = field(default_factory=Counter)
 
@@ -80,31 +79,31 @@ class Source:
 
 
 def sample_rows(rows: Sequence[T], images: int | None, seed: int) -> Sequence[T]:
-    """All rows, or a seeded draw of `images` of them, in their order."""
+    """Return all rows, or a seeded sample of `images` of them, in their order."""
     if images is None or images >= len(rows):
         return rows
-    return [rows[place] for place in sorted(random.Random(f"folder {seed}").sample(range(len(rows)), images))]
+    return [rows[index] for index in sorted(random.Random(f"folder {seed}").sample(range(len(rows)), images))]
 
 
 def clean_images(rows: Iterable[Row], source: Source) -> Iterator[CaptionedImage]:
-    """The rows that can be used; the others, and captions that say nothing, go into `source.set_aside`."""
-    seen: dict[str, int] = {}
+    """Yield the usable rows, cleaned; record the others, and unusable captions, in `source.set_aside`."""
+    lines: dict[str, int] = {}
     for row in rows:
         try:
             id_ = row.id or Path(check_name(row.name)).stem
-            if id_ in seen:
-                raise Unusable(f"same name as line {seen[id_]}, endings left out; rename one")
-            image = _rgb(row.read(), source.fired_rules)
-            captions = _captions(row, source)
+            if id_ in lines:
+                raise Unusable(f"same name as line {lines[id_]}, endings left out; rename one")
+            image = _clean_image(row.read(), source.fired_rules)
+            captions = _clean_captions(row, source)
         except Unusable as reason:
             source.set_aside.append(SetAside(row.line, row.name, str(reason)))
             continue
-        seen[id_] = row.line
+        lines[id_] = row.line
         yield CaptionedImage(id_, row.source, row.split, image, row.name, captions)
 
 
 def check_name(name: str) -> str:
-    """`name`, where it is a file's, no folder's, and fit for an id. Raises `Unusable`."""
+    """Return `name`. Raises `Unusable` if it is not a plain file name that can be an id."""
     if not name.strip() or Path(name).name != name or name in (".", ".."):
         raise Unusable("its name is no plain file name")
     if any(character.isspace() for character in name):
@@ -117,48 +116,46 @@ def check_name(name: str) -> str:
 
 
 def check_size(size: int) -> None:
-    """Raises `Unusable` where an encoded image of `size` bytes is none."""
+    """Raise `Unusable` if `size` bytes are too many for an encoded image."""
     if size > MAX_IMAGE_BYTES:
         raise Unusable(f"{size} bytes; an image has at most {MAX_IMAGE_BYTES}")
 
 
-def _rgb(encoded: bytes, rules: Counter[str]) -> bytes:
-    """The bytes of an upright RGB JPEG or PNG of 8 bits, else an RGB PNG of what images/pictures.py reads."""
+def _clean_image(encoded: bytes, rules: Counter[str]) -> bytes:
+    """Return an upright RGB JPEG or PNG of 8 bits as it is, and any other image as RGB PNG; count the rules in `rules`."""
     try:
-        picture = pictures.read_image(encoded)
+        decoded = pictures.read_image(encoded)
     except pictures.UnreadableImage as reason:
         raise Unusable(f"unreadable image: {reason}") from None
     with Image.open(io.BytesIO(encoded), formats=pictures.FORMATS) as image:
-        plain = image.mode == "RGB" and image.format in KEPT_FORMATS and "transparency" not in image.info
-    if plain and not picture.notes:
+        is_plain = image.mode == "RGB" and image.format in KEPT_FORMATS and "transparency" not in image.info
+    if is_plain and not decoded.notes:
         return encoded
-    rules.update([CONVERTED, *(f"{CONVERTED}: {NUMBER.sub('…', note)}" for note in picture.notes)])
-    return pictures.encode_png(picture.image)
+    rules.update([CONVERTED, *(f"{CONVERTED}: {NUMBER.sub('…', note)}" for note in decoded.notes)])
+    return pictures.encode_png(decoded.image)
 
 
-def _captions(row: Row, source: Source) -> tuple[str, ...]:
-    """The cleaned captions that say something; the others are set aside one by one."""
-    kept = []
+def _clean_captions(row: Row, source: Source) -> tuple[str, ...]:
+    """Return the usable captions, cleaned, and set the others aside."""
+    usable = []
     for column, published in zip(CAPTIONS, row.captions, strict=True):
         text, fired = clean_caption(published)
         if fault := _caption_fault(text):
             source.set_aside.append(SetAside(row.line, row.name, f"{column} {fault}"))
             continue
         source.fired_rules.update(fired)
-        kept.append(text)
-    if not kept:
+        usable.append(text)
+    if not usable:
         raise Unusable("no usable caption; every image needs one")
-    return tuple(kept)
+    return tuple(usable)
 
 
 def _caption_fault(text: str) -> str | None:
-    """What makes a cleaned caption none to learn from."""
+    """Return why a model should not learn from a cleaned caption, or None."""
     if is_nearly_empty(text):
         return f"is nearly empty: {shorten(text)}"
     if (words := len(text.split())) > MAX_WORDS:
         return f"has {words} words; at most {MAX_WORDS} are taken"
     if len(text) > MAX_CHARACTERS:
         return f"has {len(text)} characters; at most {MAX_CHARACTERS} are taken"
-    if mark := MARK.search(text):
-        return f"holds {mark[0]}, a mark of the model's own"
-    return None
+    return f"holds {mark[0]}, a mark of the model's own" if (mark := MARK.search(text)) else None

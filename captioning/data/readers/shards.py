@@ -1,13 +1,14 @@
-"""Captioned images in the Hub's own format: Parquet shards as `datasets` writes and the Hub converts them.
+"""Read captioned images in the Hub's format: Parquet shards as `datasets` writes and the Hub converts them.
 
-Columns `image` (`{bytes, path}`) and `caption_1` to `caption_5`, with or without `source` and `split`. Metadata and
-text are read once, images batch by batch, whatever the size of a row group.
+Columns are `image` (`{bytes, path}`) and `caption_1` to `caption_5`, with or without `source` and `split`. Metadata and
+text are read once, images in batches, whatever the size of a row group.
 
-1. `split`: the column, else the shard's name where the repository has several splits, else none: a single one that
-   everything is in says nothing.
-2. `source`: the column, else the image's name where it has RISC's form `<SOURCE>_<index>.jpg`, else the repository's.
-3. An id is the image's file name without its extension where that is fit for one and no other image has it, else the
-   row's number among all shards, `row-000012`: two images of one name need not be one image (folders are lost here).
+1. `split` is the column, else the split in the shard's name if the shards name several, else "": a single split that
+   holds every image means nothing.
+2. `source` is the column, else the prefix of an image's name of RISC's form `<SOURCE>_<index>.jpg`, else the
+   repository's name.
+3. An id is the image's file name without its extension if that is a valid id and unique, else the row's number among
+   all shards, `row-000012`: two images of one name may differ, since their folders are lost here.
 """
 
 import json
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,217 +26,183 @@ import pyarrow.parquet as pq
 from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
 from captioning.base.quoting import escape, join_faults, shorten
-from captioning.data.readers.rows import (
-    CAPTIONS,
-    SPLITS,
-    Row,
-    Source,
-    Unusable,
-    check_name,
-    check_size,
-    clean_images,
-    sample_rows,
-)
+from captioning.data.readers import rows
+from captioning.data.readers.rows import CAPTIONS, SPLITS, Row, Source, Unusable
 
 BATCH = 32  # images
 BUFFER = 1 << 20  # bytes read ahead of a column, in place of a whole row group
-OWN_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}  # the Hub's to RISC's
+SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}  # Hub's to RISC's
 RISC_NAME = re.compile(r"([A-Z][A-Z0-9]+)_\d+\.jpe?g")
 ROW_ID = re.compile(r"row-\d+")
+TYPES = {"string": ("string", "large_string"), "binary": ("binary", "large_binary", "fixed_size_binary")}
+FIELDS = {"image.bytes": "binary", "image.path": "string"} | dict.fromkeys(CAPTIONS, "string")
+REMEDY = "save images with the Image feature of `datasets`, captions as strings"
 
-Labels = dict[str, list[str]]  # of the columns one row each, in the shards' order
+Shards = Mapping[str, pq.ParquetFile]  # by path in the repository, sorted
+
+
+class Label(NamedTuple):
+    """What a row says of its image; `shard` is the file on this machine, `path` the image's."""
+
+    shard: Path
+    path: str
+    source: str
+    split: str
 
 
 def read_shards(files: Mapping[str, Path], name: str, images: int | None = None, seed: int = 0) -> Source:
-    """The images of Parquet files: all, or a seeded draw of `images` rows.
+    """Read Parquet files: all rows, or a seeded sample of `images` rows.
 
     Args:
-        files: where each shard lies, by its path in the repository, which tells its split.
-        name: what a row's source is called where nothing else tells it.
+        files: each shard by its path in the repository, which may name its split.
+        name: the source of a row that has no other.
 
     Raises:
-        UserError: at once where a shard cannot be read, or lacks a column.
+        UserError: a shard is unreadable or of another format; raised before any image is read.
     """
-    opened = {path: _open(files[path]) for path in sorted(files)}
-    faults = [fault for path, file in opened.items() if (fault := _fault(files[path], file))]
+    shards = {path: _open(files[path]) for path in sorted(files)}
+    faults = [fault for path, shard in shards.items() if (fault := _schema_fault(files[path], shard.schema_arrow))]
     if len(groups := {_configuration(path) for path in files}) > 1:
         faults.append(f"{name}: configurations {', '.join(sorted(groups))}; set data.path to a folder that holds one")
-    labels = {} if faults else _labels(opened, files, name)
-    if faults := faults or _wrong_labels(labels, name):
+    labels = [] if faults else list(_read_labels(shards, files, name))
+    if faults := faults or _label_faults(labels, name):
         raise UserError(join_faults(faults))
-    rows = sample_rows(range(len(labels["split"])), images, seed)
-    origin = {"sha256": {path: sha256(files[path]) for path in sorted(files)}}
-    source = Source(iter(()), len(rows), len(labels["split"]), _count(opened), origin)
-    source.images = clean_images(_rows(opened, labels, rows), source)
+    sample = rows.sample_rows(range(len(labels)), images, seed)
+    origin = {"sha256": {path: sha256(files[path]) for path in shards}}
+    source = Source(iter(()), len(sample), len(labels), _count_captions(shards), origin)
+    source.images = rows.clean_images(_rows(shards, labels, set(sample)), source)
     return source
 
 
 def _open(path: Path) -> pq.ParquetFile:
-    with _reading(str(path)):
+    with _explain_damage(str(path)):
         return pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
 
 
 @contextmanager
-def _reading(name: str) -> Iterator[None]:
+def _explain_damage(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{name}: damaged, or no Parquet file ({' '.join(str(error).split())}); fetch it again"
-        ) from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name}: damaged, or not a Parquet file ({reason}); fetch it again") from None
 
 
-def _fault(path: Path, file: pq.ParquetFile) -> str | None:
-    schema = file.schema_arrow
-    missing = [column for column in ("image", *CAPTIONS) if column not in schema.names]
-    if missing:
+def _schema_fault(path: Path, schema: pa.Schema) -> str | None:
+    if missing := [column for column in ("image", *CAPTIONS) if column not in schema.names]:
         return f"{path}: no column {', '.join(missing)}; found {', '.join(schema.names)}"
     image = schema.field("image").type
     if not (pa.types.is_struct(image) and image.get_field_index("bytes") >= 0):
-        return f"{path}: column image is {image}, not {{bytes, path}}; save it with the Image feature of `datasets`"
-    if fault := _image_fault(image):
-        return f"{path}: column {fault}; save it with the Image feature of `datasets`"
-    wrong = [column for column in CAPTIONS if not _is_text(schema.field(column).type)]
-    return f"{path}: column {', '.join(wrong)} holds no text" if wrong else None
-
-
-def _image_fault(image: pa.StructType) -> str | None:
-    """Which field of column image is of another type than the Hub's, and what it should be."""
-    if not _is_bytes(kind := image.field("bytes").type):
-        return f"image.bytes is {kind}, not binary"
-    if image.get_field_index("path") >= 0 and not _is_text(kind := image.field("path").type):
-        return f"image.path is {kind}, not string"
+        return f"{path}: column image is {image}, not {{bytes, path}}; {REMEDY}"
+    types = {f"image.{field.name}": field.type for field in image} | {name: schema.field(name).type for name in CAPTIONS}
+    for name, kind in FIELDS.items():
+        if name in types and str(types[name]).partition("[")[0] not in (*TYPES[kind], "null"):
+            return f"{path}: column {name} is {types[name]}, not {kind}; {REMEDY}"
     return None
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
-    variable = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-    return variable or pa.types.is_fixed_size_binary(kind) or pa.types.is_null(kind)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
-
-
 def _configuration(path: str) -> str:
-    """The folder a shard is in, less one that names a split: the Hub's conversion keeps configurations apart so."""
+    """Return a shard's folder without one that names a split: so the Hub's conversion separates configurations."""
     parts = PurePosixPath(path).parts[:-1]
-    return "/".join(parts[:-1] if parts and _split_named(parts[-1]) else parts) or "."
+    return "/".join(parts[:-1] if parts and _split_in_path(parts[-1]) else parts) or "."
 
 
-def _split_named(path: str) -> str:
-    """RISC's name of the split that a path names last, or ""."""
-    words = [OWN_NAMES[word] for word in re.split(r"[^a-z]+", path.lower()) if word in OWN_NAMES]
-    return words[-1] if words else ""
+def _split_in_path(path: str) -> str:
+    """Return RISC's name of the last split in `path`, or ""."""
+    splits = [SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", path.lower()) if word in SPLIT_NAMES]
+    return splits[-1] if splits else ""
 
 
-def _labels(opened: Mapping[str, pq.ParquetFile], files: Mapping[str, Path], name: str) -> Labels:
-    """Shard, id, file name, source and split of every row."""
-    several = len({_split_named(path) for path in opened}) > 1
-    labels: Labels = {"shard": [], "path": [], "source": [], "split": []}
-    for path, file in opened.items():
-        with _reading(path):
-            paths, splits, named = _paths(file), _column(file, "split"), _column(file, "source")
-        labels["shard"] += [str(files[path])] * len(paths)
-        labels["path"] += paths
-        own = [_split_named(path) if several else ""] * len(paths)
-        labels["split"] += [OWN_NAMES.get(split, split) for split in splits or own]
-        found = (RISC_NAME.fullmatch(PurePosixPath(of_image).name) for of_image in paths)
-        prefixes = [match[1] if match else name for match in found]
-        named = named or prefixes
-        labels["source"] += [one or prefix for one, prefix in zip(named, prefixes, strict=True)]
-    labels["id"] = _ids(labels["path"])
-    return labels
+def _read_labels(shards: Shards, files: Mapping[str, Path], name: str) -> Iterator[Label]:
+    has_splits = len(set(map(_split_in_path, shards))) > 1
+    for path, shard in shards.items():
+        default = _split_in_path(path) if has_splits else ""
+        with _explain_damage(path):
+            columns = _read_paths(shard), _read_column(shard, "split", default), _read_column(shard, "source", "")
+        for image, split, source in zip(*columns, strict=True):
+            match = RISC_NAME.fullmatch(PurePosixPath(image).name)
+            yield Label(files[path], image, source or (match[1] if match else name), SPLIT_NAMES.get(split, split))
 
 
-def _paths(file: pq.ParquetFile) -> list[str]:
-    if file.schema_arrow.field("image").type.get_field_index("path") < 0:
-        return [""] * file.metadata.num_rows
-    table = file.read(columns=["image.path"])
-    return [(image or {}).get("path") or "" for image in table["image"].to_pylist()]
+def _read_paths(shard: pq.ParquetFile) -> list[str]:
+    if shard.schema_arrow.field("image").type.get_field_index("path") < 0:
+        return [""] * shard.metadata.num_rows
+    return [(image or {}).get("path") or "" for image in shard.read(columns=["image.path"])["image"].to_pylist()]
 
 
-def _column(file: pq.ParquetFile, column: str) -> list[str] | None:
-    """A column as text without outer spaces, labels of `datasets` by their names; None where there is none."""
-    if column not in file.schema_arrow.names:
-        return None
-    values, names = file.read(columns=[column])[column].to_pylist(), _class_names(file, column)
-    named = [names[value] if isinstance(value, int) and 0 <= value < len(names) else value for value in values]
-    return ["" if value is None else str(value).strip() for value in named]
+def _read_column(shard: pq.ParquetFile, column: str, default: str) -> list[str]:
+    """Return a column as text without outer spaces, with the names of class labels; `default` if it is missing."""
+    if column not in shard.schema_arrow.names:
+        return [default] * shard.metadata.num_rows
+    values, names = shard.read(columns=[column])[column].to_pylist(), _class_names(shard, column)
+    texts = [names[value] if isinstance(value, int) and 0 <= value < len(names) else value for value in values]
+    return ["" if text is None else str(text).strip() for text in texts]
 
 
-def _class_names(file: pq.ParquetFile, column: str) -> list[str]:
+def _class_names(shard: pq.ParquetFile, column: str) -> list[str]:
     try:
-        told = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
-        return list(told["info"]["features"][column]["names"])
-    except (ValueError, KeyError, TypeError):
+        metadata = json.loads((shard.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+        return list(metadata["info"]["features"][column]["names"])
+    except (ValueError, KeyError, TypeError):  # not a class label, or not written by `datasets`
         return []
 
 
-def _ids(paths: Sequence[str]) -> list[str]:
-    stems = [_stem(path) for path in paths]
-    times = Counter(stems)
+def _label_faults(labels: Sequence[Label], name: str) -> list[str]:
+    splits = sorted({(label.shard, label.split) for label in labels if label.split not in SPLITS})
+    sources = sorted({(label.shard, label.source) for label in labels if escape(label.source) != label.source})
     return [
-        stem if stem and times[stem] == 1 else f"row-{number:06d}" for number, stem in enumerate(stems, start=1)
-    ]  # fmt: skip
+        *([] if labels else [f"{name}: no rows; every image needs one"]),
+        *(f"{shard}: split {shorten(split)}; use train, val, test or leave it empty" for shard, split in splits),
+        *(f"{shard}: source {shorten(source)} holds a control character; remove it" for shard, source in sources),
+    ]
 
 
-def _stem(path: str) -> str:
-    """An id out of an image's path, or ""."""
+def _count_captions(shards: Shards) -> int:
+    """Count the captions as published, which are not empty, with one column in memory at a time."""
+    count = 0
+    for path, shard in shards.items():
+        for column in CAPTIONS:
+            with _explain_damage(path):
+                texts = shard.read(columns=[column])[column].to_pylist()
+            count += sum(bool(text.strip()) for text in texts if text)
+    return count
+
+
+def _rows(shards: Shards, labels: Sequence[Label], sample: set[int]) -> Iterator[Row]:
+    ids = _make_ids([label.path for label in labels])
+    for index, row in enumerate(_stream(shards)):
+        if index in sample:
+            label, encoded, name = labels[index], (row["image"] or {}).get("bytes"), PurePosixPath(labels[index].path).name
+            if ids[index] != Path(name).stem:
+                name = ids[index] + (".png" if (encoded or b"").startswith(b"\x89PNG") else ".jpg")
+            captions = [row[column] or "" for column in CAPTIONS]
+            yield Row(index + 1, ids[index], name, label.source, label.split, captions, partial(_require, encoded))
+
+
+def _make_ids(paths: Sequence[str]) -> list[str]:
+    stems = [_valid_stem(path) for path in paths]
+    counts = Counter(stems)
+    return [stem if stem and counts[stem] == 1 else f"row-{row:06d}" for row, stem in enumerate(stems, start=1)]
+
+
+def _valid_stem(path: str) -> str:
+    """Return the image's file name without its extension, or "" if that is not a valid id."""
     try:
-        stem = Path(check_name(PurePosixPath(path).name)).stem
+        stem = Path(rows.check_name(PurePosixPath(path).name)).stem
     except Unusable:
         return ""
-    return "" if ROW_ID.fullmatch(stem) or any(map(str.isspace, stem)) else stem
+    return "" if ROW_ID.fullmatch(stem) else stem
 
 
-def _wrong_labels(labels: Labels, name: str) -> list[str]:
-    if not labels["split"]:
-        return [f"{name}: no rows; every image needs one"]
-    splits, sources = (set(zip(labels["shard"], labels[column], strict=True)) for column in ("split", "source"))
-    wrong = [f"{shard}: column split holds {shorten(split)}; use train, val, test or leave it empty"
-             for shard, split in sorted(splits) if split not in SPLITS]  # fmt: skip
-    return wrong + [f"{shard}: source {shorten(source)} holds a control character; remove it"
-                    for shard, source in sorted(sources) if escape(source) != source]  # fmt: skip
-
-
-def _count(opened: Mapping[str, pq.ParquetFile]) -> int:
-    """Captions as published: fields that are not empty, one column in memory at a time."""
-    counted = 0
-    for path, file in opened.items():
-        for column in CAPTIONS:
-            with _reading(path):
-                texts = file.read(columns=[column])[column].to_pylist()
-            counted += sum(bool(text.strip()) for text in texts if text)
-    return counted
-
-
-def _rows(opened: Mapping[str, pq.ParquetFile], labels: Labels, chosen: Sequence[int]) -> Iterator[Row]:
-    wanted = set(chosen)
-    for number, row in enumerate(_stream(opened)):
-        if number in wanted:
-            image = row["image"] or {}
-            told = {key: labels[key][number] for key in ("id", "source", "split")}
-            name = PurePosixPath(labels["path"][number]).name
-            captions = [row[column] or "" for column in CAPTIONS]
-            encoded = image.get("bytes")
-            name = name if told["id"] == Path(name).stem else f"{told['id']}{_suffix(encoded)}"
-            yield Row(number + 1, name=name, captions=captions, read=partial(_read, encoded), **told)
-
-
-def _stream(opened: Mapping[str, pq.ParquetFile]) -> Iterator[dict[str, Any]]:
-    for path, file in opened.items():
-        with _reading(path):
-            for batch in file.iter_batches(batch_size=BATCH, columns=["image", *CAPTIONS]):
+def _stream(shards: Shards) -> Iterator[dict[str, Any]]:
+    for path, shard in shards.items():
+        with _explain_damage(path):
+            for batch in shard.iter_batches(batch_size=BATCH, columns=["image", *CAPTIONS]):
                 yield from batch.to_pylist()
 
 
-def _suffix(encoded: bytes | None) -> str:
-    return ".png" if (encoded or b"").startswith(b"\x89PNG") else ".jpg"
-
-
-def _read(encoded: bytes | None) -> bytes:
+def _require(encoded: bytes | None) -> bytes:
     if not encoded:
         raise Unusable("holds no image bytes")
-    check_size(len(encoded))
+    rows.check_size(len(encoded))
     return encoded
