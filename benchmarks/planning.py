@@ -22,8 +22,8 @@ from benchmarks import true_shape
 from captioning.adapters.lora import freeze_encoder
 from captioning.checkpoints.miniature import make_processor
 from captioning.limits.activations import meta_model
-from captioning.limits.memory import Need, adapters, trainable, weights
-from captioning.limits.scst import refining
+from captioning.limits.memory import Need, adapter_bytes, count_trainable, weight_bytes
+from captioning.limits.scst import measure_scst_step
 from captioning.params.load import Params, load_params
 from captioning.params.recipes import refined_rows
 from captioning.scst.sampling import Sampling
@@ -123,17 +123,17 @@ class Planner:
     def captioning(self, meta: Any, images: int) -> tuple[float, float]:
         """Operations of `images`' prompts, and bytes read while their captions are decoded."""
         machine = self.profile.machine
-        prompt = counted(lambda: meta.validate(1, PROMPT, 1)) * images
-        size = sum(weights(meta, machine.dequantise).values())
+        prompt = counted(lambda: meta.measure_validation(1, PROMPT, 1)) * images
+        size = sum(weight_bytes(meta, machine.dequantise).values())
         return prompt, size * SUFFIX * -(-images // machine.decoding_batch)
 
     @cache  # noqa: B019
     def supervised(self, rank: int, targets: str) -> tuple[float, float, int, int]:
         """Operations to train and to validate a row; bytes of a training step of one row and of two."""
         meta = self.meta(rank, targets)
-        trained = counted(lambda: meta.train(1, PROMPT, SUFFIX))
-        held_out = counted(lambda: meta.validate(1, PROMPT, SUFFIX))
-        one, two = (meta.train(rows, PROMPT, LONGEST).peak for rows in (1, 2))
+        trained = counted(lambda: meta.measure_training(1, PROMPT, SUFFIX))
+        held_out = counted(lambda: meta.measure_validation(1, PROMPT, SUFFIX))
+        one, two = (meta.measure_training(rows, PROMPT, LONGEST).peak for rows in (1, 2))
         return trained, held_out, one, two
 
     @cache  # noqa: B019
@@ -143,20 +143,20 @@ class Planner:
         freeze_encoder(meta.model)
         sampling = Sampling((0,), self.profile.scst.temperature, scst.top_k, scst.top_p)
         limit = self.params.decoding.maximum_tokens
-        step = counted(lambda: refining(meta, 1, PROMPT, scst.samples, greedy, SUFFIX, sampling))
-        one, two = (refining(meta, n, PROMPT, scst.samples, greedy, limit, sampling).peak for n in (1, 2))
+        step = counted(lambda: measure_scst_step(meta, 1, PROMPT, scst.samples, greedy, SUFFIX, sampling))
+        one, two = (measure_scst_step(meta, n, PROMPT, scst.samples, greedy, limit, sampling).peak for n in (1, 2))
         return meta, step, one, two
 
     def need(self, meta: Any, key: str, items: int, of: int, unit: str, one: int, two: int) -> Need:
         """A step's bytes grow evenly with what is in it: those of `one` and of `two` say all."""
         machine = self.profile.machine
-        fixed = weights(meta, machine.dequantise) | adapters(meta.model, machine.optimizer)
+        fixed = weight_bytes(meta, machine.dequantise) | adapter_bytes(meta.model, machine.optimizer)
         return Need(key, items, unit, fixed, lambda number: one + (number - 1) * (two - one), "cuda", of)
 
     def zero_shot(self, name: str) -> Work:
         meta, machine = self.bare(), self.profile.machine
-        fixed, batch = weights(meta, machine.dequantise), machine.decoding_batch
-        one, two = (meta.generate(images, PROMPT, self.params.decoding.maximum_tokens) for images in (1, 2))
+        fixed, batch = weight_bytes(meta, machine.dequantise), machine.decoding_batch
+        one, two = (meta.measure_generation(images, PROMPT, self.params.decoding.maximum_tokens) for images in (1, 2))
         need = Need("decoding_batch", batch, "images", fixed, lambda n: one + (n - 1) * (two - one), "cuda")
         return Work(f"zero-shot {name}", f"zero-shot-{name}", 0.0, *self.captioning(meta, IMAGES["test"]), need)
 
@@ -170,15 +170,15 @@ class Planner:
         prompts, read = self.captioning(meta, IMAGES["test"])
         at_once = min(self.profile.machine.training_rows, rows)
         need = self.need(meta, "training_rows", at_once, rows, "rows", one, two)
-        return Work(f"{name} ({trainable(meta.model):,} weights)", name, training, held + prompts, read, need)
+        return Work(f"{name} ({count_trainable(meta.model):,} weights)", name, training, held + prompts, read, need)
 
     def scst(self, row: str, start: str, baseline: str) -> Work:
         params, profile, variant = self.params, self.profile.scst, self.params.variants[start]
         adapter = (variant.rank or params.lora.rank, variant.targets or params.lora.targets)
         meta, image, one, two = self.refined(*adapter, baseline == "greedy")
         seen = refined_visits(params)
-        encoded = counted(lambda: meta.encode(1)) * IMAGES["train"]
-        steps, size = -(-seen // profile.batch), sum(weights(meta, True).values()) * SUFFIX
+        encoded = counted(lambda: meta.measure_encoding(1)) * IMAGES["train"]
+        steps, size = -(-seen // profile.batch), sum(weight_bytes(meta, True).values()) * SUFFIX
         held, _ = self.captioning(meta, params.scst.validation_images * (1 + steps // profile.validate_every))
         tested, read = self.captioning(meta, IMAGES["test"])
         need = self.need(meta, "scst.batch", profile.batch, 0, "images", one, two)
@@ -196,8 +196,8 @@ class Planner:
 
 def cell(work: Work, chip: Chip) -> str:
     """Hours, memory at the profile's size, and the most that fit where that does not."""
-    needed, free = work.need.total, int(chip.memory * ASSUMED.free)
-    most = work.need.largest(free)
+    needed, free = work.need.total_bytes, int(chip.memory * ASSUMED.free)
+    most = work.need.largest_fit(free)
     fits = "" if needed <= free else f"; fits {most}" if most else "; does not fit"
     return f"{work.hours(chip):.2f} h, {needed / 1e9:.0f} GB{fits}"
 

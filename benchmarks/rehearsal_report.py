@@ -57,7 +57,7 @@ def memory_table(parts: Sequence[Part], needs: dict[str, Need | None]) -> str:
         if need is not None:
             gpu = closing(part).get("gpu")
             counted = part.private / 1e9 + need.fixed[MAPPED] / 1e9 if gpu is None else gpu
-            row += [f"{counted:.2f}", f"{need.total / 1e9:.2f}", f"{need.parts['margin'] / 1e9:.2f}"]
+            row += [f"{counted:.2f}", f"{need.total_bytes / 1e9:.2f}", f"{need.bytes_by_part['margin'] / 1e9:.2f}"]
         lines.append(f"| {' | '.join([*row, '', '', ''][:6])} |")
     return "\n".join(lines)
 
@@ -87,7 +87,7 @@ def largest_need(copy: Path, stage: str, captions: Sequence[str], device: str) -
         needs = generation_needs(checkpoint, recipe.prompt, tokens, recipe.machine, device, lora)
     else:
         return None
-    return max(needs, key=lambda need: need.total)
+    return max(needs, key=lambda need: need.total_bytes)
 
 
 def scst_parts(copy: Path) -> str:

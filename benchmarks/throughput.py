@@ -138,7 +138,7 @@ def sweep(
     """Speeds of `work` at `sizes` until one is predicted not to fit."""
     found = []
     for items in sizes:
-        if replace(need, items=items).total > free:
+        if replace(need, items=items).total_bytes > free:
             break
         found.append(measured(work(items), items, device))
     return found

@@ -12,7 +12,7 @@ from captioning.compute.processes import device_folder, start_processes, visible
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
 from captioning.images.table import read_ids, read_images
-from captioning.limits.memory import generation_needs, require
+from captioning.limits.memory import generation_needs, require_memory
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.params.load import load_params
 from captioning.params.recipe import open_checkpoint, read_any_recipe
@@ -33,7 +33,7 @@ def main() -> None:
     if arguments.recipe:
         recipe = read_any_recipe(arguments.recipe)
         checkpoint, lora = open_checkpoint(recipe.checkpoint), recipe.lora
-    require(generation_needs(checkpoint, prompt, maximum_tokens, machine, device, lora), machine)
+    require_memory(generation_needs(checkpoint, prompt, maximum_tokens, machine, device, lora), machine)
     ids = read_ids(Path("data/splits/test.txt"))
     model = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
     if arguments.adapter:

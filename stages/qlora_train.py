@@ -8,7 +8,7 @@ from captioning.base.files import write_json, write_records
 from captioning.compute.processes import start_processes, visible_device
 from captioning.compute.seeds import seed_everything
 from captioning.images.table import read_ids, read_images
-from captioning.limits.memory import finetune_needs, longest_suffix, require
+from captioning.limits.memory import finetune_needs, longest_suffix, require_memory
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.params.load import load_params
 from captioning.params.recipe import VariantRecipe, open_checkpoint, read_recipe
@@ -32,7 +32,7 @@ def main(variant: str, seed: int) -> None:
     validation = rows("validation", settings.prompt, "first", seed)
     processor = load_processor(checkpoint)
     captions = [caption for rows in (train, validation) for image in rows.captions for caption in image]
-    require(finetune_needs(checkpoint, recipe, longest_suffix(processor, captions), device), machine)
+    require_memory(finetune_needs(checkpoint, recipe, longest_suffix(processor, captions), device), machine)
     seed_everything(seed, processes.threads(machine.threads))
     frozen = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
     model = attach_adapter(frozen, lora_config(**dict(recipe.lora)))

@@ -10,7 +10,7 @@ from captioning.base.paths import TIMINGS
 from captioning.compute.processes import device_folder, start_processes, visible_device
 from captioning.compute.seeds import seed_everything
 from captioning.images.table import draw_ids, read_ids, read_images
-from captioning.limits.memory import require
+from captioning.limits.memory import require_memory
 from captioning.limits.scst import scst_needs
 from captioning.metrics.cider import CiderD, DocumentFrequencies
 from captioning.paligemma.model import load_frozen, load_processor
@@ -35,7 +35,7 @@ def main(row: str, baseline: str, seed: int) -> None:
         return
     device = visible_device(machine.device)
     checkpoint = open_checkpoint(recipe.checkpoint)
-    require(scst_needs(checkpoint, recipe, device), machine)
+    require_memory(scst_needs(checkpoint, recipe, device), machine)
     seed_everything(seed, processes.threads(machine.threads))
     frozen = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
     model = load_adapter(frozen, Path(f"models/adapters/{row}-{seed}"), trainable=True)

@@ -10,7 +10,8 @@ operation that makes it until it is freed. This takes a checkpoint's config.json
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,25 +115,30 @@ class MetaModel:
         vision = self.base.config.vision_config
         return (vision.image_size // vision.patch_size) ** 2
 
+    @contextmanager
+    def meter(self) -> Iterator[Meter]:
+        """Count the bytes of a block that runs with the device's attention."""
+        with Meter() as meter, DeviceAttention(self.device):
+            yield meter
+
     def _peak(self, work: Callable[[], Any]) -> int:
-        """Return the peak of `work` without gradients."""
-        with torch.no_grad(), Meter() as meter, DeviceAttention(self.device):
+        with torch.no_grad(), self.meter() as meter:
             work()
         return meter.peak
 
-    def train(self, rows: int, prompt: int, suffix: int) -> StepBytes:
+    def measure_training(self, rows: int, prompt: int, suffix: int) -> StepBytes:
         """Count forward and backward of a micro-batch: `prompt` text tokens and `suffix` labelled ones after the image.
 
         The adapters have gradients before, as in an accumulation's second micro-batch.
         """
         self.zero_gradients()
-        with Meter() as meter, DeviceAttention(self.device):
+        with self.meter() as meter:
             loss = self._loss(rows, prompt, suffix)
             saved = meter.live
             loss.backward()
         return StepBytes(saved, meter.peak)
 
-    def validate(self, rows: int, prompt: int, suffix: int) -> int:
+    def measure_validation(self, rows: int, prompt: int, suffix: int) -> int:
         """Count the loss of the same rows without gradients."""
         return self._peak(lambda: self._loss(rows, prompt, suffix))
 
@@ -140,11 +146,11 @@ class MetaModel:
         hidden = self.run(self.features(rows), prompt + suffix, None)[:, -suffix - 1 : -1].flatten(0, 1)
         return cross_entropy(head_logits(self.base, hidden), empty_tokens(len(hidden)), reduction="sum")
 
-    def encode(self, images: int) -> int:
+    def measure_encoding(self, images: int) -> int:
         """Count the encoding of `images` to projected features."""
         return self._peak(lambda: self.features(images))
 
-    def generate(self, images: int, prompt: int, tokens: int) -> int:
+    def measure_generation(self, images: int, prompt: int, tokens: int) -> int:
         """Count greedy captions of `tokens`: images encoded, prompts run, then the last step on a full cache."""
 
         def work() -> None:

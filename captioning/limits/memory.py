@@ -1,15 +1,15 @@
-"""What a stage needs in bytes, told before it loads a weight: a batch is found by parameter, never by a crash.
+"""Count the bytes that a stage needs before it loads a weight, so that it ends with advice and not by a crash.
 
-    bytes = weights + adapters + gradients + optimizer + (what the largest step keeps and makes) + margin
+    bytes = weights + adapters + gradients + optimizer + (what the largest step saves and makes) + margin
 
-Weights are counted by the storage that each has once loaded: NF4 with double quantisation (Dettmers et al. 2023,
-arXiv:2305.14314, section 3) takes 4 bits a weight, one byte a block of 64, one float32 a group of 256 such blocks; a
-step's activations come from limits/activations.py.
-
-1. The longest caption stands in every row, and every sampled caption runs to the limit: what is met once is met.
-2. The margin is a share of the step, for what an allocator cannot reuse, beside what the libraries hold themselves.
+Weights are counted as they are stored once loaded: NF4 with double quantisation (Dettmers et al. 2023,
+arXiv:2305.14314, section 3) takes 4 bits per weight, one byte per block of 64 weights, and one float32 per group of 256
+blocks. The bytes of a step come from limits/activations.py, with the longest caption in every row and every sampled
+caption at the limit. The margin is a share of the step, for memory that an allocator cannot reuse, and what the
+libraries themselves take.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,20 +27,20 @@ from captioning.paligemma.model import load_processor, prompt_tokens
 from captioning.params.recipe import VariantRecipe
 from captioning.params.sections import Lora, Machine
 
-BLOCK, GROUP = 64, 256  # weights a block of NF4, blocks a group of its scales
-TABLES = 4 * (16 + 256 + 1)  # bytes a layer: both quantisations' code books in float32, and an offset
-OPTIMIZER = {"adamw": 8, "paged-adamw-8bit": 2}  # bytes a weight, two moments
-FLOAT32 = 4
-MARGIN = {"cpu": 0.35}  # of a step's bytes, what an allocator cannot reuse; glibc's was measured at 3B
-GPU_MARGIN = 0.1
-LIBRARIES = 500_000_000  # bytes: what torch and its kernels take before any tensor of ours
+BLOCK, GROUP = 64, 256  # weights per block of NF4, blocks per group of its scales
+TABLE_BYTES = 4 * (16 + 256 + 1)  # per layer: the code books of both quantisations in float32, and an offset
+MOMENT_BYTES = {"adamw": 8, "paged-adamw-8bit": 2}  # per weight
+FLOAT32_BYTES = 4
+CPU_MARGIN, GPU_MARGIN = 0.35, 0.1  # of a step's bytes; glibc's was measured at 3B
+LIBRARY_BYTES = 500_000_000  # what torch and its kernels take before the first tensor
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes by part of `items` at a time: `fixed` whatever their number, and `step(items)`.
+    """The bytes of `items` at a time: `fixed` for any number, and `step(items)`.
 
-    `key`: what sets their number; `of`: what the number must divide (0: any number); `unit`: what is counted.
+    `key` of params.yaml sets their number, which must divide `total_items` (0: any number). `processes` share the batch
+    of `key`, and a CPU's memory.
     """
 
     key: str
@@ -49,86 +49,84 @@ class Need:
     fixed: dict[str, int]
     step: Callable[[int], int]
     device: str
-    of: int = 0
-    processes: int = 1  # that share the batch `key` sets, and on a CPU the memory
+    total_items: int = 0
+    processes: int = 1
+
+    @property
+    def margin_share(self) -> float:
+        return CPU_MARGIN if self.device == "cpu" else GPU_MARGIN
 
     @cached_property
-    def parts(self) -> dict[str, int]:
-        """All of it, by part."""
+    def bytes_by_part(self) -> dict[str, int]:
         step = self.step(self.items)
-        return {**self.fixed, f"{self.items} {self.unit}": step, "margin": int(self.share * step) + LIBRARIES}
+        margin = int(self.margin_share * step) + LIBRARY_BYTES
+        return {**self.fixed, f"{self.items} {self.unit}": step, "margin": margin}
 
     @property
-    def share(self) -> float:
-        return MARGIN.get(self.device, GPU_MARGIN)
+    def total_bytes(self) -> int:
+        return sum(self.bytes_by_part.values())
 
-    @property
-    def total(self) -> int:
-        return sum(self.parts.values())
-
-    def largest(self, free: int) -> int:
-        """The largest number that fits into `free` bytes, 0 where none does; a step's bytes grow evenly with it."""
-        one, two = self.step(1), self.step(2)
-        room = (free - sum(self.fixed.values()) - LIBRARIES) / (1 + self.share)
-        most = 0 if room < one else 1 + int((room - one) // (two - one))
-        return max((size for size in range(1, most + 1) if self.of % size == 0), default=0) if self.of else most
+    def largest_fit(self, free: int) -> int:
+        """Return the largest number of items that fits into `free` bytes, or 0; a step's bytes are linear in it."""
+        first, second = self.step(1), self.step(2)
+        available = (free - sum(self.fixed.values()) - LIBRARY_BYTES) / (1 + self.margin_share)
+        most = 0 if available < first else 1 + int((available - first) // (second - first))
+        divisors = (size for size in range(1, most + 1) if self.total_items % size == 0)
+        return max(divisors, default=0) if self.total_items else most
 
 
-def require(needs: Sequence[Need], machine: Machine) -> None:
-    """Raises `UserError` with every need that its device's free memory cannot meet; `machine` is the recipe's."""
+def require_memory(needs: Sequence[Need], machine: Machine) -> None:
+    """Raise `UserError` with each need that is larger than the free memory; `machine` is the recipe's."""
     free = free_bytes(needs[0].device)
     if needs[0].device == "cpu":
         free //= needs[0].processes
-    faults = [f"{told(need, free)}; {remedy(need, free, machine)}" for need in needs if need.total > free]
-    if faults:
+    if large := [need for need in needs if need.total_bytes > free]:
+        faults = [f"{describe_need(need, free)}; {suggest_remedy(need, free, machine)}" for need in large]
         raise UserError("\n  ".join(faults))
 
 
-def told(need: Need, free: int) -> str:
-    """What needs how much, by part, and how much there is."""
-    parts = ", ".join(f"{part} {size / 1e9:.1f}" for part, size in need.parts.items())
+def describe_need(need: Need, free: int) -> str:
+    parts = ", ".join(f"{part} {size / 1e9:.1f}" for part, size in need.bytes_by_part.items())
     return (
-        f"{need.key}: {need.items} {need.unit} at a time need {need.total / 1e9:.1f} GB ({parts}), "
+        f"{need.key}: {need.items} {need.unit} at a time need {need.total_bytes / 1e9:.1f} GB ({parts}), "
         f"{free / 1e9:.1f} GB are free on {need.device}"
     )
 
 
-def remedy(need: Need, free: int, machine: Machine) -> str:
-    """What to set."""
-    if most := need.largest(free):
-        shared = need.processes if need.key == "scst.batch" else 1  # the key counts what all take together
+def suggest_remedy(need: Need, free: int, machine: Machine) -> str:
+    if most := need.largest_fit(free):
+        shared = need.processes if need.key == "scst.batch" else 1  # this key counts the images of all processes
         return f"the most that fit are {most}: set the profile's {need.key}: {most * shared}"
-    ways = ["a larger device"]
+    remedies = ["machine.dequantise: false, which is slower"] if machine.dequantise else []
     if machine.optimizer == "adamw" and not need.unit.startswith("test"):
-        ways.insert(0, "machine.optimizer: paged-adamw-8bit")
-    if machine.dequantise:
-        ways.insert(0, "machine.dequantise: false, which is slower")
-    return f"not even one fits; set the profile's {', or '.join(ways)}" if ways[1:] else f"it needs {ways[0]}"
+        remedies.append("machine.optimizer: paged-adamw-8bit")
+    if not remedies:
+        return "not even one fits; a larger device is needed"
+    return f"not even one fits; set the profile's {', or '.join([*remedies, 'use a larger device'])}"
 
 
 def free_bytes(device: str) -> int:
-    """Memory of `device` that a new tensor can take."""
+    """Return the memory of `device` that a new tensor can take."""
     return int(torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else virtual_memory().available)
 
 
 def finetune_needs(folder: Path, recipe: VariantRecipe, suffix: int, device: str) -> list[Need]:
-    """Return what fine-tuning needs for its training step and for validation. `suffix`: tokens of the longest
-    caption."""
+    """Return what fine-tuning needs for a training step and for validation, if captions have `suffix` tokens."""
     machine, processes = recipe.machine, recipe.launch.processes
     meta = meta_model(folder, machine.compute, device, recipe.lora)
     prompt = prompt_length(load_processor(folder), recipe.prompt)
-    fixed = weights(meta, machine.dequantise) | adapters(meta.model, machine.optimizer)
-    share = recipe.finetune.batch * recipe.finetune.accumulation // processes
+    fixed = weight_bytes(meta, machine.dequantise) | adapter_bytes(meta.model, machine.optimizer)
+    step_rows = recipe.finetune.batch * recipe.finetune.accumulation // processes
 
     def train(rows: int) -> int:
-        return meta.train(rows, prompt, suffix).peak
+        return meta.measure_training(rows, prompt, suffix).peak
 
     def validate(rows: int) -> int:
-        return meta.validate(rows, prompt, suffix)
+        return meta.measure_validation(rows, prompt, suffix)
 
-    rows = min(machine.training_rows, share)
+    rows = min(machine.training_rows, step_rows)
     return [
-        Need("machine.training_rows", rows, "rows", fixed, train, device, of=share, processes=processes),
+        Need("machine.training_rows", rows, "rows", fixed, train, device, step_rows, processes),
         Need("machine.decoding_batch", machine.decoding_batch, "validation rows", fixed, validate, device),
     ]
 
@@ -139,59 +137,57 @@ def generation_needs(
     """Return what greedy captions of test images need, with an adapter unless `lora` is None."""
     meta = meta_model(folder, machine.compute, device, lora)
     length = prompt_length(load_processor(folder), prompt)
-    fixed = weights(meta, machine.dequantise)
+    fixed = weight_bytes(meta, machine.dequantise)
     if lora is not None:
-        fixed["adapter"] = FLOAT32 * trainable(meta.model)
+        fixed["adapter"] = FLOAT32_BYTES * count_trainable(meta.model)
 
     def generate(images: int) -> int:
-        return meta.generate(images, length, maximum_tokens)
+        return meta.measure_generation(images, length, maximum_tokens)
 
     return [Need("machine.decoding_batch", machine.decoding_batch, "test images", fixed, generate, device)]
 
 
-def weights(meta: MetaModel, dequantised: bool) -> dict[str, int]:
-    """Bytes of the loaded model by part; with `dequantised`, the decoder's layers in the compute dtype."""
-    layers = decoder_layers(meta.base)
-    values, size = sum(layer.weight.numel() for layer in layers), meta.base.dtype.itemsize
-    others = sum(one.numel() for name, one in meta.model.named_parameters() if "lora_" not in name) - values
-    parts = {"embeddings, SigLIP and projector": others * size}
-    parts["decoder in NF4"] = sum(nf4_bytes(layer) for layer in layers)
-    if dequantised:  # beside it: what replaces the 4-bit weights does not free them at once
-        return parts | {"decoder, dequantised": values * size}
-    return parts | {"one layer spelt out": max(layer.weight.numel() for layer in layers) * size}
+def weight_bytes(meta: MetaModel, dequantise: bool) -> dict[str, int]:
+    """Return the bytes of the loaded model by part; `dequantise` keeps the decoder's layers in the compute dtype."""
+    layers = [
+        module
+        for name, module in meta.base.model.language_model.named_modules()
+        if isinstance(module, nn.Linear) and "lora_" not in name
+    ]
+    size, counts = meta.base.dtype.itemsize, [layer.weight.numel() for layer in layers]
+    total = sum(value.numel() for name, value in meta.model.named_parameters() if "lora_" not in name)
+    parts = {"embeddings, SigLIP and projector": (total - sum(counts)) * size}
+    parts["decoder in NF4"] = sum(map(nf4_bytes, counts))  # with `dequantise` too, since it is not freed at once
+    if dequantise:
+        return parts | {"decoder, dequantised": sum(counts) * size}
+    return parts | {"one dequantised layer": max(counts) * size}
 
 
-def decoder_layers(base: Any) -> list[nn.Linear]:
-    """The decoder's linear layers, without their adapters: those that are loaded in 4 bits."""
-    found = base.model.language_model.named_modules()
-    return [module for name, module in found if isinstance(module, nn.Linear) and "lora_" not in name]
+def nf4_bytes(count: int) -> int:
+    """Return the bytes of a layer of `count` weights, with scales and code books."""
+    blocks = math.ceil(count / BLOCK)
+    return math.ceil(count / 2) + blocks + FLOAT32_BYTES * math.ceil(blocks / GROUP) + TABLE_BYTES
 
 
-def nf4_bytes(layer: nn.Linear) -> int:
-    """Of a layer's weights, their scales and its code books."""
-    blocks = -(-layer.weight.numel() // BLOCK)
-    return -(-layer.weight.numel() // 2) + blocks + FLOAT32 * -(-blocks // GROUP) + TABLES
-
-
-def adapters(model: Any, optimizer: str) -> dict[str, int]:
-    """Bytes of adapters in float32, of the gradients of those that are trained, and of the optimizer's moments."""
-    every = sum(one.numel() for name, one in model.named_parameters() if "lora_" in name)
-    trained = trainable(model)
+def adapter_bytes(model: Any, optimizer: str) -> dict[str, int]:
+    """Return the bytes of adapters in float32, of the gradients of trainable ones, and of the optimizer's moments."""
+    total = sum(value.numel() for name, value in model.named_parameters() if "lora_" in name)
+    trainable = count_trainable(model)
     return {
-        "adapters and gradients": FLOAT32 * (every + trained),
-        f"optimizer ({optimizer})": OPTIMIZER[optimizer] * trained,
+        "adapters and gradients": FLOAT32_BYTES * (total + trainable),
+        f"optimizer ({optimizer})": MOMENT_BYTES[optimizer] * trainable,
     }
 
 
-def trainable(model: Any) -> int:
-    return sum(one.numel() for one in model.parameters() if one.requires_grad)
+def count_trainable(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def prompt_length(processor: PaliGemmaProcessor, prompt: str) -> int:
-    """Tokens between an image's and the caption's: `<bos>`, the prompt, a newline."""
+    """Return the number of tokens between image and caption: `<bos>`, the prompt, a newline."""
     return len(prompt_tokens(processor, prompt)) - processor.image_seq_length
 
 
 def longest_suffix(processor: PaliGemmaProcessor, captions: Sequence[str]) -> int:
-    """Tokens of the longest caption, `<eos>` counted."""
+    """Return the number of tokens of the longest caption, with `<eos>`."""
     return 1 + max(map(len, processor.tokenizer(list(captions), add_special_tokens=False)["input_ids"]))

@@ -1,4 +1,4 @@
-"""What SCST needs in bytes (limits/memory.py): its step on torch's meta device, with the rows it packs.
+"""Count the bytes that SCST needs (limits/memory.py).
 
 The step is the trainer's: prompts with gradients, the rollout's last step on a full cache, captions scored in packed
 rows, backward. Every caption runs to the limit of tokens; captions that end sooner need less.
@@ -15,15 +15,13 @@ from transformers import DynamicCache
 from captioning.adapters.lora import freeze_encoder
 from captioning.limits.activations import (
     META,
-    DeviceAttention,
     MetaModel,
-    Meter,
     StepBytes,
     append_tokens,
     empty_tokens,
     meta_model,
 )
-from captioning.limits.memory import FLOAT32, Need, adapters, prompt_length, trainable, weights
+from captioning.limits.memory import FLOAT32_BYTES, Need, adapter_bytes, count_trainable, prompt_length, weight_bytes
 from captioning.paligemma.model import head_logits, load_processor
 from captioning.params.recipe import ScstRecipe
 from captioning.scst.packing import Prefix, run_packed
@@ -37,16 +35,16 @@ def scst_needs(folder: Path, recipe: ScstRecipe, device: str) -> list[Need]:
     freeze_encoder(meta.model)
     prompt, tokens = prompt_length(load_processor(folder), settings.prompt), settings.maximum_tokens
     sampling = Sampling((0,), settings.temperature, settings.top_k, settings.top_p)
-    fixed = weights(meta, machine.dequantise) | adapters(meta.model, machine.optimizer)
+    fixed = weight_bytes(meta, machine.dequantise) | adapter_bytes(meta.model, machine.optimizer)
     if settings.kl:
-        fixed["the start's adapter"] = FLOAT32 * trainable(meta.model)
+        fixed["the start's adapter"] = FLOAT32_BYTES * count_trainable(meta.model)
 
     def step(images: int) -> int:
         greedy = settings.baseline == "greedy"
-        return refining(meta, images, prompt, settings.samples, greedy, tokens, sampling).peak
+        return measure_scst_step(meta, images, prompt, settings.samples, greedy, tokens, sampling).peak
 
     def validate(images: int) -> int:
-        return meta.generate(images, prompt, tokens)
+        return meta.measure_generation(images, prompt, tokens)
 
     return [
         Need("scst.batch", settings.batch // processes, "images", fixed, step, device, processes=processes),
@@ -54,40 +52,39 @@ def scst_needs(folder: Path, recipe: ScstRecipe, device: str) -> list[Need]:
     ]
 
 
-def refining(
+def measure_scst_step(
     meta: MetaModel, images: int, prompt: int, samples: int, greedy: bool, tokens: int, sampling: Sampling
 ) -> StepBytes:
-    """A step on encoded images: `samples` drawn beside the greedy caption if there is one, all of `tokens`."""
+    """Count a step on encoded images: `samples` sampled captions and perhaps a greedy one, all of `tokens` tokens."""
     meta.zero_gradients()
     shape = (images, meta.image_tokens, meta.base.config.text_config.hidden_size)
     features = torch.empty(shape, dtype=meta.base.dtype, device=META)
-    with Meter() as meter, DeviceAttention(meta.device):
+    with meta.meter() as meter:
         cache = DynamicCache()
         last = meta.run(features, prompt, cache)[:, -1]
         prefix = Prefix(tuple((layer.keys, layer.values) for layer in cache.layers), last)
         with torch.no_grad():
-            _decode(meta.base, prefix.detached(), sampling, samples, greedy, tokens)
+            _decode_last_token(meta.base, prefix.detached(), sampling, samples, greedy, tokens)
         scores = _score(meta.base, prefix, sampling, samples, tokens)
         saved = meter.live
         scores.sum().backward()
     return StepBytes(saved, meter.peak)
 
 
-def _decode(base: Any, prefix: Prefix, sampling: Sampling, samples: int, greedy: bool, tokens: int) -> None:
-    """The last of a rollout's steps: its cache is full (scst/rollout.py)."""
-    captions, grown = samples + greedy, (samples + greedy) * (tokens - 1)
-    full = DynamicCache([(append_tokens(keys, grown), append_tokens(values, grown)) for keys, values in prefix.layers])
-    mask = torch.empty(1, captions, prefix.length + grown + captions, dtype=torch.bool, device=META)
-    logits = head_logits(
-        base, run_packed(base, empty_tokens(len(prefix.last), captions), mask, empty_tokens(1, captions), full)
-    )
+def _decode_last_token(base: Any, prefix: Prefix, sampling: Sampling, samples: int, greedy: bool, tokens: int) -> None:
+    """Run the last step of a rollout, whose cache is full (scst/rollout.py)."""
+    captions, added = samples + greedy, (samples + greedy) * (tokens - 1)
+    full = DynamicCache([(append_tokens(keys, added), append_tokens(values, added)) for keys, values in prefix.layers])
+    mask = torch.empty(1, captions, prefix.length + added + captions, dtype=torch.bool, device=META)
+    ids, positions = empty_tokens(len(prefix.last), captions), empty_tokens(1, captions)
+    logits = head_logits(base, run_packed(base, ids, mask, positions, full))
     if greedy:
         sampling.best(logits[:, 0])
     sampling.draw(logits[:, int(greedy) :].flatten(0, 1))
 
 
 def _score(base: Any, prefix: Prefix, sampling: Sampling, captions: int, tokens: int) -> Float[Tensor, " tokens"]:
-    """Log-probabilities in packed rows (scst/loss.py)."""
+    """Return log-probabilities of captions in packed rows (scst/loss.py)."""
     images, row = len(prefix.last), captions * (tokens - 1)
     states = [prefix.last[:, None].expand(-1, captions, -1)]
     if row:

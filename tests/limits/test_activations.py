@@ -13,7 +13,7 @@ from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config
 from captioning.decoding import forbidden_tokens, greedy_captions
 from captioning.limits.activations import DeviceAttention, MetaModel, Meter, meta_model
 from captioning.limits.memory import longest_suffix, prompt_length
-from captioning.limits.scst import refining
+from captioning.limits.scst import measure_scst_step
 from captioning.paligemma.model import load_frozen, prompt_tokens, supervised_loss
 from captioning.params.sections import Lora
 from captioning.scst.features import encode_images
@@ -57,7 +57,7 @@ def test_a_training_step_takes_the_counted_bytes(
         loss = supervised_loss(unwrap_adapter(model), batch)
         saved = meter.live
         loss.backward()
-    counts = meta_model(checkpoint, compute, "cpu", LORA).train(4, *lengths)
+    counts = meta_model(checkpoint, compute, "cpu", LORA).measure_training(4, *lengths)
     assert counts.saved == pytest.approx(saved, rel=0.03)
     assert counts.peak == pytest.approx(meter.peak, rel=0.05)
 
@@ -79,7 +79,7 @@ def test_saved_bytes_are_those_that_autograd_saves(
 
     with attention_kernel(CPU), saved_tensors_hooks(pack, lambda tensor: tensor):
         supervised_loss(unwrap_adapter(model), batch)
-    counts = meta_model(checkpoint, "float32", "cpu", LORA).train(4, *lengths)
+    counts = meta_model(checkpoint, "float32", "cpu", LORA).measure_training(4, *lengths)
     assert counts.saved == pytest.approx(sum(storage.nbytes() for storage in saved.values()), rel=0.05)
 
 
@@ -92,7 +92,7 @@ def test_captioning_takes_the_counted_bytes(
     processor.tokenizer.eos_token_id = 7  # so that no caption ends
     with Meter() as meter:
         list(greedy_captions(model, processor, pictures, PROMPT, 12, len(pictures)))
-    counted = meta_model(checkpoint, "bfloat16", "cpu", LORA).generate(4, lengths[0], 12)
+    counted = meta_model(checkpoint, "bfloat16", "cpu", LORA).measure_generation(4, lengths[0], 12)
     assert counted == pytest.approx(meter.peak, rel=0.1)
 
 
@@ -115,7 +115,7 @@ def test_an_scst_step_takes_the_counted_bytes(
         log_p.sum().backward()
     meta = meta_model(checkpoint, "bfloat16", "cpu", LORA)
     freeze_encoder(meta.model)
-    counts = refining(meta, 4, prompt_length(processor, PROMPT), samples, greedy, tokens, sampling)
+    counts = measure_scst_step(meta, 4, prompt_length(processor, PROMPT), samples, greedy, tokens, sampling)
     assert counts.peak == pytest.approx(meter.peak, rel=0.05)
 
 
@@ -127,7 +127,9 @@ def test_a_fused_kernel_saves_no_scores(checkpoint: Path) -> None:
     assert meter.live == 3 * 4 * query.numel() + 4 * out.numel() + 4 * 4 * 100
     out.sum().backward()
     assert query.grad is not None and query.grad.shape == query.shape
-    fused, plain = (meta_model(checkpoint, "bfloat16", device, LORA).train(2, 5, 9) for device in ("cuda", "cpu"))
+    fused, plain = (
+        meta_model(checkpoint, "bfloat16", device, LORA).measure_training(2, 5, 9) for device in ("cuda", "cpu")
+    )
     assert fused.saved < plain.saved
 
 

@@ -1,8 +1,6 @@
-"""What a stage says it needs: weights against the loaded ones, and one line with what to set where it does not fit."""
+"""Counted bytes against those of loaded models, and the line that says what to set if they do not fit."""
 
-import dataclasses
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +8,11 @@ import pytest
 import torch
 
 from benchmarks import true_shape
-from captioning.adapters.lora import attach_adapter, count_parameters, freeze_encoder, lora_config
+from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config
 from captioning.base.errors import UserError
 from captioning.limits import memory
-from captioning.limits.activations import MetaModel, meta_model
-from captioning.limits.memory import Need, finetune_needs, remedy, require, told
+from captioning.limits.activations import meta_model
+from captioning.limits.memory import Need, finetune_needs, require_memory, suggest_remedy
 from captioning.limits.scst import scst_needs
 from captioning.paligemma.model import load_frozen, load_quantised, tokenise
 from captioning.params.load import load_params
@@ -27,148 +25,120 @@ REFINED = scst_recipe(**SHAPE | {"batch": 8}, samples=2, maximum_tokens=12)
 LORA, MACHINE = RECIPE.lora, RECIPE.machine
 
 
-def held(model: Any) -> int:
-    """Bytes of all that a loaded model holds: parameters, scales and tables of 4-bit weights."""
+def loaded_bytes(model: Any) -> int:
+    """Add up what a loaded model holds: parameters, and scales and tables of 4-bit weights."""
     tensors = list(model.parameters())
-    for one in model.parameters():
-        if state := getattr(one, "quant_state", None):
+    for parameter in model.parameters():
+        if state := getattr(parameter, "quant_state", None):
             tensors += [state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code]
-    return sum({one.data_ptr(): one.untyped_storage().nbytes() for one in tensors}.values())
+    return sum({tensor.data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 
 
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
 @pytest.mark.parametrize("dequantise", [True, False])
-def test_weights_are_those_of_the_loaded_model(checkpoint: Path, compute: str, dequantise: bool) -> None:
+def test_weight_bytes_are_those_of_the_loaded_model(checkpoint: Path, compute: str, dequantise: bool) -> None:
     model = load_frozen(checkpoint, compute, "cpu", dequantise)
-    parts = memory.weights(meta_model(checkpoint, compute, "cpu"), dequantise)
-    del parts["decoder in NF4" if dequantise else "one layer spelt out"]  # beside the others for a while
-    assert sum(parts.values()) == pytest.approx(held(model), rel=1e-3)
+    parts = memory.weight_bytes(meta_model(checkpoint, compute, "cpu"), dequantise)
+    del parts["decoder in NF4" if dequantise else "one dequantised layer"]  # they exist only temporarily
+    assert sum(parts.values()) == pytest.approx(loaded_bytes(model), rel=1e-3)
 
 
-def test_adapters_gradients_and_moments_are_those_of_a_real_step(checkpoint: Path) -> None:
+def test_adapter_bytes_are_those_of_a_real_step(checkpoint: Path) -> None:
     model = attach_adapter(load_quantised(checkpoint, "float32", "cpu"), lora_config(**dict(LORA)))
-    trained = [one for one in model.parameters() if one.requires_grad]
-    for one in trained:
-        one.grad = torch.ones_like(one)
-    optimizer = torch.optim.AdamW(trained)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer = torch.optim.AdamW(trainable)
     optimizer.step()
     moments = sum(state[name].nbytes for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq"))
-    parts = memory.adapters(meta_model(checkpoint, "float32", "cpu", LORA).model, "adamw")
-    assert parts == {"adapters and gradients": 2 * sum(one.nbytes for one in trained), "optimizer (adamw)": moments}
+    size = sum(parameter.nbytes for parameter in trainable)
+    parts = memory.adapter_bytes(meta_model(checkpoint, "float32", "cpu", LORA).model, "adamw")
+    assert parts == {"adapters and gradients": 2 * size, "optimizer (adamw)": moments}
 
 
 def test_a_frozen_encoder_has_neither_gradients_nor_moments(checkpoint: Path) -> None:
     meta = meta_model(checkpoint, "float32", "cpu", LORA)
-    every = memory.trainable(meta.model)
+    total = memory.count_trainable(meta.model)
     freeze_encoder(meta.model)
-    left = memory.trainable(meta.model)
-    assert left < every
-    assert memory.adapters(meta.model, "paged-adamw-8bit") == {
-        "adapters and gradients": 4 * (every + left),
-        "optimizer (paged-adamw-8bit)": 2 * left,
+    trainable = memory.count_trainable(meta.model)
+    assert trainable < total
+    assert memory.adapter_bytes(meta.model, "paged-adamw-8bit") == {
+        "adapters and gradients": 4 * (total + trainable),
+        "optimizer (paged-adamw-8bit)": 2 * trainable,
     }
 
 
-@pytest.fixture(scope="module")
-def three_billion(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., MetaModel]:
-    """PaliGemma-3B by its configuration."""
-    folder = tmp_path_factory.mktemp("shape")
-    true_shape.config(257_152).save_pretrained(folder)
-    return lambda device, lora=None: meta_model(folder, "bfloat16", device, lora)
-
-
-@pytest.mark.parametrize(
-    ("rank", "targets", "trainable", "share"),
-    [
-        (4, "table2", 5_649_408, 0.1929),
-        (8, "table2", 11_298_816, 0.3850),
-        (16, "table2", 22_597_632, 0.7670),
-        (8, "all-linear", 14_179_072, 0.4827),
-    ],
-)
-def test_table_iis_counts_without_a_weight(
-    three_billion: Callable[..., MetaModel], rank: int, targets: str, trainable: int, share: float
-) -> None:
-    counts = count_parameters(three_billion("cpu", LORA.model_copy(update={"rank": rank, "targets": targets})).model)
-    assert counts["trainable_parameters"] == trainable
-    assert round(counts["share"], 4) == share
-
-
-def test_a_3b_step_in_gigabytes(three_billion: Callable[..., MetaModel]) -> None:
-    """Measured at the true shape on a CPU, bfloat16: 1.8 GiB a row of 295 tokens, NF4 decoder and all else 2.9 GB."""
-    meta = three_billion("cpu", LORA.model_copy(update={"rank": 16}))
-    one, two = (meta.train(rows, 5, 34) for rows in (1, 2))
-    assert one.saved / 2**30 == pytest.approx(1.71, abs=0.02)
-    assert two.saved == pytest.approx(2 * one.saved, rel=0.001), "a step's bytes grow evenly with its rows"
-    parts = memory.weights(meta, dequantised=False)
+def test_a_3b_step_in_gigabytes(tmp_path: Path) -> None:
+    """Measured at the true shape on a CPU in bfloat16: 1.8 GiB per row of 295 tokens; NF4 decoder and others 2.9 GB."""
+    true_shape.config(257_152).save_pretrained(tmp_path)
+    meta = meta_model(tmp_path, "bfloat16", "cpu", LORA.model_copy(update={"rank": 16}))
+    first, second = (meta.measure_training(rows, 5, 34).saved for rows in (1, 2))
+    assert first / 2**30 == pytest.approx(1.71, abs=0.02)
+    assert second == pytest.approx(2 * first, rel=0.001), "a step's bytes are linear in its rows"
+    parts = memory.weight_bytes(meta, dequantise=False)
     assert parts["decoder in NF4"] / 1e9 == pytest.approx(1.98 * 0.5 * (1 + 1 / 32), abs=0.02)
     assert parts["embeddings, SigLIP and projector"] / 1e9 == pytest.approx(1.88, abs=0.02)
 
 
-def need(items: int = 16, of: int = 0, unit: str = "rows", device: str = "cpu") -> Need:
-    """Two billion bytes whatever the number, and one billion an item."""
-    return Need("machine.training_rows", items, unit, {"weights": 2 * 10**9}, lambda n: n * 10**9, device, of)
+def make_need(items: int = 16, total_items: int = 0, unit: str = "rows") -> Need:
+    """Return a need of 2 GB for any number, and 1 GB per item."""
+    return Need("machine.training_rows", items, unit, {"weights": 2 * 10**9}, lambda n: n * 10**9, "cpu", total_items)
 
 
 @pytest.mark.parametrize(
-    ("free", "of", "most"), [(30e9, 0, 20), (30e9, 16, 16), (13e9, 16, 4), (13e9, 0, 7), (3e9, 16, 0)]
+    ("free", "total_items", "most"), [(30e9, 0, 20), (30e9, 16, 16), (13e9, 16, 4), (13e9, 0, 7), (3e9, 16, 0)]
 )
-def test_the_most_that_fits(free: float, of: int, most: int) -> None:
-    """Of a step's 16 rows only what divides them."""
-    one = need(of=of)
-    assert one.largest(int(free)) == most
+def test_the_largest_number_that_fits_divides_the_step(free: float, total_items: int, most: int) -> None:
+    assert make_need(total_items=total_items).largest_fit(int(free)) == most
     if most:
-        assert dataclasses.replace(one, items=most).total <= free
+        assert make_need(most).total_bytes <= free
 
 
-def test_the_line_says_what_needs_how_much_and_what_to_set() -> None:
-    one = need(of=16)
-    assert told(one, int(13e9)) == (
+def test_the_message_names_the_parts_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int(13e9))
+    require_memory([make_need(7)], MACHINE)
+    with pytest.raises(UserError) as error:
+        require_memory([make_need(total_items=16), make_need(64), make_need(2)], MACHINE)
+    first, second = str(error.value).split("\n")
+    assert first == (
         "machine.training_rows: 16 rows at a time need 24.1 GB (weights 2.0, 16 rows 16.0, margin 6.1), "
-        "13.0 GB are free on cpu"
+        "13.0 GB are free on cpu; the most that fit are 4: set the profile's machine.training_rows: 4"
     )
-    assert remedy(one, int(13e9), MACHINE) == "the most that fit are 4: set the profile's machine.training_rows: 4"
+    assert "64 rows at a time" in second
 
 
 @pytest.mark.parametrize(
     ("machine", "unit", "remedies"),
     [
-        ({}, "rows", "machine.dequantise: false, which is slower, or machine.optimizer: paged-adamw-8bit, or a larger"),
-        ({"dequantise": False}, "rows", "machine.optimizer: paged-adamw-8bit, or a larger device"),
-        ({"optimizer": "paged-adamw-8bit"}, "rows", "machine.dequantise: false, which is slower, or a larger device"),
-        ({}, "test images", "machine.dequantise: false, which is slower, or a larger device"),
-        ({"dequantise": False}, "test images", "it needs a larger device"),
+        ({}, "rows", "machine.dequantise: false, which is slower, or machine.optimizer: paged-adamw-8bit, or use a"),
+        ({"dequantise": False}, "rows", "machine.optimizer: paged-adamw-8bit, or use a larger device"),
+        ({"optimizer": "paged-adamw-8bit"}, "rows", "machine.dequantise: false, which is slower, or use a larger"),
+        ({}, "test images", "machine.dequantise: false, which is slower, or use a larger device"),
+        ({"dequantise": False}, "test images", "a larger device is needed"),
     ],
 )
-def test_where_not_even_one_fits_there_is_another_way(machine: dict[str, Any], unit: str, remedies: str) -> None:
-    assert remedies in remedy(need(unit=unit), int(1e9), MACHINE.model_copy(update=machine))
+def test_a_remedy_is_named_if_not_even_one_fits(machine: dict[str, Any], unit: str, remedies: str) -> None:
+    assert remedies in suggest_remedy(make_need(unit=unit), int(1e9), MACHINE.model_copy(update=machine))
 
 
-def test_what_fits_passes_and_every_fault_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda device: int(13e9))
-    require([need(items=7)], MACHINE)
-    with pytest.raises(UserError, match=r"(?s)16 rows at a time.*\n.*64 rows at a time"):
-        require([need(), need(items=64), need(items=2)], MACHINE)
-
-
-def test_a_pass_is_no_more_than_the_steps_rows_and_processes_share_them(checkpoint: Path) -> None:
-    def rows(**recipe: Any) -> tuple[int, int]:
-        one = finetune_needs(checkpoint, change(RECIPE, **recipe), 9, "cpu")[0]
-        return one.items, one.of
+def test_a_micro_batch_divides_the_rows_of_a_process(checkpoint: Path) -> None:
+    def rows(**changes: Any) -> tuple[int, int]:
+        need = finetune_needs(checkpoint, change(RECIPE, **changes), 9, "cpu")[0]
+        return need.items, need.total_items
 
     assert rows() == (8, 16)
     assert rows(training_rows=64) == (16, 16)
     assert rows(processes=4) == (4, 4)
-    images = scst_needs(checkpoint, change(REFINED, processes=2), "cpu")[0]
-    assert (images.key, images.items) == ("scst.batch", 4)
+    need = scst_needs(checkpoint, change(REFINED, processes=2), "cpu")[0]
+    assert (need.key, need.items) == ("scst.batch", 4)
 
 
-def test_the_start_is_held_beside_the_policy_where_there_is_a_penalty(checkpoint: Path) -> None:
-    without, within = (scst_needs(checkpoint, change(REFINED, kl=kl), "cpu")[0].fixed for kl in (0.0, 0.1))
-    assert sum(within.values()) > sum(without.values())
+def test_a_kl_penalty_needs_the_starts_adapter(checkpoint: Path) -> None:
+    without, with_penalty = (scst_needs(checkpoint, change(REFINED, kl=kl), "cpu")[0].fixed for kl in (0.0, 0.1))
+    assert sum(with_penalty.values()) > sum(without.values())
 
 
-def test_lengths_are_the_tokenisers(processor: Any) -> None:
+def test_lengths_are_the_tokenizers(processor: Any) -> None:
     captions = ["a red plane", "two blue boats docked neatly at the pier ."]
     batch = tokenise(processor, ["caption en"] * 2, captions)
     longest = memory.longest_suffix(processor, captions)
@@ -177,25 +147,21 @@ def test_lengths_are_the_tokenisers(processor: Any) -> None:
     assert batch["input_ids"].shape[1] == processor.image_seq_length + prompt + longest
 
 
-def test_a_stage_that_cannot_fit_ends_before_a_weight_is_loaded(
+def test_a_stage_that_cannot_fit_loads_no_weights(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from stages import generate
-
-    def load(*_: Any) -> None:
-        raise AssertionError("a weight was loaded")
 
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     params = load_params()
     prompt, tokens, machine = params.finetune.prompt, params.decoding.maximum_tokens, params.active.machine
-    needed = memory.generation_needs(checkpoint, prompt, tokens, machine, "cpu", None)[0].total
+    needed = memory.generation_needs(checkpoint, prompt, tokens, machine, "cpu", None)[0].total_bytes
     monkeypatch.setattr(memory, "free_bytes", lambda device: needed - 1)
-    monkeypatch.setattr(generate, "load_frozen", load)
+    monkeypatch.setattr(generate, "load_frozen", lambda *_: pytest.fail("weights were loaded"))
     monkeypatch.setattr("sys.argv", ["generate", "--checkpoint", str(checkpoint), "--out", "captions.jsonl"])
     with pytest.raises(SystemExit):
         generate.main()
-    batch = machine.decoding_batch
     line = capsys.readouterr().err
-    assert line.startswith(f"error: machine.decoding_batch: {batch} test images at a time need 0.")
+    assert line.startswith(f"error: machine.decoding_batch: {machine.decoding_batch} test images at a time need 0.")
     assert "0.5 GB are free on cpu; the most that fit are " in line and line.count("\n") == 1
