@@ -1,4 +1,4 @@
-"""Experiments of DVC on the small world: one that trains, the way back, and those beside the working tree."""
+"""DVC experiments on the small world: one that trains, the way back, and some outside the working tree."""
 
 import csv
 import re
@@ -8,51 +8,51 @@ import pytest
 
 from tests.helpers.project_copy import Experiment, Project
 
-PREFLIGHT = "profiles.paper.machine.threads"  # a value that only the check and the report read, in the miniature
+UNUSED_KEY = "profiles.paper.machine.threads"  # with the miniature, only check and report read it
 
 
 @pytest.fixture(scope="module")
 def experiment(world: Project, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    """A clone with another rank, a row less and one baseline; what DVC had to say of it."""
+    """Run a clone with another rank, fewer rows and one baseline."""
     clone = world.clone(tmp_path_factory.mktemp("experiment") / "project")
     return clone.experiment("lora.rank=3", "rows=[base-r4,mix]", "scst.baselines=[greedy]")
 
 
-def test_an_experiment_trains_what_its_change_reaches(experiment: Experiment) -> None:
-    project, done = experiment
+def test_an_experiment_trains_what_its_change_affects(experiment: Experiment) -> None:
+    project, result = experiment
     trained = {"qlora-train@mix-1", "generate@mix-1", "scst@mix-greedy-1", "generate-scst@mix-greedy-1"}
-    emptied = {"checkpoint@paligemma2"}  # no row starts from it any more
-    assert set(done.ran) == trained | emptied | {"check", "recipes", "evaluate", "report"}
+    emptied = {"checkpoint@paligemma2"}  # no row starts from it now
+    assert set(result.ran) == trained | emptied | {"check", "recipes", "evaluate", "report"}
     table = project.dvc("metrics", "diff").out
     assert re.search(r"metrics/training/mix-1\.json\s+trainable_parameters\s+\d+\s+\d+\s+-\d+", table), table
     assert "base-r4-1" not in table
     assert re.search(r"params\.yaml\s+lora\.rank\s+16\s+3", project.dvc("params", "diff").out)
-    shown = list(csv.DictReader(project.dvc("exp", "show", "--csv").out.splitlines()))
-    assert {"16", "3"} == {row["lora.rank"] for row in shown}
+    experiments = csv.DictReader(project.dvc("exp", "show", "--csv").out.splitlines())
+    assert {"16", "3"} == {row["lora.rank"] for row in experiments}
     page = Path(project.dvc("plots", "diff").out.strip().removeprefix("file://"))
     assert "mix-1.csv" in page.read_text(encoding="utf-8")
 
 
 def test_going_back_trains_nothing(experiment: Experiment, world: Project) -> None:
-    """The run cache brings back every output of the first values."""
+    """The run cache restores the outputs of the first values."""
     project, _ = experiment
     params = world.yaml("params.yaml")
     rows, baselines = (f"[{','.join(names)}]" for names in (params["rows"], params["scst"]["baselines"]))
     _, back = project.experiment(f"lora.rank={params['lora']['rank']}", f"rows={rows}", f"scst.baselines={baselines}")
     assert not re.search("qlora-train|scst|generate|checkpoint", " ".join(back.ran)), back.ran
-    page = "plots/report.html"  # it quotes params.yaml, which -S has folded anew
+    page = "plots/report.html"  # it quotes params.yaml, which -S has reformatted
     assert project.outputs(page, "data/checked.txt") == world.outputs(page, "data/checked.txt")
 
 
-def test_experiments_beside_the_working_tree(world: Project, tmp_path: Path) -> None:
-    """`--temp` and the queue; the change is one that only the check and the report read, so nothing trains."""
+def test_experiments_outside_the_working_tree(world: Project, tmp_path: Path) -> None:
+    """`--temp` and the queue work; the change trains nothing."""
     project = world.clone(tmp_path / "project")
     before = project.outputs()
-    temp = project.dvc("exp", "run", "--temp", "-S", f"{PREFLIGHT}=3")
+    temp = project.dvc("exp", "run", "--temp", "-S", f"{UNUSED_KEY}=3")
     assert temp.ran == ["check", "report"]
-    project.dvc("exp", "run", "--queue", "-S", f"{PREFLIGHT}=5")
+    project.dvc("exp", "run", "--queue", "-S", f"{UNUSED_KEY}=5")
     project.dvc("exp", "run", "--run-all")
     assert "Success" in project.dvc("queue", "status").out
-    shown = csv.DictReader(project.dvc("exp", "show", "--csv").out.splitlines())
-    assert {"3", "5"} <= {row[PREFLIGHT] for row in shown}
-    assert project.outputs() == before, "the working tree was touched"
+    experiments = csv.DictReader(project.dvc("exp", "show", "--csv").out.splitlines())
+    assert {"3", "5"} <= {row[UNUSED_KEY] for row in experiments}
+    assert project.outputs() == before, "the working tree must not change"

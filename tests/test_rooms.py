@@ -1,4 +1,4 @@
-"""An edit of a package runs again the stages that its files may change, and no other; `dvc status` says which."""
+"""An edit of a package makes DVC run exactly the stages that its files may change; `dvc status` names them."""
 
 import re
 from pathlib import Path
@@ -33,13 +33,13 @@ def project(world: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
 
 
 @pytest.mark.parametrize("file", EDITS)
-def test_an_edit_reaches_its_stages(file: str, project: Project) -> None:
+def test_an_edit_affects_its_stages(file: str, project: Project) -> None:
     path = Path(project.folder / file)
-    own = path.read_bytes()
-    path.write_bytes(own + b"# edited\n")
+    content = path.read_bytes()
+    path.write_bytes(content + b"# edited\n")
     try:
         status = project.dvc("status").out
     finally:
-        path.write_bytes(own)
-    found = re.findall(r"^([\w-]+)[^:\s]*:$", status, re.MULTILINE)
-    assert {name.partition("@")[0] for name in found} == EDITS[file], status
+        path.write_bytes(content)
+    stages = re.findall(r"^([\w-]+)[^:\s]*:$", status, re.MULTILINE)
+    assert {name.partition("@")[0] for name in stages} == EDITS[file], status

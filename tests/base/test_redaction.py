@@ -1,5 +1,7 @@
-"""No token reaches a file, a log, an error or an adapter: some are planted, and everything written and said is searched
-for them, in the small world too (tests/helpers/planted.py)."""
+"""No token reaches a file, a log, an error or an adapter.
+
+Fake tokens are in the environment, and everything written or printed is searched for them, also in the small world.
+"""
 
 import json
 import os
@@ -34,7 +36,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def clean(text: str) -> str:
-    assert planted.told(text.encode()) == [], text
+    """Return `text` after a check that it holds no token."""
+    assert planted.secret_names(text.encode()) == [], text
     return text
 
 
@@ -43,14 +46,14 @@ def run(code: str, **options: Any) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, **options)
 
 
-def test_nothing_the_small_world_wrote_holds_one(world: Any) -> None:
-    """Every file below the copy, DVC's own and git's objects among them; what commands say is searched as they run."""
+def test_the_small_world_wrote_no_token(world: Any) -> None:
+    """The search covers all files of the copy, with DVC's and git's objects; output is searched as commands run."""
     assert (world.folder / "models/adapters/mix-1/adapter_model.safetensors").is_file()
     assert planted.leaks(world.folder) == {}
     assert planted.leaks(world.audit) == {}
 
 
-def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
+def test_the_search_finds_tokens(tmp_path: Path) -> None:
     import base64
 
     import pyarrow as pa
@@ -61,14 +64,16 @@ def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
         (tmp_path / f"{number}.txt").write_bytes(text)
     pq.write_table(pa.table({"a": [f"about {KEY}"] * 9}), tmp_path / "a.parquet", compression="zstd")
     subprocess.run(["git", "init", "--quiet", tmp_path / "repository"], check=True)
-    hashed = ["git", "hash-object", "-w", "--stdin"]
-    subprocess.run(hashed, cwd=tmp_path / "repository", input=planted.IN_FILE.encode(), check=True, capture_output=True)
+    command = ["git", "hash-object", "-w", "--stdin"]
+    subprocess.run(
+        command, cwd=tmp_path / "repository", input=planted.IN_FILE.encode(), check=True, capture_output=True
+    )
     assert set(planted.leaks(tmp_path)) == {"0.txt", "1.txt", "2.txt", "a.parquet"}
     assert planted.leaks(tmp_path / "repository") == {".git": ["HF_HOME/token"]}
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         (f"a {TOKEN} b {KEY}", f"a {MASK} b {MASK}"),
         (f"hf_{'Ab1' * 11}x, hf_oauth_eyJ.{'a' * 20}", f"{MASK}, {MASK}"),
@@ -80,31 +85,31 @@ def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
         ("https://s3/x?X-Amz-Signature=12ab&part=1", f"https://s3/x?X-Amz-Signature={MASK}&part=1"),
         (f"revision {COMMIT}", f"revision {COMMIT}"),
         ("hf_raise_for_status(response), token=get_token()", "hf_raise_for_status(response), token=get_token()"),
-        ("no such token (401); mend HF_TOKEN", "no such token (401); mend HF_TOKEN"),
+        ("no such token (401); fix HF_TOKEN", "no such token (401); fix HF_TOKEN"),
         ("https://huggingface.co/a@b me@example.org", "https://huggingface.co/a@b me@example.org"),
     ],
-)  # fmt: skip
-def test_redacted(text: str, told: str) -> None:
-    assert redact(text) == told
+)
+def test_only_secrets_are_replaced(text: str, expected: str) -> None:
+    assert redact(text) == expected
 
 
-def test_every_form_of_a_known_value_goes() -> None:
+def test_each_encoding_of_a_secret_is_replaced() -> None:
     odd = "p@ss/word+with signs"
     text = " ".join((odd, "p%40ss%2Fword%2Bwith%20signs", "cEBzcy93b3JkK3dpdGggc2lnbnM="))
     assert redact(text, {"STORE_PASSWORD": odd}) == f"{MASK} {MASK} {MASK}="
     assert redact("a short secret", {"SOME_TOKEN": "short"}) == "a short secret"
 
 
-def test_a_value_goes_without_its_outer_spaces_and_as_programs_escape_it() -> None:
+def test_a_secret_is_replaced_without_outer_spaces_and_when_escaped() -> None:
     assert redact("key is 0123456789", {"WANDB_API_KEY": " 0123456789\n"}) == f"key is {MASK}"
     odd = """a "quoted" 'pass' \\ wörd\tend"""
-    for told in (json.dumps(odd), json.dumps(odd, ensure_ascii=False), repr(odd)):
-        assert redact(told[1:-1], {"STORE_PASSWORD": odd}) == MASK
-    assert redact("b\udcffyte", {"A_TOKEN": "12345678\udcff"}) == "b\udcffyte", "no text, as a shell may hand on"
+    for quoted in (json.dumps(odd), json.dumps(odd, ensure_ascii=False), repr(odd)):
+        assert redact(quoted[1:-1], {"STORE_PASSWORD": odd}) == MASK
+    assert redact("b\udcffyte", {"A_TOKEN": "12345678\udcff"}) == "b\udcffyte", "a shell may pass invalid text"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "secret"),
+    ("name", "value", "is_secret"),
     [
         ("hf_token", "0123456789", True),
         ("GITHUB_PAT", "0123456789", True),
@@ -116,26 +121,26 @@ def test_a_value_goes_without_its_outer_spaces_and_as_programs_escape_it() -> No
         ("MONKEY", "0123456789abcdef", False),
     ],
 )
-def test_a_variable_is_known_by_its_name(name: str, value: str, secret: bool) -> None:
-    assert redact(f"({value})", {name: value}) == (f"({MASK})" if secret else f"({value})")
+def test_a_variables_name_decides(name: str, value: str, is_secret: bool) -> None:
+    assert redact(f"({value})", {name: value}) == (f"({MASK})" if is_secret else f"({value})")
 
 
-def test_a_fault_nobody_foresaw_is_told_without() -> None:
+def test_an_unexpected_exception_is_printed_without_secrets() -> None:
     setup = "import os; from captioning.base.redaction import install_hooks; install_hooks()"
     code = f"{setup}; raise ValueError(os.environ['HF_TOKEN'])"
-    done = run(code)
-    assert done.returncode == 1
-    assert clean(done.stderr).endswith(f"ValueError: {MASK}\n") and "Traceback" in done.stderr
+    process = run(code)
+    assert process.returncode == 1
+    assert clean(process.stderr).endswith(f"ValueError: {MASK}\n") and "Traceback" in process.stderr
 
 
 class Echo(HubServer):
-    """Repeats every header of a request in what it answers."""
+    """Repeat a request's headers in the answer."""
 
     code = 401
 
     def answer(self, request: Request) -> Answer:
-        said = json.dumps({"error": f"refused: {request.headers}"})
-        return Answer(self.code, said.encode(), {"X-Error-Message": str(request.headers), "X-Request-Id": "1"})
+        body = json.dumps({"error": f"refused: {request.headers}"}).encode()
+        return Answer(self.code, body, {"X-Error-Message": str(request.headers), "X-Request-Id": "1"})
 
 
 @pytest.fixture
@@ -145,17 +150,17 @@ def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Echo]:
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 500])
-def test_a_hub_that_repeats_the_request_is_not_repeated(
+def test_a_hub_that_repeats_the_token_is_quoted_without_it(
     echo: Echo, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     echo.code = code
     with pytest.raises(UserError) as caught:
         hub.resolve_revision(hub.Repository("model", "us/model", "main", "do otherwise"))
-    assert echo.served and echo.served[-1].token == TOKEN, "the token goes to the Hub"
+    assert echo.served and echo.served[-1].token == TOKEN, "the Hub must get the token"
     clean(str(caught.value) + repr(caught.value.__cause__) + caplog.text)
 
 
-def test_a_token_in_params_is_refused_and_not_repeated(tmp_path: Path) -> None:
+def test_a_token_in_params_is_refused_without_printing_it(tmp_path: Path) -> None:
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     params["profiles"]["paper"]["checkpoints"]["base"]["repository"] = f"https://user:{TOKEN}@huggingface.co/a/b"
     params["profiles"]["paper"]["data"]["repository"] = f"https://user:{TOKEN}@huggingface.co/a/b"
@@ -166,21 +171,21 @@ def test_a_token_in_params_is_refused_and_not_repeated(tmp_path: Path) -> None:
     faults = clean(str(caught.value)).splitlines()
     assert "password@" not in str(caught.value)
     for key in ("checkpoints.base.repository", "data.repository", "data.path"):
-        assert any(line.startswith(f"  profiles.paper.{key}: a token or a password stands there") for line in faults)
+        assert any(line.startswith(f"  profiles.paper.{key}: a token or a password") for line in faults)
     (tmp_path / "data").mkdir()
-    done = run("from stages.check import main; main()", cwd=tmp_path)
-    assert done.returncode == 1 and "a token or a password stands there" in clean(done.stderr)
+    process = run("from stages.check import main; main()", cwd=tmp_path)
+    assert process.returncode == 1 and "a token or a password" in clean(process.stderr)
     assert not list((tmp_path / "data").iterdir())
 
 
-def test_yaml_that_cannot_be_read_is_not_quoted_with_its_token(tmp_path: Path) -> None:
+def test_damaged_yaml_is_quoted_without_its_token(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(f"profile: 'https://user:{TOKEN}@x\n", encoding="utf-8")
     with pytest.raises(UserError, match="not readable as YAML") as caught:
         load_params(tmp_path / "params.yaml")
     clean(str(caught.value))
 
 
-def test_a_tracker_that_quotes_its_key_is_not_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_quotes_its_key_is_quoted_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("captioning.runtime.tracking.find_spec", lambda _: object())
     monkeypatch.setattr("captioning.runtime.tracking.TRACKING", tmp_path)
     monkeypatch.setattr(os, "environ", dict(os.environ))
@@ -191,7 +196,7 @@ def test_a_tracker_that_quotes_its_key_is_not_quoted(tmp_path: Path, monkeypatch
     assert COMMIT not in clean(str(caught.value))
 
 
-def test_a_parcel_that_holds_a_token_stays_here(tmp_path: Path) -> None:
+def test_files_with_a_token_are_not_published(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
     weights = tmp_path / "adapter_model.safetensors"
@@ -207,13 +212,13 @@ def test_a_parcel_that_holds_a_token_stays_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["captioning.commands.publish", "captioning"])
-def test_a_command_line_with_a_token_is_not_repeated(name: str, tmp_path: Path) -> None:
+def test_a_command_line_is_quoted_without_its_token(name: str, tmp_path: Path) -> None:
     arguments = {
         "captioning.commands.publish": ["mix-1", "--repository", f"https://me:{TOKEN}@huggingface.co/me/mine"],
         "captioning": ["a.jpg", "--model", f"https://me:{TOKEN}@huggingface.co/me/mine"],
     }
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    call = [sys.executable, "-m", name, *arguments[name]]
-    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode != 0 and "Traceback" not in clean(done.stdout + done.stderr)
+    command = [sys.executable, "-m", name, *arguments[name]]
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert process.returncode != 0 and "Traceback" not in clean(process.stdout + process.stderr)

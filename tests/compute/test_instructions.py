@@ -1,4 +1,4 @@
-"""Limits are set before a library is loaded, by params.yaml; a malformed file sets none."""
+"""params.yaml sets limits before a library is loaded; a malformed file sets none."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PROBE = "import torch; print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), __name__)\n"
 
 
-def test_settings_are_the_machines() -> None:
+def test_limits_follow_the_machine_section() -> None:
     assert environment_variables({"threads": 3, "instructions": "native"}) == dict.fromkeys(THREADS, "3")
     assert environment_variables({"threads": 1, "instructions": "avx2"}) == dict.fromkeys(THREADS, "1") | AVX2
 
@@ -31,7 +31,7 @@ def test_a_malformed_file_sets_nothing(text: str, tmp_path: Path, monkeypatch: p
     assert not any(name in os.environ for name in THREADS)
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the instructions are x86-64's")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86-64 has these instructions")
 @pytest.mark.parametrize("instructions", ["native", "avx2"])
 def test_a_stage_is_limited_before_torch_is_loaded(instructions: str, tmp_path: Path) -> None:
     for name in ("captioning", "stages"):
@@ -41,10 +41,15 @@ def test_a_stage_is_limited_before_torch_is_loaded(instructions: str, tmp_path: 
     machine = "profiles.miniature.machine"
     set_values(tmp_path / "params.yaml", {f"{machine}.threads": 1, f"{machine}.instructions": instructions})
     (tmp_path / "stages/probe.py").write_text(PROBE)
-    plain = {name: value for name, value in os.environ.items() if name not in {*THREADS, *AVX2}}
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.probe"], cwd=tmp_path, env=plain, capture_output=True, text=True, check=True
+    environment = {name: value for name, value in os.environ.items() if name not in {*THREADS, *AVX2}}
+    process = subprocess.run(
+        [sys.executable, "-m", "stages.probe"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    capability, *rest = done.stdout.split()
-    assert rest == ["1", "__main__"]
+    capability, *others = process.stdout.split()
+    assert others == ["1", "__main__"]
     assert capability == "AVX2" or instructions == "native"

@@ -1,4 +1,4 @@
-"""Two processes give what one gives: adapters, records, validations; a mistake is told once."""
+"""Two processes give the result of one: adapters, records, validations. A user error is reported once."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from captioning.compute.processes import SINGLE_PROCESS, Processes, show_one_gpu
 ROOT = Path(__file__).parents[2]
 
 
-def run(what: str, folder: Path, count: int, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.helpers.shared_training", what, str(folder), str(count)]
+def run(training: str, folder: Path, count: int, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.helpers.shared_training", training, str(folder), str(count)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment)
 
 
@@ -28,47 +28,45 @@ def folder(checkpoint: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def near(one: Any, other: Any) -> bool:
-    """Records, key by key, within 1e-5. Within an epoch, how far it is depends on the number of micro-batches."""
-    compared = one.keys() - {"epoch"}
-    return one.keys() == other.keys() and all(
-        other[key] == pytest.approx(one[key], rel=1e-5, abs=1e-5) for key in compared
-    )
+def are_near(first: Any, second: Any) -> bool:
+    """Compare records within 1e-5, but for the share of an epoch, which depends on the number of micro-batches."""
+    tolerance = {"rel": 1e-5, "abs": 1e-5}
+    keys = first.keys() - {"epoch"}
+    return first.keys() == second.keys() and all(second[key] == pytest.approx(first[key], **tolerance) for key in keys)
 
 
-@pytest.mark.parametrize("what", ["supervised", "scst", "pretraining"])
-def test_two_processes_give_the_result_of_one(what: str, folder: Path) -> None:
+@pytest.mark.parametrize("training", ["supervised", "scst", "pretraining"])
+def test_two_processes_give_the_result_of_one(training: str, folder: Path) -> None:
     for count in (1, 2):
-        done = run(what, folder, count)
-        assert done.returncode == 0, done.stderr
+        process = run(training, folder, count)
+        assert process.returncode == 0, process.stderr
     alone, first, second = (load_file(folder / f"{name}/adapter_model.safetensors") for name in ("1-0", "2-0", "2-1"))
     for name, value in alone.items():
         torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-5, msg=name)
-        assert torch.equal(first[name], second[name]), f"the processes have drifted apart: {name}"
+        assert torch.equal(first[name], second[name]), f"the processes differ: {name}"
     records, shared = (json.loads((folder / f"{count}.json").read_text()) for count in (1, 2))
-    assert len(records) == len(shared) > (0 if what == "pretraining" else 3)
-    assert all(near(one, other) for one, other in zip(records, shared, strict=True))
+    assert len(records) == len(shared) > (0 if training == "pretraining" else 3)
+    assert all(are_near(first, second) for first, second in zip(records, shared, strict=True))
 
 
-@pytest.mark.parametrize(("what", "passes"), [("supervised", "6"), ("scst", "3")])
-def test_two_processes_of_which_one_is_killed_go_on_to_the_same_bytes(what: str, passes: str, folder: Path) -> None:
-    undisturbed = run(what, folder, 2)
+@pytest.mark.parametrize(("training", "step"), [("supervised", "6"), ("scst", "3")])
+def test_after_a_kill_two_processes_go_on_to_the_same_bytes(training: str, step: str, folder: Path) -> None:
+    undisturbed = run(training, folder, 2)
     assert undisturbed.returncode == 0, undisturbed.stderr
     expected = (folder / "2-0/adapter_model.safetensors").read_bytes(), json.loads((folder / "2.json").read_text())
-    killed = run(what, folder, 2, STATES="1", KILL_AT=passes)
+    killed = run(training, folder, 2, STATES="1", KILL_AT=step)
     assert killed.returncode != 0
-    again = run(what, folder, 2, STATES="1")
-    assert again.returncode == 0, again.stderr
-    assert again.stderr.count("going on from step") == 2, "each from its own states"
+    resumed = run(training, folder, 2, STATES="1")
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stderr.count("going on from step") == 2, "each process has its own states"
     assert (folder / "2-0/adapter_model.safetensors").read_bytes() == expected[0]
     assert json.loads((folder / "2.json").read_text()) == expected[1]
 
 
-def test_a_mistake_is_told_once_and_without_a_traceback(folder: Path) -> None:
-    done = run("mistake", folder, 2)
-    assert done.returncode == 1
-    assert done.stderr.count("a mistake that every process meets") == 1
-    assert "Traceback" not in done.stderr
+def test_a_user_error_is_reported_once_without_a_traceback(folder: Path) -> None:
+    process = run("mistake", folder, 2)
+    assert process.returncode == 1 and "Traceback" not in process.stderr
+    assert process.stderr.count("a mistake in each process") == 1
 
 
 def test_shares_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,18 +79,24 @@ def test_shares_come_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("visible", "device", "place", "seen"),
-    [(None, "cuda", 2, "2"), (None, "cuda:1", 0, "1"), ("4,7", "cuda", 1, "7"), ("4,7", "cuda:0", 0, "4"),
-     ("4", "cuda", 3, "4"), ("4,7", "cpu", 1, "4,7")],
-)  # fmt: skip
+    ("visible", "device", "rank", "expected"),
+    [
+        ("", "cuda", 2, "2"),
+        ("", "cuda:1", 0, "1"),
+        ("4,7", "cuda", 1, "7"),
+        ("4,7", "cuda:0", 0, "4"),
+        ("4", "cuda", 3, "4"),
+        ("4,7", "cpu", 1, "4,7"),
+    ],
+)
 def test_each_process_sees_one_gpu(
-    visible: str | None, device: str, place: int, seen: str, monkeypatch: pytest.MonkeyPatch
+    visible: str, device: str, rank: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "environ", {} if visible is None else {processes.VISIBLE_GPUS: visible})
-    show_one_gpu(device, place)
-    assert os.environ[processes.VISIBLE_GPUS] == seen
+    monkeypatch.setattr(os, "environ", {processes.VISIBLE_GPUS: visible} if visible else {})
+    show_one_gpu(device, rank)
+    assert os.environ[processes.VISIBLE_GPUS] == expected
     assert visible_device(device) == device.partition(":")[0]
 
 
-def test_threads_are_shared_out() -> None:
+def test_processes_share_the_threads() -> None:
     assert [Processes(0, count).threads(8) for count in (1, 3, 16)] == [8, 2, 1]

@@ -1,4 +1,4 @@
-"""PaliGemma's decoder and PaliGemma 2's: what must hold for both."""
+"""Run a test with PaliGemma's decoder and with PaliGemma 2's."""
 
 import pytest
 

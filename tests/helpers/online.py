@@ -1,4 +1,4 @@
-"""The Hub's client in this process asks the stand-in, and nobody else."""
+"""Connect the Hub's client in this process to the stand-in."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from tests.helpers.hub_server import HubServer
 
 @contextmanager
 def quick_server(monkeypatch: pytest.MonkeyPatch, home: str) -> Iterator[HubServer]:
-    """A stand-in that the client asks, and no waiting between attempts."""
+    """Start a stand-in and connect the client, without pauses between attempts."""
     monkeypatch.setattr(hub, "ATTEMPTS", 2)
     monkeypatch.setattr(hub, "PAUSE", 0.0)
     with HubServer() as server, online(server, monkeypatch, home):
@@ -20,7 +20,7 @@ def quick_server(monkeypatch: pytest.MonkeyPatch, home: str) -> Iterator[HubServ
 
 @contextmanager
 def online(server: HubServer, monkeypatch: pytest.MonkeyPatch, home: str, token: str | None = None) -> Iterator[None]:
-    """Ask `server`, as nobody or with `token`, whatever login the machine has."""
+    """Connect to `server`, anonymously or with `token`, whatever login the machine has."""
     from huggingface_hub import close_session, constants
 
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):

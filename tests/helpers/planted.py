@@ -1,6 +1,6 @@
-"""Stand-in secrets for the environment of what is tested, and a search for them in everything it wrote or said.
+"""Fake secrets for the environment of tested commands, and a search for them in all that these write or print.
 
-They are made up when they are wanted, so that no file of the project, nor a copy of it, holds one.
+They are computed, so that no file of the project or of its copies holds one.
 """
 
 import base64
@@ -13,47 +13,45 @@ from urllib.parse import quote
 import pyarrow.parquet as pq
 
 
-def _stand_in(name: str, length: int) -> str:
+def _fake(name: str, length: int) -> str:
     return hashlib.sha512(f"planted {name}".encode()).hexdigest()[:length]
 
 
 ENVIRONMENT = {
-    "HF_TOKEN": "hf_" + _stand_in("HF_TOKEN", 34),
-    "HUGGING_FACE_HUB_TOKEN": "hf_" + _stand_in("HUGGING_FACE_HUB_TOKEN", 34),
-    "WANDB_API_KEY": _stand_in("WANDB_API_KEY", 40),
+    "HF_TOKEN": "hf_" + _fake("HF_TOKEN", 34),
+    "HUGGING_FACE_HUB_TOKEN": "hf_" + _fake("HUGGING_FACE_HUB_TOKEN", 34),
+    "WANDB_API_KEY": _fake("WANDB_API_KEY", 40),
 }
-IN_FILE = "hf_" + _stand_in("file", 34)  # what `hf auth login` leaves in HF_HOME
+IN_FILE = "hf_" + _fake("file", 34)  # `hf auth login` writes one to HF_HOME
 SECRETS = {**ENVIRONMENT, "HF_HOME/token": IN_FILE}
 
 
 def plant(home: Path) -> dict[str, str]:
-    """The environment that holds them all; `home` becomes HF_HOME, with a token's file."""
+    """Return an environment with all secrets; `home` becomes HF_HOME and gets a token's file."""
     home.mkdir(parents=True, exist_ok=True)
     (home / "token").write_text(IN_FILE, encoding="utf-8")
     return ENVIRONMENT | {"HF_HOME": str(home)}
 
 
-def forms(secret: str) -> set[bytes]:
-    """A secret as it is, quoted for an address, and in base64 wherever in a text it stood."""
-    encoded = {secret.encode(), quote(secret).encode()}
-    for before in range(3):  # bytes ahead of it decide how it is cut into groups of three
-        text = base64.b64encode(b"\0" * before + secret.encode()).rstrip(b"=")
-        encoded |= {
-            text[4 if before else 0 : -2],
-            text[4 if before else 0 : -2].translate(bytes.maketrans(b"+/", b"-_")),
-        }
-    return encoded
+def spellings(secret: str) -> set[bytes]:
+    """Return a secret as plain text, quoted for an address, and in base64 at each position in a text."""
+    texts = {secret.encode(), quote(secret).encode()}
+    for preceding_bytes in range(3):  # they decide how base64 cuts the secret into groups of three
+        encoded = base64.b64encode(b"\0" * preceding_bytes + secret.encode()).rstrip(b"=")
+        text = encoded[4 if preceding_bytes else 0 : -2]
+        texts |= {text, text.translate(bytes.maketrans(b"+/", b"-_"))}
+    return texts
 
 
-def told(content: bytes) -> list[str]:
-    """The names of secrets that `content` holds in some form."""
-    return [name for name, secret in SECRETS.items() if any(form in content for form in forms(secret))]
+def secret_names(content: bytes) -> list[str]:
+    """Name the secrets that `content` holds in some spelling."""
+    return [name for name, secret in SECRETS.items() if any(text in content for text in spellings(secret))]
 
 
 def leaks(folder: Path) -> dict[str, list[str]]:
-    """Files below `folder`, and objects of its git repository, that hold a secret, and which."""
+    """Name the files below `folder`, and objects of its git repository, that hold secrets, with the secrets' names."""
     contents = [*_files(folder), *_objects(folder)]
-    return {name: found for name, content in contents if (found := told(content))}
+    return {path: names for path, content in contents if (names := secret_names(content))}
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -67,5 +65,5 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def _objects(folder: Path) -> Iterator[tuple[str, bytes]]:
     if (folder / ".git").exists():
-        every = ["git", "cat-file", "--batch-all-objects", "--batch"]
-        yield ".git", subprocess.run(every, cwd=folder, capture_output=True, check=True).stdout
+        command = ["git", "cat-file", "--batch-all-objects", "--batch"]
+        yield ".git", subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout

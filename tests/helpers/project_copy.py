@@ -1,8 +1,7 @@
-"""Copies of the project in a folder of their own: a git repository with a world small enough to run every stage in
-minutes.
+"""Copies of the project as git repositories, with a world small enough to run all stages in minutes.
 
-The copy holds what git tracks and what it does not ignore, so that a file which was forgotten shows. A clone's
-DVC cache begins with the same files.
+A copy holds the files that git tracks or does not ignore, so that a forgotten file becomes visible. A clone's DVC cache
+starts with the same files.
 """
 
 import csv
@@ -22,8 +21,9 @@ from ruamel.yaml import YAML
 
 from benchmarks.copies import AUTHOR, ROOT, copy_files, edit_yaml, set_values
 from tests.helpers import planted
+from tests.helpers.opened import within
 
-SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path stays
+SMALL: dict[str, Any] = {  # smaller numbers by dotted key; all code paths remain
     "finetune.epochs": 1,
     "decoding.maximum_tokens": 12,
     "scst.starts": ["mix"],
@@ -46,17 +46,17 @@ SMALL: dict[str, Any] = {  # what is cut down, by dotted key; every code path st
     "profiles.miniature.scst.epochs": 1,
     "profiles.miniature.scst.batch": 8,
     "profiles.miniature.scst.validate_every": 1,
-}  # fmt: skip
-VARIANTS = ("base-r4", "mix", "paligemma2")  # each costs two starts of torch
+}
+VARIANTS = ("base-r4", "mix", "paligemma2")  # each one costs two starts of torch
 REFINED = {"scst-mix-greedy", "scst-mix-leave-one-out"}
-KEPT_BY_GIT = {"data/.gitignore", "models/.gitignore", "data/raw/.gitignore", "data/raw/README.md"}
+TRACKED_FILES = {"data/.gitignore", "models/.gitignore", "data/raw/.gitignore", "data/raw/README.md"}
 HOOK = ROOT / "tests/helpers/audit_hook"
-MOMENT = re.compile(rb"(?<!\d)20[2-9]\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d")  # a date with its time
+TIMESTAMP = re.compile(rb"(?<!\d)20[2-9]\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d")  # a date with its time
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a command left: exit status, stdout and stderr."""
+    """A command's exit status, stdout and stderr."""
 
     status: int
     out: str
@@ -68,45 +68,44 @@ class Finished:
 
     @property
     def ran(self) -> list[str]:
-        """The stages DVC ran, in their order; neither those it skipped nor those it took from its run cache."""
+        """Name the stages that DVC ran, in order, without those it skipped or took from its run cache."""
         lines = [line for line in self.all.splitlines() if line.startswith("Running stage ")]
         return [line.split("'")[1] for line in lines]
 
     @property
     def started(self) -> list[str]:
-        """The stages that `pipeline.jobs` started."""
+        """Name the stages that `pipeline.jobs` started."""
         return re.findall(r"^started: (.*)$", self.err, re.MULTILINE)
 
 
 class Project:
-    """A copy of the project, and commands in it: with secrets in their environment, which must not come out again, and
-    an audit hook in every stage, which writes into `audit`, beside the copy."""
+    """A copy of the project. Its commands have secrets in their environment, which they must not print; an audit hook
+    in each stage writes to `audit`, beside the copy."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.audit = folder, folder.with_name(f"{folder.name}-audit")
 
     def run(self, *command: str, ok: bool = True) -> Finished:
-        """Run `command` here; where `ok`, its failure fails the test with all it said."""
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=self.environment())
-        finished = Finished(done.returncode, done.stdout, done.stderr)
-        assert done.returncode == 0 or not ok, f"{' '.join(command)} in {self.folder}:\n{finished.all}"
-        assert not (names := planted.told(finished.all.encode())), f"{' '.join(command)} tells {names}"
-        return finished
+        """Run `command` here. With `ok`, its failure fails the test."""
+        process = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=self.environment())
+        result = Finished(process.returncode, process.stdout, process.stderr)
+        assert result.status == 0 or not ok, f"{' '.join(command)} in {self.folder}:\n{result.all}"
+        assert not (names := planted.secret_names(result.all.encode())), f"{' '.join(command)} prints {names}"
+        return result
 
     def environment(self) -> dict[str, str]:
-        """That of every command here."""
         self.audit.mkdir(exist_ok=True)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        quiet = {"DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PATH": path}
-        paths = os.pathsep.join(path for path in (str(HOOK), os.environ.get("PYTHONPATH", "")) if path)
-        watched = {"PYTHONPATH": paths, "AUDIT_LOG": str(self.audit)}
-        return os.environ | AUTHOR | quiet | watched | planted.plant(self.folder.with_name(f"{self.folder.name}-home"))
+        settings = {"DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "PATH": path}
+        python_path = os.pathsep.join(path for path in (str(HOOK), os.environ.get("PYTHONPATH", "")) if path)
+        audit = {"PYTHONPATH": python_path, "AUDIT_LOG": str(self.audit)}
+        return os.environ | AUTHOR | settings | audit | planted.plant(self.folder.with_name(f"{self.folder.name}-home"))
 
     def dvc(self, *arguments: str, ok: bool = True) -> Finished:
         return self.run("dvc", *arguments, ok=ok)
 
     def experiment(self, *changes: str) -> "Experiment":
-        """Run with `changes`, each a value by its dotted key."""
+        """Run an experiment with `changes`, each as key=value."""
         return self, self.dvc("exp", "run", *(word for change in changes for word in ("-S", change)))
 
     def commit(self, message: str) -> None:
@@ -127,43 +126,41 @@ class Project:
         return self.yaml("dvc.yaml")["stages"]
 
     def outputs(self, *without: str) -> dict[str, bytes]:
-        """What stages wrote, by path."""
+        """Return the files that stages wrote, by path."""
         folders = (self.folder / name for name in ("data", "models", "metrics", "plots"))
         files = {path.relative_to(self.folder).as_posix(): path for folder in folders for path in folder.rglob("*")}
         return {name: path.read_bytes() for name, path in files.items() if path.is_file() and name not in without}
 
     def declared(self) -> set[str]:
-        """The outputs that dvc.lock names: files and folders."""
+        """Return the outputs that dvc.lock names: files and folders."""
         return {out["path"] for entry in self.yaml("dvc.lock")["stages"].values() for out in entry["outs"]}
 
-    def telling(self) -> list[str]:
-        """Outputs that hold a path of the machine, or a moment; dvc.lock is one of them."""
+    def machine_dependent_outputs(self) -> list[str]:
+        """Name outputs, dvc.lock among them, that hold a path of this machine or a time."""
         machine = machine_marks(self.folder)
         outputs = self.outputs() | {"dvc.lock": self.read("dvc.lock").encode()}
-        return [name for name, content in outputs.items() if machine.search(content) or MOMENT.search(content)]
+        return [name for name, content in outputs.items() if machine.search(content) or TIMESTAMP.search(content)]
 
-    def loose_files(self) -> set[str]:
-        """What stands among the outputs and is neither declared nor git's."""
+    def undeclared_files(self) -> set[str]:
+        """Name files among the outputs that neither DVC nor git tracks."""
         declared = self.declared()
-        return {
-            path for path in self.outputs()
-            if path not in KEPT_BY_GIT and not any(path == out or path.startswith(f"{out}/") for out in declared)
-        }  # fmt: skip
+        return {path for path in self.outputs() if path not in TRACKED_FILES and not within(path, declared)}
 
     def edit_params(self, edit: Callable[[Any], None]) -> None:
-        """Let `edit` change params.yaml; comments stay."""
+        """Apply `edit` to params.yaml; comments stay."""
         edit_yaml(self.folder / "params.yaml", edit)
 
     def set_params(self, values: dict[str, Any]) -> None:
         set_values(self.folder / "params.yaml", values)
 
     def train_only(self, rows: Collection[str]) -> None:
-        """Train no other rows than these."""
         self.set_params({"rows": list(rows)})
 
     def clone(self, folder: Path, cache: bool = True, checkout: bool = True) -> "Project":
-        """A git clone of what is committed here, with a DVC cache of its own that holds the same and with its outputs,
-        or with neither. Nothing that is done in a clone reaches this folder, which other tests read meanwhile."""
+        """Clone the committed files with git, and optionally the DVC cache (as hard links) and the outputs.
+
+        A clone never changes this folder, which other tests read at the same time.
+        """
         subprocess.run(["git", "clone", "--quiet", self.folder, folder], check=True)
         clone = Project(folder)
         if cache:
@@ -177,17 +174,17 @@ Experiment = tuple[Project, Finished]
 
 
 def make_world(folder: Path) -> Project:
-    """The copy after its one full run, two stages at a time, committed."""
+    """Copy the project, run it once, two stages at a time, and commit the results."""
     project = copy_project(folder, VARIANTS, zero_shot=("base",))
-    done = project.run("python", "-m", "pipeline.jobs", "--jobs", "2")
-    assert {name.split("@")[0] for name in done.started} == set(project.stages), "some stage did not run"
+    result = project.run("python", "-m", "pipeline.jobs", "--jobs", "2")
+    assert {name.split("@")[0] for name in result.started} == set(project.stages), "some stage did not run"
     project.commit("Run")
     return project
 
 
 def copy_project(folder: Path, variants: Sequence[str], zero_shot: Sequence[str]) -> Project:
-    """The project as it stands, cut down to `SMALL` and these rows, never run, committed in a repository of its own."""
-    copy_files(folder, lambda name: not _written_by_stages(name))
+    """Copy the project with the values of `SMALL` and these rows, without results, and commit it."""
+    copy_files(folder, lambda name: name != "dvc.lock" and not name.startswith(("metrics/", "plots/")))
     project = Project(folder)
     project.train_only(variants)
     project.set_params(SMALL | {"zero_shot": list(zero_shot)})
@@ -197,37 +194,36 @@ def copy_project(folder: Path, variants: Sequence[str], zero_shot: Sequence[str]
 
 
 def machine_marks(folder: Path) -> re.Pattern[bytes]:
-    """Finds paths of this machine, those of `folder` and the project among them, and its name."""
+    """Match this machine's name and its paths, such as `folder` and the project's."""
     marks = [str(folder), str(ROOT), str(Path.home()) + "/"]
-    marks += [name for name in (socket.gethostname(),) if len(name) > 7]  # a short one occurs in any compressed file
+    marks += [name for name in (socket.gethostname(),) if len(name) > 7]  # a short name occurs in any compressed file
     return re.compile("|".join(map(re.escape, marks)).encode())
 
 
-def _written_by_stages(name: str) -> bool:
-    return name == "dvc.lock" or name.startswith(("metrics/", "plots/"))
-
-
 def draw_folder(folder: Path, images: int = 50) -> None:
-    """RISC's layout: stripes of `images` kinds, one with a zero-width space, one absent, one half empty, one broken."""
+    """Draw different images in RISC's layout.
+
+    One has a zero-width space in a caption, one is missing, one has an empty caption, one is damaged.
+    """
     (folder / "resized").mkdir(parents=True)
     rows = []
     for index in range(images):
-        picture = Image.linear_gradient("L").rotate(7 * index).resize((64, 64))
+        gradient = Image.linear_gradient("L").rotate(7 * index).resize((64, 64))
         colours = Image.new("RGB", (64, 64), (5 * index, 255 - 4 * index, 80))
-        picture = Image.blend(picture.convert("RGB"), colours, 0.5)
-        picture.paste((40, 90, 200), (index, 5, index + 12, 20 + index % 30))
-        picture.save(folder / f"resized/RSICD_{index}.jpg", quality=90)
+        image = Image.blend(gradient.convert("RGB"), colours, 0.5)
+        image.paste((40, 90, 200), (index, 5, index + 12, 20 + index % 30))
+        image.save(folder / f"resized/RSICD_{index}.jpg", quality=90)
         captions = [f"field {index} is seen in way {way} ." for way in range(5)]
         rows.append(["RSICD", "train", f"RSICD_{index}.jpg", *captions])
     rows[0][3] = "a field\u200b beside a road ."
     (folder / "resized/RSICD_1.jpg").unlink()
     rows[2][5] = "1 ."
-    (folder / "resized/RSICD_3.jpg").write_bytes(b"no picture")
+    (folder / "resized/RSICD_3.jpg").write_bytes(b"no image")
     with (folder / "captions.csv").open("w", encoding="utf-8", newline="") as file:
         header = ["source", "split", "image", *(f"caption_{way}" for way in range(1, 6))]
         csv.writer(file).writerows([header, *rows])
 
 
-def refining(seed: int) -> set[str]:
-    """The stages that refine one seed's adapter against each baseline, and caption with it."""
+def scst_stages(seed: int) -> set[str]:
+    """Name the stages that refine a seed's adapter with each baseline, and caption with it."""
     return {f"{stage}{name.removeprefix('scst-')}-{seed}" for stage in ("scst@", "generate-scst@") for name in REFINED}

@@ -1,4 +1,4 @@
-"""Captions as if the model had drawn them, and pictures as SCST has them: encoded."""
+"""Captions as if the model had sampled them, and encoded images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ PROMPT = "caption en"
 
 
 def tokenise_captions(processor: Any, texts: Sequence[str], ended: Sequence[bool]) -> torch.Tensor:
-    """Caption tokens as decoding returns them: right-padded, `<eos>` where the caption ended."""
+    """Return caption tokens as decoding does: right-padded, with `<eos>` if the caption has ended."""
     tokenizer = processor.tokenizer
     rows = [
         tokenizer.encode(text, add_special_tokens=False) + [tokenizer.eos_token_id] * end
@@ -23,12 +23,12 @@ def tokenise_captions(processor: Any, texts: Sequence[str], ended: Sequence[bool
 
 
 def encode_in_memory(model: Any, processor: Any, images: Sequence[bytes]) -> torch.Tensor:
-    """Features `[images, tokens, hidden]`, in memory."""
+    """Return features `[images, tokens, hidden]`, in memory."""
     return encode_images(model, processor, images, 8, Path("not-written"))
 
 
 def compute_gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The gradient of `loss` by each trainable parameter's name."""
+    """Return the gradients of `loss` by parameter name."""
     model.zero_grad()
     loss.backward()
     return {name: value.grad.clone() for name, value in model.named_parameters() if value.requires_grad}

@@ -1,7 +1,8 @@
-"""What compute/test_processes.py runs in one process and in two: `… shared_training WHAT FOLDER PROCESSES`.
+"""Trainings that compute/test_processes.py runs in one process and in two: `shared_training TRAINING FOLDER PROCESSES`.
 
-FOLDER holds `checkpoint` (tests/conftest.py's); what comes out goes to FOLDER/PROCESSES. In float32, without dropout.
-With STATES in the environment it keeps its states, and with KILL_AT its last process is killed in that pass.
+FOLDER holds `checkpoint` (of tests/conftest.py); results go to FOLDER/PROCESSES-RANK. They use float32 and no dropout.
+With STATES in the environment, a training saves its states; with KILL_AT, its last process is killed in that
+micro-batch.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_model
 
-import stages  # noqa: F401  # how long threads spin
+import stages  # noqa: F401  # sets how long threads spin
 from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
 from captioning.base.errors import UserError
 from captioning.checkpoints.miniature import load_checkpoint
@@ -33,12 +34,12 @@ from tests.conftest import CAPTIONS, COLOURS, PROMPT, SIZE, png
 from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
-EVERY = 0.0 if "STATES" in os.environ else None  # seconds from one state to the next
-PICTURES = [png(colour) for colour in COLOURS]
+STATE_SECONDS = 0.0 if "STATES" in os.environ else None  # seconds from one state to the next
+IMAGES = [png(colour) for colour in COLOURS]
 
 
 def training_run(folder: Path, processes: Processes) -> TrainingRun:
-    return TrainingRun(1, "cpu", folder / f"scratch-{processes.count}", processes, EVERY)
+    return TrainingRun(1, "cpu", folder / f"scratch-{processes.count}", processes, STATE_SECONDS)
 
 
 def adapter(folder: Path) -> Any:
@@ -53,37 +54,35 @@ def adapter(folder: Path) -> Any:
 
 
 def supervised(folder: Path, processes: Processes) -> tuple[Any, list[dict[str, Any]]]:
-    """Seven rows in micro-batches of one, four a step: the last step has three, and one process nothing to do."""
+    """Train on seven rows in micro-batches of one, four a step. The last step has three, so one process has less."""
     model, processor = adapter(folder), load_processor(folder / "checkpoint")
-    images, captions = [*PICTURES, *PICTURES[:3]], [*CAPTIONS, *(own[::-1] for own in CAPTIONS[:3])]
-    train, held = (CaptionRows(images[:rows], captions[:rows], PROMPT, "first", 1) for rows in (7, 5))
+    images, captions = [*IMAGES, *IMAGES[:3]], [*CAPTIONS, *(texts[::-1] for texts in CAPTIONS[:3])]
+    train, validation = (CaptionRows(images[:rows], captions[:rows], PROMPT, "first", 1) for rows in (7, 5))
     settings = {"batch": 1, "accumulation": 4, "epochs": 3, "lora_plus": 2.0, "learning_rate": 1e-4}
     recipe = variant_recipe(**settings, training_rows=1, decoding_batch=2)
-    done = finetune(model, processor, recipe, train, held, training_run(folder, processes))
-    return model, done.records
+    result = finetune(model, processor, recipe, train, validation, training_run(folder, processes))
+    return model, result.records
 
 
 def self_critical(folder: Path, processes: Processes) -> tuple[Any, list[dict[str, Any]]]:
-    """Three images, two a step: the second step has one, and one process nothing to do."""
+    """Refine on three images, two a step. The second step has one, so one process has none."""
     model, processor = adapter(folder), load_processor(folder / "checkpoint")
     freeze_encoder(model)
     run = training_run(folder, processes)
-    features = encode_images(
-        model.get_base_model(), processor, PICTURES, 2, run.folder / "features", processes=processes
-    )
+    features = encode_images(model.get_base_model(), processor, IMAGES, 2, run.folder / "features", processes=processes)
     recipe = scst_recipe(batch=2, epochs=2, validate_every=2, kl=0.1, decoding_batch=3)
-    train, held = EncodedImages(IDS[:3], features[:3]), EncodedImages(IDS, features)
+    train, validation = EncodedImages(IDS[:3], features[:3]), EncodedImages(IDS, features)
     references = second_captions([list(texts) for texts in CAPTIONS])
-    done = refine(model, processor, recipe, train, held, make_scorers(references), run)
-    return model, done.records
+    result = refine(model, processor, recipe, train, validation, make_scorers(references), run)
+    return model, result.records
 
 
 def pretraining(folder: Path, processes: Processes) -> tuple[Any, list[dict[str, Any]]]:
-    """Tower, then projector and decoder, on 40 pictures: the second step has eight, and one process may have none."""
+    """Train the tower, then projector and decoder, on 40 images. A process may have none of the second step's eight."""
     model, processor = load_checkpoint(folder / "checkpoint")
     processor.tokenizer.padding_side = "right"
-    scenes, pictures = draw_images(40, SIZE, "shared")
-    pixels, run = pixel_values(processor, pictures), training_run(folder, processes)
+    scenes, images = draw_images(40, SIZE, "shared")
+    pixels, run = pixel_values(processor, images), training_run(folder, processes)
     tower = train_tower(model, pixels, scenes, 1, 1e-4, run)
     decoder = train_decoder(model, processor, pixels, Texts("base", scenes, ["alpha"], 1), 1e-4, run)
     return model, [{"tower": tower, "decoder": decoder}]
@@ -93,28 +92,28 @@ TRAININGS = {"supervised": supervised, "scst": self_critical, "pretraining": pre
 
 
 def kill_at(number: int) -> None:
-    """This process is killed in the n-th pass of its training."""
-    own, passes = SharedTrainer.training_step, itertools.count(1)
+    """Kill this process in the n-th micro-batch of its training."""
+    training_step, numbers = SharedTrainer.training_step, itertools.count(1)
 
     def step(self: Any, *arguments: Any, **options: Any) -> torch.Tensor:
-        if next(passes) == number:
+        if next(numbers) == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        return own(self, *arguments, **options)
+        return training_step(self, *arguments, **options)
 
     SharedTrainer.training_step = step  # type: ignore[method-assign]
 
 
-def main(what: str, folder: Path, count: int) -> None:
+def main(training: str, folder: Path, count: int) -> None:
     processes = start_processes(count, "cpu")
     if processes is None:
         return
-    if what == "mistake":
-        raise UserError("a mistake that every process meets")
+    if training == "mistake":
+        raise UserError("a mistake in each process")
     seed_everything(1, 1)
     if processes.rank == processes.count - 1 and "KILL_AT" in os.environ:
         kill_at(int(os.environ["KILL_AT"]))
-    model, records = TRAININGS[what](folder, processes)
-    if what == "pretraining":
+    model, records = TRAININGS[training](folder, processes)
+    if training == "pretraining":
         (folder / f"{count}-{processes.rank}").mkdir()
         save_model(model, str(folder / f"{count}-{processes.rank}/adapter_model.safetensors"))
     else:

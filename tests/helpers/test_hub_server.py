@@ -1,4 +1,4 @@
-"""The stand-in is held to the Hub's own client: what that downloads from it is what was put in."""
+"""The Hub's own client downloads from the stand-in exactly what it holds."""
 
 from pathlib import Path
 
@@ -12,29 +12,23 @@ from tests.helpers.online import online
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 900, "data/train.parquet": b"PAR1" * 50}
 
 
-def test_the_client_downloads_what_was_put_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_downloads_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with HubServer() as server, online(server, monkeypatch, str(tmp_path)):
         commit = server.add("dataset", "us/them", FILES, "refs/convert/parquet")
         revision = "refs/convert/parquet"
         info = HfApi().dataset_info("us/them", revision=revision, files_metadata=True)
         folder = Path(snapshot_download("us/them", repo_type="dataset", revision=revision, local_dir=tmp_path / "got"))
-        one = hf_hub_download(
-            "us/them",
-            "config.json",
-            repo_type="dataset",
-            revision=commit,
-            local_dir=tmp_path / "one",
-            endpoint=server.url,
-        )
+        options = {"repo_type": "dataset", "revision": commit, "local_dir": tmp_path / "file", "endpoint": server.url}
+        file = hf_hub_download("us/them", "config.json", **options)
     assert info.sha == commit
     assert {file.rfilename: file.size for file in info.siblings or []} == {name: len(b) for name, b in FILES.items()}
     lfs = {file.rfilename: file.lfs.sha256 for file in info.siblings or [] if file.lfs}
     assert lfs == {name: sha256(FILES[name]) for name in FILES if name != "config.json"}
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
-    assert Path(one).read_bytes() == FILES["config.json"]
+    assert Path(file).read_bytes() == FILES["config.json"]
 
 
-def test_the_client_tells_its_refusals_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_distinguishes_the_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with HubServer() as server, online(server, monkeypatch, str(tmp_path)):
         api = HfApi()
         server.add("model", "us/gated", FILES, gated=True, readers={"hf_reader"})

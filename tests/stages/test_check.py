@@ -1,4 +1,4 @@
-"""Only checkpoints that some row starts from are made, and what is missing is told before any work."""
+"""Only checkpoints that a row starts from are made, and anything missing is reported before any work."""
 
 import re
 import shutil
@@ -16,13 +16,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """A folder with params.yaml, changed."""
+    """Make a folder with a changed params.yaml."""
 
-    def make(**changed: object) -> Path:
+    def make(**changes: object) -> Path:
         yaml = YAML(typ="safe")
         params = yaml.load(ROOT / "params.yaml")
-        params["scst"]["starts"] = changed.pop("starts", params["scst"]["starts"])
-        yaml.dump(params | changed, tmp_path / "params.yaml")
+        params["scst"]["starts"] = changes.pop("starts", params["scst"]["starts"])
+        yaml.dump(params | changes, tmp_path / "params.yaml")
         (tmp_path / "data").mkdir(exist_ok=True)
         shutil.copy(ROOT / "requirements.txt", tmp_path)
         monkeypatch.chdir(tmp_path)
@@ -31,20 +31,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
     return make
 
 
-def wanted(folder: Path) -> set[str]:
+def used_checkpoints(folder: Path) -> set[str]:
     check.main()
-    told = {name: (folder / f"data/wanted/{name}.txt").read_text() for name in CHECKPOINTS}
-    assert set(told.values()) <= {"yes\n", "no\n"}
-    return {name for name, word in told.items() if word == "yes\n"}
+    answers = {name: (folder / f"data/wanted/{name}.txt").read_text() for name in CHECKPOINTS}
+    assert set(answers.values()) <= {"yes\n", "no\n"}
+    return {name for name, answer in answers.items() if answer == "yes\n"}
 
 
 def test_checkpoints_follow_from_the_rows(project: Callable[..., Path]) -> None:
-    assert wanted(project()) == {"base", "mix", "cococap", "rsvqa-lr"}
-    assert wanted(project(rows=["mix"], starts=["mix"], zero_shot=["cococap"])) == {"base", "mix", "cococap"}
-    assert wanted(project(rows=["paligemma2"], starts=["paligemma2"], zero_shot=[])) == {"paligemma2"}
+    assert used_checkpoints(project()) == {"base", "mix", "cococap", "rsvqa-lr"}
+    assert used_checkpoints(project(rows=["mix"], starts=["mix"], zero_shot=["cococap"])) == {"base", "mix", "cococap"}
+    assert used_checkpoints(project(rows=["paligemma2"], starts=["paligemma2"], zero_shot=[])) == {"paligemma2"}
 
 
-def test_what_no_row_starts_from_is_an_empty_folder(
+def test_an_unused_checkpoint_is_an_empty_folder(
     project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = project()
@@ -55,8 +55,8 @@ def test_what_no_row_starts_from_is_an_empty_folder(
     assert (folder / "models/checkpoints/paligemma2.json").read_text() == "{}\n"
 
 
-def test_pins_reach_dvc_by_what_they_are_for(project: Callable[..., Path]) -> None:
-    """Another torch is another `model`; another linter changes nothing."""
+def test_a_new_release_changes_its_group_of_pins(project: Callable[..., Path]) -> None:
+    """Another torch changes `model`; another linter changes nothing."""
     folder = project()
     check.main()
     before = {path.name: path.read_text() for path in (folder / "data/packages").iterdir()}
@@ -68,7 +68,7 @@ def test_pins_reach_dvc_by_what_they_are_for(project: Callable[..., Path]) -> No
     assert {name for name in after if after[name] != before[name]} == {"model.txt"}
 
 
-def test_a_package_without_a_pin_is_named(project: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_pin_is_named(project: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = project()
     (folder / "requirements.txt").write_text("numpy==2\n")
     with pytest.raises(SystemExit):

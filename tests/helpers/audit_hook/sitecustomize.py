@@ -1,5 +1,6 @@
-"""An audit hook in every stage, put on PYTHONPATH by helpers/project_copy.py: what unpickles, runs or calls out is
-written down, a JSON object a line, with the stack that led there. Python imports this file by its name when it starts.
+"""Log what a stage unpickles, runs or calls, as JSON lines with the stack.
+
+helpers/project_copy.py puts this folder on PYTHONPATH; Python imports a file of this name when it starts.
 """
 
 import json
@@ -9,11 +10,11 @@ import sys
 PROGRAMS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.startfile")
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib")
 DOWNLOADED = tuple(os.path.join(os.getcwd(), name) for name in ("models", "data", ".cache"))
-FRAMES = 12  # of the stack, the innermost
+FRAMES = 12  # of the stack, from the innermost
 
 
-def wanted(event: str, arguments: tuple) -> str | None:
-    """What to write down of an event; None: nothing."""
+def describe(event: str, arguments: tuple) -> str | None:
+    """Describe an event that must be logged; return None for all others."""
     if event in ("pickle.find_class", *PROGRAMS):
         return " ".join(map(str, arguments[:2]))
     if event in ("socket.connect", "socket.sendto"):
@@ -32,20 +33,20 @@ def code_file(code: object) -> str:
 
 
 def stack() -> list[str]:
-    """Files and functions of the innermost frames, without this file's."""
-    frame, found = sys._getframe(2), []
-    while frame is not None and len(found) < FRAMES:
-        found.append(f"{frame.f_code.co_filename}:{frame.f_code.co_name}")
+    """List file and function of the innermost frames outside this file."""
+    frame, lines = sys._getframe(2), []
+    while frame is not None and len(lines) < FRAMES:
+        lines.append(f"{frame.f_code.co_filename}:{frame.f_code.co_name}")
         frame = frame.f_back
-    return found
+    return lines
 
 
 def install(stage: str, folder: str) -> None:
     log = os.open(os.path.join(folder, f"{stage}-{os.getpid()}.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def hook(event: str, arguments: tuple) -> None:
-        if (what := wanted(event, arguments)) is not None:
-            record = {"stage": stage, "event": event, "what": what, "stack": stack()}
+        if (text := describe(event, arguments)) is not None:
+            record = {"stage": stage, "event": event, "what": text, "stack": stack()}
             os.write(log, (json.dumps(record) + "\n").encode())
 
     sys.addaudithook(hook)
