@@ -1,10 +1,11 @@
 """An output is complete or absent, and a failure leaves the previous one."""
 
+import math
 from pathlib import Path
 
 import pytest
 
-from captioning.base.files import atomic_file, atomic_folder, write_json, write_text
+from captioning.base.files import atomic_file, atomic_folder, write_json, write_records, write_text
 from captioning.runtime.stage import stage_main
 
 
@@ -70,3 +71,14 @@ def test_a_file_does_not_replace_a_folder(tmp_path: Path, capsys: pytest.Capture
 def test_text_keeps_its_line_ends(tmp_path: Path) -> None:
     write_text(tmp_path / "a.csv", "né\r\nx\n")
     assert (tmp_path / "a.csv").read_bytes() == b"n\xc3\xa9\r\nx\n"
+
+
+def test_records_have_these_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "steps.csv"
+    records = [
+        {"step": 1, "loss": 1 / 3, "learning_rate": 2e-5, "extra": 1},
+        {"step": 10, "loss": None, "name": "a, b"},
+        {"step": 1234567, "loss": math.nan, "learning_rate": 1.0},
+    ]
+    write_records(path, records, ("step", "loss", "learning_rate", "name"))
+    assert path.read_bytes() == (b'step,loss,learning_rate,name\n1,0.333333,2e-05,\n10,,,"a, b"\n1234567,nan,1,\n')

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ FILES = {
     "data/b/c.txt": "c",
     "code/mix.py": "x = 1",
     "code/base-r4.py": "",
+    "checkpoint/weights": "1",
 }
 
 
@@ -81,18 +83,13 @@ def test_an_edit_of_the_parameters_does_not_reach_a_running_stage(project: Path)
     assert (load_params().profile, load_params().lora.rank) == ("paper", 5)
 
 
-def test_another_profile_than_dvc_started_with_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dvc_may_not_run_another_profile_or_a_removed_stage(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "data/checked.txt").write_text("large\n", encoding="utf-8")
     begin()
     monkeypatch.setenv("DVC_STAGE", "train@mix-1")
     with pytest.raises(UserError, match=r"profile is 'small', .*large; run `dvc repro`"):
         begin()
     (project / "data/checked.txt").write_text("small\n", encoding="utf-8")
-    begin()
-
-
-def test_a_stage_that_dvc_yaml_no_longer_contains_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_STAGE", "train@mix-1")
     begin()
     set_values(project / "params.yaml", {"rows": ["base-r4"]})
     with pytest.raises(UserError, match=r"^params.yaml or dvc.yaml: changed .* train@mix-1"):
@@ -111,8 +108,6 @@ def test_other_files_and_parameters_may_change(project: Path) -> None:
 
 @pytest.mark.parametrize("path", ["data/a.txt", "data/b/c.txt", "data/new.txt", "code/mix.py", "checkpoint/weights"])
 def test_a_changed_file_is_named_even_if_the_edit_is_undone(path: str, project: Path) -> None:
-    (project / "checkpoint").mkdir()
-    (project / "checkpoint/weights").write_bytes(b"1")
     begin()
     inputs.watch(Path("checkpoint"))
     inputs.require_unchanged_inputs()
@@ -121,22 +116,18 @@ def test_a_changed_file_is_named_even_if_the_edit_is_undone(path: str, project: 
         (project / path).write_bytes(text)
         with pytest.raises(UserError, match=f"^{re.escape(path)}: changed while"):
             inputs.require_unchanged_inputs()
-
-
-def test_a_removed_file_is_named(project: Path) -> None:
-    begin()
-    shutil.rmtree(project / "data")
-    with pytest.raises(UserError, match=r"^data/a.txt, data/b/c.txt: changed"):
+    (project / path).unlink()
+    with pytest.raises(UserError, match="changed while") if content else nullcontext():
         inputs.require_unchanged_inputs()
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "declared"), [("lora.rank", 8, "lora"), ("profiles.small.data.images", 6, "profiles.small.data")]
+    ("key", "section"), [("lora.rank", "lora"), ("profiles.small.data.images", "profiles.small.data")]
 )
-def test_a_changed_parameter_is_named(key: str, value: int, declared: str, project: Path) -> None:
+def test_a_changed_parameter_is_named(key: str, section: str, project: Path) -> None:
     begin()
-    set_values(project / "params.yaml", {key: value})
-    with pytest.raises(UserError, match=rf"^params\.yaml \({declared}\): changed"):
+    set_values(project / "params.yaml", {key: 8})
+    with pytest.raises(UserError, match=rf"^params\.yaml \({section}\): changed"):
         inputs.require_unchanged_inputs()
 
 
@@ -165,13 +156,9 @@ def test_each_input_changes_the_fingerprint(project: Path, monkeypatch: pytest.M
     assert len(fingerprints) == 6
     set_values(project / "params.yaml", {"rows": ["mix"]})  # not declared
     assert begin() in fingerprints
-
-
-def test_the_processes_of_a_stage_share_its_fingerprint(project: Path) -> None:
-    fingerprint = begin()
     (project / "data/a.txt").write_text("edit", encoding="utf-8")
-    inputs.begin(["-m", "stages.train", "mix", "1"])
-    assert os.environ[inputs.FINGERPRINT] == fingerprint
+    inputs.begin(["-m", "stages.train", "mix", "1"])  # another process of the same stage
+    assert os.environ[inputs.FINGERPRINT] in fingerprints
 
 
 @pytest.mark.parametrize("text", [PIPELINE, "stages: [", "[]", "stages: {train: {cmd: 'python ${nothing}'}}", "\x00"])

@@ -1,6 +1,5 @@
-"""Progress keeps the items, seconds add up by part, step records have fixed bytes."""
+"""Progress keeps the items, seconds add up by part."""
 
-import math
 import os
 import subprocess
 import sys
@@ -8,21 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from captioning.base.files import write_records
 from captioning.runtime.progress import Stopwatch, progress
 
 ROOT = Path(__file__).parents[2]
-
-
-def test_records_have_these_bytes(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "steps.csv"
-    records = [
-        {"step": 1, "loss": 1 / 3, "learning_rate": 2e-5, "extra": 1},
-        {"step": 10, "loss": None, "name": "a, b"},
-        {"step": 1234567, "loss": math.nan, "learning_rate": 1.0},
-    ]
-    write_records(path, records, ("step", "loss", "learning_rate", "name"))
-    assert path.read_bytes() == (b'step,loss,learning_rate,name\n1,0.333333,2e-05,\n10,,,"a, b"\n1234567,nan,1,\n')
 
 
 def test_progress_keeps_the_items(capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,17 +107,14 @@ def test_scst_takes_the_same_options(tmp_path: Path) -> None:
     assert scst_arguments(scst_recipe(), TrainingRun(1, "cpu", tmp_path)).report_to == []
 
 
-def test_only_the_main_process_reports() -> None:
-    with tracked(settings("wandb"), "mix-1", is_main=False) as options:
-        assert options == {}
-
-
 def test_the_users_project_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "find_spec", lambda _: object())
     monkeypatch.setenv("WANDB_PROJECT", "sand")
     with tracked(settings("wandb", "online"), "mix-1"):
         values = [os.environ[name] for name in VARIABLES[1:]]
     assert values == [str(tmp_path / "tracking/mix-1"), "online", "sand"]
+    with tracked(settings("wandb"), "mix-1", is_main=False) as options:
+        assert options == {}
 
 
 @pytest.mark.parametrize("package", ["tensorboard", "wandb"])
