@@ -7,7 +7,7 @@ sees. The other checkpoints go on from base in the second way only.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captioning.checkpoints.miniature import CURRICULA
 from captioning.data.world.draw import draw_scene
-from captioning.data.world.scenes import Scene, sample_scene, scene_to_facts
+from captioning.data.world.scenes import Scene, sample_scene
 from captioning.paligemma.model import require_suffix_mask, supervised_loss, tokenise
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import LossTrainer, training_arguments
@@ -92,7 +92,7 @@ def train_tower(
     run: TrainingRun,
 ) -> float:
     """Train the vision tower of `model` in place on the facts of `scenes`; return the last training loss in nats."""
-    drawn = [scene_to_facts(scene) for scene in scenes]
+    drawn = [asdict(scene) for scene in scenes]
     classes = {name: sorted({fact[name] for fact in drawn}) for name in drawn[0]}
     labels = [{name: torch.tensor(classes[name].index(fact[name])) for name in classes} for fact in drawn]
     trainer = LossTrainer(

@@ -89,16 +89,19 @@ def resolve_revision(repository: Repository) -> Snapshot:
 
 
 def fetch_files(snapshot: Snapshot, files: Sequence[HubFile], folder: Path) -> dict[str, Path]:
-    """Fetch `files` into `folder` under their paths in the repository, and return where they are.
-
-    Complete files are not fetched again, and partial ones are continued. Raises `UserError` if a file cannot be fetched.
-    """
-    paths = {file.path: _local_path(snapshot, file, folder) for file in files}
+    """Fetch what `folder` lacks of `files`, and return where each path of the repository is. Raises `UserError`."""
+    paths = {file.path: folder / file.path for file in files}
+    for name in paths:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+            raise snapshot.repository.error(f"its file {name!r} would be outside {folder}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         missing = [file for file in files if not _matches_hash(paths[file.path], file)]
-        partials = {file: _partial_path(paths[file.path], file) for file in missing}
-        _require_disk_space(snapshot, partials, folder)
+        digests = {file: file.sha256 or file.blob or str(file.size) for file in missing}
+        partials = {file: folder / f"{file.path}.{digest[:16]}.partial" for file, digest in digests.items()}
+        needed = sum(max(file.size - _size(partial), 0) for file, partial in partials.items())
+        if needed > (free := shutil.disk_usage(folder).free):
+            raise snapshot.repository.error(f"{folder} has {free / 1e9:.1f} GB free and needs {needed / 1e9:.1f}")
         for file, partial in partials.items():
             partial.parent.mkdir(parents=True, exist_ok=True)
             _receive_all(snapshot, file, partial)
@@ -111,23 +114,6 @@ def fetch_files(snapshot: Snapshot, files: Sequence[HubFile], folder: Path) -> d
     except Exception as error:
         raise snapshot.repository.error(_explain_error(snapshot.repository, error, folder)) from None
     return paths
-
-
-def _local_path(snapshot: Snapshot, file: HubFile, folder: Path) -> Path:
-    path = PurePosixPath(file.path)
-    if path.is_absolute() or ".." in path.parts or "\\" in file.path:
-        raise snapshot.repository.error(f"its file {file.path!r} would be outside {folder}")
-    return folder / path
-
-
-def _partial_path(path: Path, file: HubFile) -> Path:
-    return path.with_name(f"{path.name}.{(file.sha256 or file.blob or str(file.size))[:16]}.partial")
-
-
-def _require_disk_space(snapshot: Snapshot, partials: dict[HubFile, Path], folder: Path) -> None:
-    needed = sum(max(file.size - _size(partial), 0) for file, partial in partials.items())
-    if needed > (free := shutil.disk_usage(folder).free):
-        raise snapshot.repository.error(f"{folder} has {free / 1e9:.1f} GB free and needs {needed / 1e9:.1f}")
 
 
 def _size(path: Path) -> int:
@@ -157,19 +143,18 @@ def _receive_part(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
     from huggingface_hub import constants, get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-    repository = snapshot.repository
-    address = hf_hub_url(
-        repository.name, file.path, repo_type=repository.kind, revision=snapshot.commit, endpoint=constants.ENDPOINT
-    )
+    name, kind = snapshot.repository.name, snapshot.repository.kind
+    options = {"repo_type": kind, "revision": snapshot.commit, "endpoint": constants.ENDPOINT}
+    address = hf_hub_url(name, file.path, **options)
     with partial.open("ab") as output:
         headers = build_hf_headers() | {"Accept-Encoding": "identity"}
         if output.tell():
             headers["Range"] = f"bytes={output.tell()}-"
         with get_session().stream("GET", address, headers=headers, timeout=TIMEOUT) as response:
             hf_raise_for_status(response)
-            if response.status_code != 206:  # the host ignored the range and sends the whole file
-                output.truncate(0)
-            chunks = math.ceil((file.size - _size(partial)) / CHUNK)
+            # without status 206, the host ignores the range and sends the whole file
+            size = output.tell() if response.status_code == 206 else output.truncate(0)
+            chunks = math.ceil((file.size - size) / CHUNK)
             for chunk in progress(response.iter_bytes(CHUNK), chunks, file.path):
                 output.write(chunk)
 

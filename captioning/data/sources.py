@@ -4,6 +4,7 @@
 2. Of a repository on the Hub, only Parquet files are read. The Hub converts any other data set to Parquet itself.
 """
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from captioning.data.readers.drawn import draw_world
 from captioning.data.readers.folder import read_folder
 from captioning.data.readers.rows import Source
 from captioning.data.readers.shards import read_shards
-from captioning.params.load import Data, Declared
+from captioning.params.load import Data
 
 PARQUET, RAW = Path("data/captions/images.parquet"), Path("data/raw")
 ARCHIVE = "RISCM.zip"
@@ -24,10 +25,21 @@ PARQUET_BRANCH = "refs/convert/parquet"  # where the Hub keeps its conversion of
 
 
 def open_source(data: Data) -> Source:
-    """Open the drawn world, a folder, an archive, or the Hub. Raises `UserError` if it is unusable or not as declared."""
-    source = _open(data)
-    if data.declared:
-        _require_declared(data.declared, source, data.source)
+    """Open the drawn world, a folder, an archive or the Hub. Raises `UserError` if it is missing or not as declared."""
+    source, declared = _open(data), data.declared
+    if declared is None:
+        return source
+    actual = {"images": source.rows, "captions": source.captions}
+    if declared.sha256 and data.source == "archive":
+        actual["sha256"] = source.origin["sha256"]
+    differences = [
+        f"{value} {key} where data.declared says {getattr(declared, key)}"
+        for key, value in actual.items()
+        if value != getattr(declared, key)
+    ]
+    if differences:
+        fault = f"the {data.source} holds {' and '.join(differences)}"
+        raise UserError(f"{fault}; correct it, or set data.declared to null")
     return source
 
 
@@ -57,20 +69,6 @@ def _refuse_link(images: Path) -> None:
         )
 
 
-def _require_declared(declared: Declared, source: Source, kind: str) -> None:
-    """Raise `UserError` with all differences if the source does not hold what params.yaml declares."""
-    actual = {"images": source.rows, "captions": source.captions}
-    if declared.sha256 and kind == "archive":
-        actual["sha256"] = source.origin["sha256"]
-    differences = [
-        f"{value} {key} where data.declared says {getattr(declared, key)}"
-        for key, value in actual.items()
-        if value != getattr(declared, key)
-    ]
-    if differences:
-        raise UserError(f"the {kind} holds {' and '.join(differences)}; correct it, or set data.declared to null")
-
-
 def find_archive(path: Path) -> Path:
     """Return RISC's archive: `path`, or `RISCM.zip` in it. Raises `UserError` if it is missing or damaged."""
     archive = path / ARCHIVE if path.is_dir() else path
@@ -82,26 +80,21 @@ def find_archive(path: Path) -> Path:
 
 
 def find_shards(folder: Path) -> dict[str, Path]:
-    """Return the Parquet files of a folder by their path in it, or {} if it holds RISC's table.
-
-    Raises `UserError` if it holds neither.
-    """
+    """Return the folder's Parquet files by their path in it, {} beside RISC's table. Raises `UserError` if neither."""
     if (folder / TABLE).is_file():
         return {}
-    files = {path.relative_to(folder): path for path in sorted(folder.rglob("*.parquet"))}
-    visible = {
-        name.as_posix(): path for name, path in files.items() if not any(part.startswith(".") for part in name.parts)
-    }
-    if not visible:
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.parquet"))}
+    shards = {name: path for name, path in files.items() if not re.search(r"(^|/)\.", name)}
+    if not shards:
         raise UserError(
             f"no images: {folder} holds neither {TABLE} nor Parquet files; unpack {ARCHIVE} ({TABLE} and resized/) "
             f"there, set data.source to `archive` and data.path to {ARCHIVE}, or data.source to `hub`"
         )
-    return visible
+    return shards
 
 
 def find_hub_shards(repository: str, revision: str) -> tuple[hub.Snapshot, list[hub.HubFile]]:
-    """Return a data set's revision on the Hub and its Parquet files. Raises `UserError` if it is missing or has none."""
+    """Return a data set's revision on the Hub and its Parquet files. Raises `UserError` if it has none."""
     alternative = f"set data.source to `archive` and data.path to {ARCHIVE}, or to `folder` and its folder"
     snapshot = hub.resolve_revision(hub.Repository("dataset", repository, revision, alternative))
     shards = [file for file in snapshot.files if file.path.endswith(".parquet")]

@@ -12,7 +12,7 @@ at most `hash_distance` bits, or if a chain of such images joins them.
 import io
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -52,25 +52,61 @@ class SplitImages:
         return group_near_equal(np.array(self.hashes, dtype=np.uint64), self.distance)
 
     def split(self, method: str, groups: Sequence[int]) -> Split:
-        """Return the ids of each split by one of `METHODS`. Raises `UserError` if that is impossible."""
-        if method == "own":
-            return split_as_published(self.ids, self.published_splits, groups)
-        return split_by_ratio(self.ids, self.sources, groups, self.ratios, self.seed)
+        """Return the sorted ids of each split, with each group in one. Raises `UserError` if a split stays empty."""
+        members = defaultdict(list)
+        for index, group in enumerate(groups):
+            members[group].append(index)
+        choose_splits = self._split_as_published if method == "own" else self._split_by_ratio
+        split: Split = {name: [] for name in SPLITS}
+        for name, indices in choose_splits(list(members.values())):
+            split[name] += [self.ids[index] for index in indices]
+        if empty := ", ".join(name for name in SPLITS if not split[name]):
+            raise UserError(f"split: no image in {empty}; take more images, or change split.ratios or hash_distance")
+        return {name: sorted(ids) for name, ids in split.items()}
+
+    def _split_by_ratio(self, groups: list[list[int]]) -> Iterator[tuple[str, list[int]]]:
+        """Yield groups with their splits. The ratios hold in each source (a group's is that of its first member).
+
+        Large groups come first, each in the split that lacks most; shuffled single images fill one split after another.
+        """
+        groups = sorted(groups, key=lambda group: self.ids[group[0]])
+        for source in sorted(set(self.sources)):
+            local = [group for group in groups if self.sources[group[0]] == source]
+            random.Random(f"split {source} {self.seed}").shuffle(local)
+            room = apportion(sum(map(len, local)), {name: self.ratios[name] for name in SPLITS})
+            for group in sorted(local, key=len, reverse=True):
+                roomiest = max(SPLITS, key=lambda name: room[name])
+                name = roomiest if len(group) > 1 else next(name for name in SPLITS if room[name] > 0)
+                room[name] -= len(group)
+                yield name, group
+
+    def _split_as_published(self, groups: list[list[int]]) -> Iterator[tuple[str, list[int]]]:
+        """Yield groups with their published splits (point 3). Raises `UserError` if an image has none."""
+        lacking = [id_ for id_, name in zip(self.ids, self.published_splits, strict=True) if name not in SPLIT_NAMES]
+        if lacking:
+            fault = f"'own', but {lacking[0]!r} and {len(lacking) - 1} more images have no published split"
+            raise UserError(f"split.method: {fault}; use split.method: ratio")
+        for group in groups:
+            yield max((SPLIT_NAMES[self.published_splits[index]] for index in group), key=SPLITS.index), group
 
     def measure_leakages(self, groups: Sequence[int], captions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        """Measure the leakage of both methods, without and with groups; None if a method is impossible."""
-        hash_of, group_of = (dict(zip(self.ids, values, strict=True)) for values in (self.hashes, groups))
+        """Measure the shares of the test split that are also in the training split, for each method.
+
+        `images_apart` ignores groups, `groups_whole` does not; a method that is impossible is None. `captions`:
+        captions that occur there word for word; `equal_images`: images with an equal hash there; `near_images`: images
+        of a group that has a member there.
+        """
+        hashes = {id_: [value] for id_, value in zip(self.ids, self.hashes, strict=True)}
+        members = {id_: [group] for id_, group in zip(self.ids, groups, strict=True)}
+        columns = {"captions": captions, "equal_images": hashes, "near_images": members}
         groupings = {"images_apart": range(len(self.ids)), "groups_whole": groups}
         leakages: dict[str, Any] = {}
         for method in METHODS:
             try:
                 splits = {name: self.split(method, grouping) for name, grouping in groupings.items()}
+                leakages[method] = {name: _measure_leakage(split, columns) for name, split in splits.items()}
             except UserError:  # the data set has no published split, or a split stays empty
                 leakages[method] = None
-                continue
-            leakages[method] = {
-                name: measure_leakage(split, captions, hash_of, group_of) for name, split in splits.items()
-            }
         return leakages
 
     def count_images(self, split: Split, groups: Sequence[int]) -> dict[str, Any]:
@@ -86,6 +122,16 @@ class SplitImages:
             "images_in_groups": int(sizes[sizes > 1].sum()),
             "largest_group": int(sizes.max()),
         }
+
+
+def _measure_leakage(split: Split, columns: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, float]:
+    """Return the share of each column's test values that are also training values, with four decimals."""
+    shares = {}
+    for name, values in columns.items():
+        train = {value for id_ in split["train"] for value in values[id_]}
+        share = np.mean([value in train for id_ in split["test"] for value in values[id_]])
+        shares[name] = round(float(share), 4)
+    return shares
 
 
 def perceptual_hash(encoded: bytes) -> int:
@@ -129,85 +175,3 @@ def find_near_pairs(hashes: UInt64[np.ndarray, " images"], distance: int) -> Ite
                 others = bucket[position + 1 :]
                 near = others[np.bitwise_count(distinct[others] ^ distinct[value]) <= distance]
                 yield from ((int(first[value]), int(first[other])) for other in near)
-
-
-def split_by_ratio(
-    ids: Sequence[str], sources: Sequence[str], groups: Sequence[int], ratios: Mapping[str, float], seed: int
-) -> Split:
-    """Return the sorted ids of each split. Within each source, the ratios hold up to the size of its groups.
-
-    A group counts for the source of its first member. Raises `UserError` if a split stays empty.
-    """
-    result: Split = {name: [] for name in SPLITS}
-    members = sorted(_group_members(groups), key=lambda group: ids[group[0]])
-    for source in sorted(set(sources)):
-        local = [group for group in members if sources[group[0]] == source]
-        random.Random(f"split {source} {seed}").shuffle(local)
-        local.sort(key=len, reverse=True)  # large groups first; small ones then even out the sizes
-        room = apportion(sum(map(len, local)), {name: ratios[name] for name in SPLITS})
-        for group in local:
-            name = _choose_split(room, len(group))
-            room[name] -= len(group)
-            result[name] += [ids[index] for index in group]
-    return _sort_ids(result)
-
-
-def _choose_split(room: Mapping[str, int], size: int) -> str:
-    """Fill one split after the other with single images, which are shuffled; put a larger group where most room is."""
-    if size == 1:
-        return next(name for name in SPLITS if room[name] > 0)
-    return max(SPLITS, key=lambda name: room[name])
-
-
-def split_as_published(ids: Sequence[str], published_splits: Sequence[str], groups: Sequence[int]) -> Split:
-    """Return the sorted ids of each split as published, but with each group in one split (point 3).
-
-    Raises `UserError` if an image has no published split, or a split stays empty.
-    """
-    lacking = [id_ for id_, name in zip(ids, published_splits, strict=True) if name not in SPLIT_NAMES]
-    if lacking:
-        raise UserError(
-            f"split.method: 'own', but {lacking[0]!r} and {len(lacking) - 1} more images have no split of their own; "
-            "use split.method: ratio"
-        )
-    result: Split = {name: [] for name in SPLITS}
-    for group in _group_members(groups):
-        name = max((SPLIT_NAMES[published_splits[index]] for index in group), key=SPLITS.index)
-        result[name] += [ids[index] for index in group]
-    return _sort_ids(result)
-
-
-def _group_members(groups: Sequence[int]) -> list[list[int]]:
-    members = defaultdict(list)
-    for index, group in enumerate(groups):
-        members[group].append(index)
-    return list(members.values())
-
-
-def _sort_ids(split: Split) -> Split:
-    if empty := [name for name in SPLITS if not split[name]]:
-        remedy = "take more images, or change split.ratios or split.hash_distance"
-        raise UserError(f"split: no image in {', '.join(empty)}; {remedy}")
-    return {name: sorted(ids) for name, ids in split.items()}
-
-
-def measure_leakage(
-    split: Mapping[str, Sequence[str]],
-    captions: Mapping[str, Sequence[str]],
-    hashes: Mapping[str, int],
-    groups: Mapping[str, int],
-) -> dict[str, float]:
-    """Return the shares of the test split that are also in the training split, from 0 to 1, with four decimals.
-
-    `captions`: captions that occur there word for word; `equal_images`: images with an equal hash there;
-    `near_images`: images of a group that has a member there.
-    """
-    train, test = split["train"], split["test"]
-    train_captions = {caption for id_ in train for caption in captions[id_]}
-    train_hashes, train_groups = {hashes[id_] for id_ in train}, {groups[id_] for id_ in train}
-    shares = {
-        "captions": np.mean([caption in train_captions for id_ in test for caption in captions[id_]]),
-        "equal_images": np.mean([hashes[id_] in train_hashes for id_ in test]),
-        "near_images": np.mean([groups[id_] in train_groups for id_ in test]),
-    }
-    return {name: round(float(share), 4) for name, share in shares.items()}

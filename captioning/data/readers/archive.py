@@ -25,17 +25,13 @@ from captioning.data.readers.rows import Row, Source, Unusable, check_size, clea
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 IGNORED = "__MACOSX"
 ENCRYPTED = 0x1  # bit of a member's flags
-ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, struct.error, ValueError)  # of zipfile
 
 Members = dict[str, zipfile.ZipInfo]  # files by their normal names
 
 
 def read_archive(path: Path, images: int | None = None, seed: int = 0) -> Source:
-    """Read RISC's zip: all rows, or a seeded sample of `images` rows, the same as from its folder.
-
-    Raises `UserError` at once if it is not a zip, or not a safe or complete one.
-    """
+    """Read all rows, or a seeded sample as of the folder. Raises `UserError` at once if the archive is unusable."""
     archive = _open(path)
     members = _list_members(path, archive.infolist())
     table_name = _find_table(path, members)
@@ -80,12 +76,8 @@ def _list_members(path: Path, infos: list[zipfile.ZipInfo]) -> Members:
 
 def _member_fault(member: zipfile.ZipInfo) -> str | None:
     name, kind = member.orig_filename, stat.S_IFMT(member.external_attr >> 16)
-    if name.startswith("/") or name[1:2] == ":":
-        return "has an absolute name"
-    if ".." in name.replace("\\", "/").split("/"):
-        return "leaves the archive's folder"
-    if "\\" in name or "\0" in name:
-        return "has a name with a backslash or a zero byte"
+    if name.startswith("/") or ".." in name.split("/") or any(mark in name for mark in "\\:\0"):
+        return "does not have a plain relative name"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"
     return "is encrypted" if member.flag_bits & ENCRYPTED else None
@@ -96,9 +88,7 @@ def _find_table(path: Path, members: Members) -> str:
     if len(tables) > 1:
         raise UserError(f"{path}: {TABLE} is in it {len(tables)} times ({', '.join(tables[:3])}); repack it with one")
     if not tables:
-        inner = next((name for name in members if name.lower().endswith(ARCHIVE_ENDINGS)), None)
-        remedy = f"take {inner!r} out of it and set data.path to that" if inner else "pack RISC's folder again"
-        raise UserError(f"{path}: no {TABLE} in it; {remedy}")
+        raise UserError(f"{path}: no {TABLE} in it; set data.path to RISC's archive, or pack its folder again")
     return tables[0]
 
 
@@ -118,9 +108,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: i
     return content
 
 
-def _rows(
-    archive: zipfile.ZipFile, members: Members, top: PurePosixPath, table: captions_csv.Lines
-) -> Iterator[Row]:
+def _rows(archive: zipfile.ZipFile, members: Members, top: PurePosixPath, table: captions_csv.Lines) -> Iterator[Row]:
     with archive:
         for line, row in table:
             names = (str(folder / row["image"]) for folder in (top / "resized", top))

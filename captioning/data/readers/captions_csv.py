@@ -16,12 +16,11 @@ from captioning.data.readers.rows import CAPTIONS, SPLITS, Row, SetAside
 
 TABLE = "captions.csv"
 COLUMNS = ("source", "split", "image", *CAPTIONS)
-MAX_TABLE_BYTES = 256 << 20  # RISC's has 20 MB
+MAX_TABLE_BYTES = 256 << 20  # in an archive; RISC's has 20 MB
 REMEDY = f"put RISC's {TABLE} there, as UTF-8, or correct data.path in params.yaml"
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # of other programs
 SIGNATURES = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK\x03\x04": "an Excel workbook or a zip archive"}
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp")
-NO_LINE = 0  # of an image that the table does not name
 
 Lines = list[tuple[int, dict[str, str]]]  # line number, and fields by column
 
@@ -29,13 +28,9 @@ Lines = list[tuple[int, dict[str, str]]]  # line number, and fields by column
 def read_file(path: Path) -> Lines:
     """Read the table in `path`; see `read_table`."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_TABLE_BYTES + 1)
+        return read_table(str(path), path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: {(error.strerror or str(error)).lower()}; {REMEDY}") from None
-    if len(content) > MAX_TABLE_BYTES:
-        raise UserError(f"{path}: more than {MAX_TABLE_BYTES} bytes; {REMEDY}")
-    return read_table(str(path), content)
 
 
 def read_table(name: str, content: bytes) -> Lines:
@@ -76,9 +71,8 @@ def _parse_rows(name: str, reader: Any) -> Iterator[tuple[int, dict[str, str]]]:
                 yield reader.line_num, row | ({None: fields[len(header) :]} if len(fields) > len(header) else {})
             first_line = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(
-            f"{name}:{first_line}: the row that begins here cannot be read ({error}); look for a quote that is not closed"
-        ) from None
+        fault = f"the row that begins here cannot be read ({error}); look for a quote that is not closed"
+        raise UserError(f"{name}:{first_line}: {fault}") from None
 
 
 def _header_fault(header: list[str]) -> str | None:
@@ -118,7 +112,7 @@ def count_captions(rows: Lines) -> int:
 
 
 def find_uncaptioned(files: Iterable[str], rows: Lines) -> list[SetAside]:
-    """Set aside the images among `files` that no row names."""
+    """Set aside, at line 0, the images among `files` that no row names."""
     named = {row["image"] for _, row in rows}
     images = [file for file in files if PurePath(file).suffix.lower() in IMAGE_ENDINGS and file not in named]
-    return [SetAside(NO_LINE, file, f"no row of {TABLE} names it; add one with its captions") for file in images]
+    return [SetAside(0, file, f"no row of {TABLE} names it; add one with its captions") for file in images]

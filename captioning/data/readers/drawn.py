@@ -3,11 +3,12 @@
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from captioning.data.readers.rows import CAPTIONS, Source
 from captioning.data.world.captions import write_captions
 from captioning.data.world.draw import draw_scene
-from captioning.data.world.scenes import sample_scene, scene_to_facts
+from captioning.data.world.scenes import sample_scene
 from captioning.images.pictures import encode_png
 from captioning.images.table import CaptionedImage, apportion, clean_caption
 
@@ -30,5 +31,5 @@ def _draw_images(images: int, size: int, seed: int) -> Iterator[CaptionedImage]:
             scene = sample_scene(rng)
             image = encode_png(draw_scene(scene, size, rng))
             captions = tuple(clean_caption(text)[0] for text in write_captions(scene, source, rng))
-            facts = json.dumps(scene_to_facts(scene), sort_keys=True)
+            facts = json.dumps(asdict(scene), sort_keys=True)
             yield CaptionedImage(id_, source, split, image, f"{id_}.png", captions, facts)

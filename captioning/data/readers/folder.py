@@ -9,10 +9,7 @@ from captioning.data.readers.rows import Row, Source, Unusable, check_size, clea
 
 
 def read_folder(path: Path, images: int | None = None, seed: int = 0) -> Source:
-    """Read a folder in RISC's layout: all rows, or a seeded sample of `images` rows.
-
-    Raises `UserError` at once if its table is missing or malformed.
-    """
+    """Read all rows, or a seeded sample of `images` rows. Raises `UserError` at once if the table is unusable."""
     table = read_file(path / TABLE)
     sample = sample_rows(table, images, seed)
     folders = [folder for folder in (path / "resized", path) if folder.is_dir()]

@@ -28,7 +28,6 @@ CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
 SPLITS = ("", "train", "val", "test")
 MAX_NAME_BYTES = 255  # of most file systems
 MAX_IMAGE_BYTES = 64 << 20  # encoded; RISC's have 9 to 41 KB
-KEPT_FORMATS = ("JPEG", "PNG")
 CONVERTED = "image converted to RGB PNG"
 NUMBER = re.compile(r"-?\d[\d.e+-]*")
 MAX_WORDS = 200  # of a caption; RISC's longest has 51, and the longest caption sets the memory of a training step
@@ -122,13 +121,13 @@ def check_size(size: int) -> None:
 
 
 def _clean_image(encoded: bytes, rules: Counter[str]) -> bytes:
-    """Return an upright RGB JPEG or PNG of 8 bits as it is, and any other image as RGB PNG; count the rules in `rules`."""
+    """Return an upright RGB JPEG or PNG of 8 bits as it is, and any other image as RGB PNG; count that in `rules`."""
     try:
         decoded = pictures.read_image(encoded)
     except pictures.UnreadableImage as reason:
         raise Unusable(f"unreadable image: {reason}") from None
     with Image.open(io.BytesIO(encoded), formats=pictures.FORMATS) as image:
-        is_plain = image.mode == "RGB" and image.format in KEPT_FORMATS and "transparency" not in image.info
+        is_plain = image.mode == "RGB" and image.format in ("JPEG", "PNG") and "transparency" not in image.info
     if is_plain and not decoded.notes:
         return encoded
     rules.update([CONVERTED, *(f"{CONVERTED}: {NUMBER.sub('…', note)}" for note in decoded.notes)])

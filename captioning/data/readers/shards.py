@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -53,12 +54,8 @@ class Label(NamedTuple):
 def read_shards(files: Mapping[str, Path], name: str, images: int | None = None, seed: int = 0) -> Source:
     """Read Parquet files: all rows, or a seeded sample of `images` rows.
 
-    Args:
-        files: each shard by its path in the repository, which may name its split.
-        name: the source of a row that has no other.
-
-    Raises:
-        UserError: a shard is unreadable or of another format; raised before any image is read.
+    `files` are keyed by their paths in the repository, which may name a split; `name` is the source of a row without
+    another. Raises `UserError` at once if a shard is unreadable or of another format.
     """
     shards = {path: _open(files[path]) for path in sorted(files)}
     faults = [fault for path, shard in shards.items() if (fault := _schema_fault(files[path], shard.schema_arrow))]
@@ -94,7 +91,8 @@ def _schema_fault(path: Path, schema: pa.Schema) -> str | None:
     image = schema.field("image").type
     if not (pa.types.is_struct(image) and image.get_field_index("bytes") >= 0):
         return f"{path}: column image is {image}, not {{bytes, path}}; {REMEDY}"
-    types = {f"image.{field.name}": field.type for field in image} | {name: schema.field(name).type for name in CAPTIONS}
+    types = {name: schema.field(name).type for name in CAPTIONS}
+    types |= {f"image.{field.name}": field.type for field in image}
     for name, kind in FIELDS.items():
         if name in types and str(types[name]).partition("[")[0] not in (*TYPES[kind], "null"):
             return f"{path}: column {name} is {types[name]}, not {kind}; {REMEDY}"
@@ -170,9 +168,10 @@ def _count_captions(shards: Shards) -> int:
 
 def _rows(shards: Shards, labels: Sequence[Label], sample: set[int]) -> Iterator[Row]:
     ids = _make_ids([label.path for label in labels])
-    for index, row in enumerate(_stream(shards)):
+    for index, row in enumerate(chain.from_iterable(_stream(path, shard) for path, shard in shards.items())):
         if index in sample:
-            label, encoded, name = labels[index], (row["image"] or {}).get("bytes"), PurePosixPath(labels[index].path).name
+            label, name = labels[index], PurePosixPath(labels[index].path).name
+            encoded = (row["image"] or {}).get("bytes")
             if ids[index] != Path(name).stem:
                 name = ids[index] + (".png" if (encoded or b"").startswith(b"\x89PNG") else ".jpg")
             captions = [row[column] or "" for column in CAPTIONS]
@@ -194,11 +193,10 @@ def _valid_stem(path: str) -> str:
     return "" if ROW_ID.fullmatch(stem) else stem
 
 
-def _stream(shards: Shards) -> Iterator[dict[str, Any]]:
-    for path, shard in shards.items():
-        with _explain_damage(path):
-            for batch in shard.iter_batches(batch_size=BATCH, columns=["image", *CAPTIONS]):
-                yield from batch.to_pylist()
+def _stream(path: str, shard: pq.ParquetFile) -> Iterator[dict[str, Any]]:
+    with _explain_damage(path):
+        for batch in shard.iter_batches(batch_size=BATCH, columns=["image", *CAPTIONS]):
+            yield from batch.to_pylist()
 
 
 def _require(encoded: bytes | None) -> bytes:

@@ -1,1 +1,1 @@
-"""The drawn world: scenes from above, their pictures and captions."""
+"""The drawn world: scenes from above, their images and captions."""

@@ -1,4 +1,4 @@
-"""The sheet on which overhead pictures are drawn, in fractions of its sides, and the colours of the ground."""
+"""The sheet on which overhead images are drawn, in fractions of its sides, and the colours of the ground."""
 
 import math
 import random
@@ -12,11 +12,11 @@ Point = tuple[float, float]
 GRASS, STRAW, EARTH, BARE = (128, 140, 92), (196, 188, 142), (88, 72, 50), (206, 184, 146)
 CONCRETE, ASPHALT, PALE, WATER, FOAM = (158, 158, 152), (74, 76, 80), (214, 210, 200), (28, 62, 100), (206, 222, 226)
 LEAF, TILE = (24, 62, 28), (178, 152, 146)
-COLUMNS = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}  # how many countable things stand in a row
+COLUMNS = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3}  # number of things in a row, by their count
 
 
 class Canvas:
-    """The part of the picture that the scene takes: x and y in 0..1 of it, lengths in shares of the picture's width."""
+    """The part of the image that shows the scene: x and y from 0 to 1 of it, lengths in shares of the image's width."""
 
     def __init__(self, width: int, share: float, ground: RGB, rng: random.Random) -> None:
         self.image = Image.new("RGB", (width, width), ground)
@@ -30,9 +30,9 @@ class Canvas:
         stroke = max(1, self.width // 60) if outline else 0
         self.pen.rectangle((*self.to_pixels(x0, y0), *self.to_pixels(x1, y1)), fill=fill, outline=outline, width=stroke)
 
-    def disc(self, x: float, y: float, radius: float, fill: RGB, stretch: float = 1.0) -> None:
+    def disc(self, x: float, y: float, radius: float, fill: RGB) -> None:
         (u, v), r = self.to_pixels(x, y), radius * self.width
-        self.pen.ellipse((u - r * stretch, v - r, u + r * stretch, v + r), fill=fill)
+        self.pen.ellipse((u - r, v - r, u + r, v + r), fill=fill)
 
     def line(self, points: Sequence[Point], breadth: float, fill: RGB) -> None:
         width = max(1, round(breadth * self.width))
@@ -42,18 +42,17 @@ class Canvas:
         self.pen.polygon([self.to_pixels(*p) for p in points], fill=fill)
 
     def shape(self, x: float, y: float, size: float, turn: float, corners: Sequence[Point], fill: RGB) -> None:
-        """A polygon around (x, y), `corners` in shares of `size`, turned by `turn` radians."""
+        """Draw a polygon around (x, y) with `corners` in shares of `size`, turned by `turn` radians."""
         (u, v), s = self.to_pixels(x, y), size * self.width
         c, d = math.cos(turn) * s, math.sin(turn) * s
         self.pen.polygon([(u + a * c - b * d, v + a * d + b * c) for a, b in corners], fill=fill)
 
     def cells(self, count: int, bottom: float = 1.0) -> Iterator[tuple[float, float, float]]:
-        """Centres and sizes of `count` things set out in rows above y = `bottom`."""
+        """Yield centres and sizes of `count` things in rows above y = `bottom`."""
         columns = COLUMNS[count]
         rows = math.ceil(count / columns)
         row_height = bottom * self.height / self.width / rows
-        size = min(0.62, 0.92 * row_height) * (0.94 if columns == 1 else 0.88)
-        size = min(size, 0.96 / columns)
+        size = min(min(0.62, 0.92 * row_height) * (0.94 if columns == 1 else 0.88), 0.96 / columns)
         for i in range(count):
             row, column = divmod(i, columns)
             in_row = min(columns, count - row * columns)
@@ -63,7 +62,7 @@ class Canvas:
         return self.rng.uniform(-spread, spread)
 
     def blob(self, x: float, y: float, radii: dict[float, RGB], rough: float) -> None:
-        """Closed shapes in one another, whose radius varies by the share `rough`: {mean radius: fill}, widest first."""
+        """Draw nested closed shapes, {mean radius: fill}, widest first; the radius varies by the share `rough`."""
         waves = [(k, self.rng.uniform(0, rough / k), self.rng.uniform(0, 6.3)) for k in (2, 3, 4)]
         turns = [math.tau * i / 36 for i in range(36)]
         bulge = [1 + sum(a * math.cos(k * t + p) for k, a, p in waves) for t in turns]
@@ -73,6 +72,6 @@ class Canvas:
 
 
 def shade(colour: RGB, factor: float) -> RGB:
-    """`colour` darkened or lightened by `factor`, kept within 0..255."""
+    """Return `colour` darkened or lightened by `factor`, clipped to 0..255."""
     red, green, blue = (max(0, min(255, round(level * factor))) for level in colour)
     return red, green, blue

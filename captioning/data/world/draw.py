@@ -1,8 +1,8 @@
-"""Drawn overhead pictures: the miniature's stand-in for satellite images, one painter a scene class.
+"""Draw overhead images, the miniature's stand-in for satellite images, with one painter a scene class.
 
-1. Pictures are drawn two to four times larger and averaged down, so that edges are mixed as a sensor mixes them.
-2. Everything is laid out with the strip of surroundings at the bottom; one of eight turns and reflections follows.
-3. Texture (coarse and fine noise) is added last, to the whole picture: only shape and colour tell classes apart.
+1. Images are drawn two to four times larger and averaged down, so that edges are mixed as a sensor mixes them.
+2. The surroundings are drawn as a strip at the bottom; one of eight turns and reflections follows.
+3. Texture (coarse and fine noise) is added last, to the whole image: only shape and colour tell classes apart.
 """
 
 import random
@@ -14,14 +14,14 @@ from captioning.data.world.canvas import ASPHALT, BARE, LEAF, PALE, STRAW, TILE,
 from captioning.data.world.painters import PAINTERS
 from captioning.data.world.scenes import COLOURS, Scene
 
-STRIP = 0.21  # share of the picture that the surroundings take
-COLOUR_JITTER = 12  # sRGB levels, either way, per picture
+STRIP = 0.21  # share of the image that the surroundings take
+COLOUR_JITTER = 12  # sRGB levels, up or down, per image
 COARSE_NOISE = 6.0  # standard deviation, sRGB levels
 FINE_NOISE = 6.0
 
 
-def _strip(c: Canvas, beside: str) -> None:
-    """Paints the surroundings over the bottom `STRIP` of the picture; `c` spans the whole picture."""
+def _paint_strip(c: Canvas, beside: str) -> None:
+    """Paint the surroundings over the bottom `STRIP` of `c`, which spans the whole image."""
     top, rng = 1 - STRIP, c.rng
     ground = {"trees": shade(LEAF, 0.6), "water": WATER, "road": PALE, "houses": STRAW, "bare land": BARE}[beside]
     c.box(0, top, 1, 1, ground)
@@ -46,8 +46,8 @@ def _strip(c: Canvas, beside: str) -> None:
             c.disc(rng.random(), top + rng.uniform(0.03, STRIP), 0.012, shade(BARE, 0.7))
 
 
-def _texture(image: Image.Image, size: int, rng: random.Random) -> Image.Image:
-    """`image` at `size` pixels with coarse and fine noise, the same on the three channels."""
+def _add_texture(image: Image.Image, size: int, rng: random.Random) -> Image.Image:
+    """Scale `image` to `size` pixels and add coarse and fine noise, the same on the three channels."""
     noise = np.random.default_rng(rng.getrandbits(64))
     coarse = Image.fromarray(noise.normal(0, COARSE_NOISE, (7, 7)).astype(np.float32))
     grain = np.asarray(coarse.resize((size, size), Image.Resampling.BILINEAR))
@@ -57,7 +57,7 @@ def _texture(image: Image.Image, size: int, rng: random.Random) -> Image.Image:
 
 
 def draw_scene(scene: Scene, size: int, rng: random.Random) -> Image.Image:
-    """The scene as an RGB picture of `size` x `size` pixels; the same state of `rng` gives the same bytes."""
+    """Return the scene as an RGB image of `size` x `size` pixels; the same state of `rng` gives the same bytes."""
     width = size * (4 if size <= 64 else 2)
     painter, ground = PAINTERS[scene.scene]
     red, green, blue = (level + rng.randint(-COLOUR_JITTER, COLOUR_JITTER) for level in COLOURS[scene.colour])
@@ -66,7 +66,7 @@ def draw_scene(scene: Scene, size: int, rng: random.Random) -> Image.Image:
     painter(canvas, colour, scene.count)
     if scene.beside:
         canvas.height = width
-        _strip(canvas, scene.beside)
+        _paint_strip(canvas, scene.beside)
     turn = rng.randrange(8)  # the seven of Image.Transpose, and none
     image = canvas.image.transpose(Image.Transpose(turn)) if turn < 7 else canvas.image
-    return _texture(image, size, rng)
+    return _add_texture(image, size, rng)

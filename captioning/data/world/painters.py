@@ -1,7 +1,8 @@
-"""One painter a scene class: how each place of the drawn world looks from above, told apart by shape before colour."""
+"""One painter a scene class: how it looks from above. Classes differ in shape before colour."""
 
 import math
 from collections.abc import Callable
+from itertools import product
 
 from captioning.data.world.canvas import ASPHALT, BARE, CONCRETE, EARTH, FOAM, GRASS, LEAF, PALE, STRAW, WATER
 
@@ -60,12 +61,11 @@ def _church(c: Canvas, colour: RGB, count: int) -> None:
 
 
 def _dense_residential_area(c: Canvas, colour: RGB, count: int) -> None:
-    for row in range(4):
-        for column in range(4):
-            x, y = column / 4 + 0.03 + c.jitter(0.015), row / 4 + 0.03 + c.jitter(0.015)
-            c.box(x, y, x + 0.19, y + 0.19, colour)
-            c.area([(x, y), (x + 0.19, y), (x + 0.095, y + 0.095)], shade(colour, 0.55))
-            c.area([(x, y + 0.19), (x + 0.19, y + 0.19), (x + 0.095, y + 0.095)], shade(colour, 0.75))
+    for row, column in product(range(4), repeat=2):
+        x, y = column / 4 + 0.03 + c.jitter(0.015), row / 4 + 0.03 + c.jitter(0.015)
+        c.box(x, y, x + 0.19, y + 0.19, colour)
+        c.area([(x, y), (x + 0.19, y), (x + 0.095, y + 0.095)], shade(colour, 0.55))
+        c.area([(x, y + 0.19), (x + 0.19, y + 0.19), (x + 0.095, y + 0.095)], shade(colour, 0.75))
 
 
 def _desert(c: Canvas, colour: RGB, count: int) -> None:
@@ -80,8 +80,7 @@ def _farmland(c: Canvas, colour: RGB, count: int) -> None:
     for i, (x0, x1) in enumerate(((0, cut_x), (cut_x, 1))):
         for j, (y0, y1) in enumerate(((0, cut_y), (cut_y, 1))):
             c.box(x0 + 0.025, y0 + 0.025, x1 - 0.025, y1 - 0.025, colour)
-            for k in range(1, 5):
-                t = k / 5
+            for t in (1 / 5, 2 / 5, 3 / 5, 4 / 5):
                 x, y = x0 + t * (x1 - x0), y0 + t * (y1 - y0)
                 furrow = [(x, y0 + 0.03), (x, y1 - 0.03)] if (i + j) % 2 else [(x0 + 0.03, y), (x1 - 0.03, y)]
                 c.line(furrow, 0.02, shade(colour, 0.68))
@@ -98,11 +97,10 @@ def _football_field(c: Canvas, colour: RGB, count: int) -> None:
 
 
 def _forest(c: Canvas, colour: RGB, count: int) -> None:
-    for i in range(7):
-        for j in range(7):
-            x, y, r = (i + 0.5) / 7 + c.jitter(0.03), (j + 0.5) / 7 + c.jitter(0.03), c.rng.uniform(0.065, 0.085)
-            c.disc(x + 0.012, y + 0.012, r, shade(colour, 0.55))
-            c.disc(x, y, r * 0.82, shade(colour, c.rng.uniform(0.88, 1.05)))
+    for i, j in product(range(7), repeat=2):
+        x, y, r = (i + 0.5) / 7 + c.jitter(0.03), (j + 0.5) / 7 + c.jitter(0.03), c.rng.uniform(0.065, 0.085)
+        c.disc(x + 0.012, y + 0.012, r, shade(colour, 0.55))
+        c.disc(x, y, r * 0.82, shade(colour, c.rng.uniform(0.88, 1.05)))
 
 
 def _industrial_area(c: Canvas, colour: RGB, count: int) -> None:
@@ -123,9 +121,8 @@ def _lake(c: Canvas, colour: RGB, count: int) -> None:
 
 
 def _meadow(c: Canvas, colour: RGB, count: int) -> None:
-    for i in range(8):
-        for j in range(8):
-            c.disc((i + 0.5) / 8 + c.jitter(0.045), (j + 0.5) / 8 + c.jitter(0.045), 0.03, colour)
+    for i, j in product(range(8), repeat=2):
+        c.disc((i + 0.5) / 8 + c.jitter(0.045), (j + 0.5) / 8 + c.jitter(0.045), 0.03, colour)
 
 
 def _mountain(c: Canvas, colour: RGB, count: int) -> None:
@@ -145,12 +142,10 @@ def _oil_depot(c: Canvas, colour: RGB, count: int) -> None:
 
 
 def _parking_lot(c: Canvas, colour: RGB, count: int) -> None:
-    for row in range(3):
-        y = row / 3 + 0.05
-        for column in range(7):
-            x = column / 7 + 0.02
-            c.line([(x - 0.015, y - 0.02), (x - 0.015, y + 0.24)], 0.012, PALE)
-            c.box(x + 0.005, y + c.jitter(0.012), x + 0.1, y + 0.22, colour)
+    for row, column in product(range(3), range(7)):
+        x, y = column / 7 + 0.02, row / 3 + 0.05
+        c.line([(x - 0.015, y - 0.02), (x - 0.015, y + 0.24)], 0.012, PALE)
+        c.box(x + 0.005, y + c.jitter(0.012), x + 0.1, y + 0.22, colour)
 
 
 def _port(c: Canvas, colour: RGB, count: int) -> None:
@@ -162,10 +157,9 @@ def _port(c: Canvas, colour: RGB, count: int) -> None:
 
 def _railway_station(c: Canvas, colour: RGB, count: int) -> None:
     c.box(0, 0.02, 1, 0.16, PALE)
-    for i in range(4):
-        y = 0.28 + 0.2 * i
-        for rail in (-0.04, 0.04):
-            c.line([(0, y + rail), (1, y + rail)], 0.02, shade(EARTH, 0.5))
+    for i, rail in product(range(4), (-0.04, 0.04)):
+        y = 0.28 + 0.2 * i + rail
+        c.line([(0, y), (1, y)], 0.02, shade(EARTH, 0.5))
     for i in sorted(c.rng.sample(range(4), count)):
         y, x = 0.28 + 0.2 * i, c.rng.uniform(0.02, 0.1)
         c.box(x, y - 0.065, x + 0.88, y + 0.065, colour)

@@ -1,20 +1,13 @@
-"""The miniature's world as facts: scene classes, what is coloured and counted in them, what may lie beside them.
+"""Define the drawn world: scene classes, what is coloured and counted in them, and what may be beside them.
 
-Stands in for RISC (NWPU-Captions, RSICD, UCM-Captions): the class names are those data sets' own where a class is a
-place.
+It stands in for RISC (NWPU-Captions, RSICD, UCM-Captions). Class names are those of these data sets.
 
 1. A scene has one coloured thing, so that "is the colour right" has one answer.
-2. What lies beside a scene is never named by a word that names a scene.
+2. No word that names surroundings also names a scene.
 """
 
 import random
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal
-
-from captioning.base.errors import UserError
-
-Number = Literal["counted", "many", "one", "mass"]
+from dataclasses import dataclass
 
 COLOURS: dict[str, tuple[int, int, int]] = {  # sRGB, 0..255
     "red": (205, 30, 35),
@@ -27,55 +20,49 @@ COLOURS: dict[str, tuple[int, int, int]] = {  # sRGB, 0..255
     "gray": (128, 130, 134),
 }
 BESIDE = ("trees", "water", "road", "houses", "bare land")
-KINDS_OF_NUMBER: dict[str, Number] = {"many": "many", "one": "one", "mass": "mass"}
-ON = ("beach", "bridge", "church", "island", "mountain", "viaduct")  # classes whose thing is on, not in, them
-RURAL = (
-    "beach", "desert", "farmland", "forest", "island", "lake", "meadow", "mountain", "river", "sparse residential area",
-)  # fmt: skip
+ON = ("beach", "bridge", "church", "island", "mountain", "viaduct")  # the thing is on these, and in the others
+RURAL = "beach, desert, farmland, forest, island, lake, meadow, mountain, river, sparse residential area"
 
 
 @dataclass(frozen=True)
 class SceneClass:
-    """One kind of place.
+    """A kind of scene.
 
-    `thing`/`things` is the coloured thing, singular and plural (the same where it is a mass). `number` says how it is
-    numbered: counted (1..`most`), many, one, or a mass. `beside` lists what may lie in the strip; "" (nothing) always
-    may. `detail` is a participle phrase true of every picture of the class, `on` the preposition between thing and
-    scene. `urban` answers RSVQA's "rural or urban".
+    `thing`/`things`: the coloured thing, singular and plural (the same for a mass); `beside`: what may be in the strip,
+    besides nothing; `detail`: a participle phrase that is true of every image of the class.
     """
 
     name: str
     plural: str
     thing: str
     things: str
-    number: Number
+    number: str  # "counted", "many", "one", "mass"
     colours: tuple[str, ...]
     beside: tuple[str, ...]
     detail: str
-    on: str
-    urban: bool
-    max_count: int
+    on: str  # the preposition between thing and scene
+    urban: bool  # for RSVQA's "rural or urban"
+    max_count: int  # 0 if things are not counted
 
 
 def _class(name: str, thing: str, number: str, colours: str, not_beside: str, detail: str) -> SceneClass:
-    """A row of `SCENES`. `thing` is "singular plural" or one word; a digit for `number` is how many can be counted."""
+    """Make a row of `SCENES`. `thing` is "singular plural" or one word; a digit for `number` is the largest count."""
     words = thing.split()
     return SceneClass(
         name=name,
         plural=name + ("es" if name.endswith("ch") else "s"),
         thing=words[0],
         things=words[-1],
-        number=KINDS_OF_NUMBER.get(number, "counted"),
+        number="counted" if number.isdigit() else number,
         colours=tuple(colours.split()),
-        beside=tuple(place for place in BESIDE if place not in not_beside.split(",")),
+        beside=tuple(neighbour for neighbour in BESIDE if neighbour not in not_beside.split(",")),
         detail=detail,
         on="on" if name in ON else "in",
-        urban=name not in RURAL,
+        urban=name not in RURAL.split(", "),
         max_count=int(number) if number.isdigit() else 0,
     )
 
 
-# fmt: off
 SCENES: tuple[SceneClass, ...] = (
     _class("airport", "plane planes", "6", "white red blue yellow orange", "", "parked on the apron by the runway"),
     _class("baseball field", "soil", "mass", "orange brown red", "trees", "shaped like a fan"),
@@ -102,13 +89,12 @@ SCENES: tuple[SceneClass, ...] = (
     _class("tennis club", "court courts", "6", "green blue red orange", "", "marked with clear lines"),
     _class("viaduct", "lane lanes", "many", "gray white yellow", "road", "crossing each other"),
 )
-# fmt: on
 CLASSES: dict[str, SceneClass] = {kind.name: kind for kind in SCENES}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What one picture shows. `count` is 0 where nothing is counted, `beside` is "" where nothing lies beside."""
+    """What one image shows. `count` is 0 if nothing is counted, `beside` is "" if nothing is beside."""
 
     scene: str
     colour: str
@@ -121,25 +107,7 @@ class Scene:
 
 
 def sample_scene(rng: random.Random) -> Scene:
-    """A scene with class, colour, count and surroundings drawn uniformly and independently of one another."""
+    """Draw class, colour, count and surroundings uniformly and independently."""
     kind = rng.choice(SCENES)
     count = rng.randint(1, kind.max_count) if kind.number == "counted" else 0
     return Scene(kind.name, rng.choice(kind.colours), count, rng.choice((*kind.beside, "")))
-
-
-def scene_to_facts(scene: Scene) -> dict[str, str | int]:
-    """The scene as a JSON-ready mapping: keys `scene`, `colour`, `count`, `beside`."""
-    return asdict(scene)
-
-
-def scene_from_facts(record: Mapping[str, str | int]) -> Scene:
-    """The inverse of `facts`. Raises `UserError` where a key is missing or a value is none of this world's."""
-    try:
-        scene = Scene(str(record["scene"]), str(record["colour"]), int(record["count"]), str(record["beside"]))
-        kind = scene.kind
-    except (KeyError, ValueError) as error:
-        raise UserError(f"facts {dict(record)!r}: {error} is missing or unknown; draw the data set again") from error
-    counted = min(1, kind.max_count) <= scene.count <= kind.max_count
-    if scene.colour not in kind.colours or scene.beside not in (*kind.beside, "") or not counted:
-        raise UserError(f"facts {dict(record)!r}: not a scene this world can draw; draw the data set again")
-    return scene
