@@ -103,11 +103,7 @@ def fetch_files(snapshot: Snapshot, files: Sequence[HubFile], folder: Path) -> d
         if needed > (free := shutil.disk_usage(folder).free):
             raise snapshot.repository.error(f"{folder} has {free / 1e9:.1f} GB free and needs {needed / 1e9:.1f}")
         for file, partial in partials.items():
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            _receive_all(snapshot, file, partial)
-            if not _matches_hash(partial, file):
-                partial.unlink()
-                raise snapshot.repository.error(f"the hash of {file.path} is not the one that the Hub names; try again")
+            _fetch_file(snapshot, file, partial)
             partial.replace(paths[file.path])
     except UserError:
         raise
@@ -120,13 +116,14 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _receive_all(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
-    """Receive the bytes that `partial` lacks. Reconnect after an error as long as attempts bring new bytes."""
+def _fetch_file(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
+    """Complete `partial` and check its hash. Reconnect after an error as long as attempts bring new bytes."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
-    failures = 0
+    partial.parent.mkdir(parents=True, exist_ok=True)
     partial.touch()
+    failures = 0
     while (size := _size(partial)) < file.size:
         try:
             _receive_part(snapshot, file, partial)
@@ -136,6 +133,9 @@ def _receive_all(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
             if not temporary or failures >= ATTEMPTS:
                 raise
             time.sleep(PAUSE)
+    if not _matches_hash(partial, file):
+        partial.unlink()
+        raise snapshot.repository.error(f"the hash of {file.path} is not the one that the Hub names; try again")
 
 
 def _receive_part(snapshot: Snapshot, file: HubFile, partial: Path) -> None:

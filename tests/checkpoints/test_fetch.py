@@ -129,7 +129,7 @@ def test_a_fetch_goes_on_though_its_output_was_deleted(server: HubServer, tmp_pa
     """As DVC deletes it before each run."""
     server.add("model", "us/mix", REMOTE)
     server.cuts["two.safetensors"] = 500_000
-    with pytest.raises(UserError, match="what was fetched is kept"):
+    with pytest.raises(UserError, match="fetched bytes are kept"):
         fetch_checkpoint("hub", "us/mix", "main", tmp_path / "mix", tmp_path / "downloads")
     shutil.rmtree(tmp_path / "mix")
     server.cuts.clear()
@@ -171,7 +171,7 @@ def test_a_gated_checkpoint_is_told_before_any_work(server: HubServer) -> None:
     server.add("model", "us/mix", REMOTE, gated=True, readers={"hf_reader"})
     told = str(explain_unavailable("hub", "us/mix", "main"))
     assert told.startswith(
-        "weights us/mix cannot be had: it is gated and there is no token; accept its licence on http"
+        "cannot fetch weights us/mix: it is gated; accept its licence on http"
     )
     assert told.endswith("; or set checkpoints.origin to `folder` and each repository to a local folder")
 
@@ -208,7 +208,7 @@ def test_offline_is_one_line_with_the_remedy_and_no_token(tmp_path: Path) -> Non
     out, err = in_a_process(tmp_path, "google/paligemma-3b-pt-224", HF_HUB_OFFLINE="1").communicate()
     fetched, checked = out.splitlines()
     for line in (fetched, checked):
-        assert line.startswith("weights google/paligemma-3b-pt-224 cannot be had: HF_HUB_OFFLINE is set; unset it")
+        assert line.startswith("cannot fetch weights google/paligemma-3b-pt-224: HF_HUB_OFFLINE is set; unset it")
         assert "checkpoints.origin" in line
     assert SECRET not in out + err
     assert "Traceback" not in err

@@ -1,9 +1,11 @@
-"""Near-equal images are found exactly and never torn; ratios hold within a source; leakage is counted by hand."""
+"""Near-equal images are found exactly and stay together; ratios hold within a source; leakage is counted by hand."""
 
 import io
 import random
 from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,91 +15,87 @@ from PIL import Image, ImageEnhance
 
 from captioning.base.errors import UserError
 from captioning.data.readers.drawn import draw_world
-from captioning.data.splits import (
-    find_near_pairs,
-    group_near_equal,
-    measure_leakage,
-    perceptual_hash,
-    split_as_published,
-    split_by_ratio,
-)
+from captioning.data.splits import SplitImages, find_near_pairs, group_near_equal, perceptual_hash
 
 RATIOS = {"train": 0.6, "validation": 0.2, "test": 0.2}
+Column = Sequence[Any]
 
 
-def _hashes(seed: int, number: int = 60) -> np.ndarray:
-    """Random hashes, and copies of them with up to six bits turned."""
+def split_images(ids: Column, sources: Column = (), published: Column = (), hashes: Column = (), seed: int = 1) -> Any:
+    return SplitImages(ids, sources, published, hashes, 0, RATIOS, seed)
+
+
+def random_hashes(seed: int, number: int = 60) -> np.ndarray:
+    """Random hashes, and copies of them with up to six bits flipped."""
     rng = random.Random(seed)
     hashes = [rng.getrandbits(64) for _ in range(number)]
-    for _ in range(number):
-        one = rng.choice(hashes)
-        for bit in rng.sample(range(64), rng.randint(0, 6)):
-            one ^= 1 << bit
-        hashes.append(one)
+    hashes += [rng.choice(hashes) ^ sum(1 << bit for bit in rng.sample(range(64), rng.randint(0, 6))) for _ in hashes]
     return np.array(hashes, dtype=np.uint64)
 
 
 @pytest.mark.parametrize("distance", [0, 1, 2, 5, 16])
 def test_near_pairs_join_what_brute_force_joins(distance: int) -> None:
-    hashes = _hashes(distance)
+    hashes = random_hashes(distance)
     pairs = combinations(range(len(hashes)), 2)
-    links = {(one, other) for one, other in pairs if int(hashes[one] ^ hashes[other]).bit_count() <= distance}
+    links = {(low, high) for low, high in pairs if int(hashes[low] ^ hashes[high]).bit_count() <= distance}
     assert {tuple(sorted(pair)) for pair in find_near_pairs(hashes, distance)} <= links
-    reached = list(range(len(hashes)))
+    groups = list(range(len(hashes)))
     for _ in hashes:
         for first, second in links:
-            reached[first] = reached[second] = min(reached[first], reached[second])
-    assert group_near_equal(hashes, distance) == reached
-    assert len(set(reached)) < len(hashes)
+            groups[first] = groups[second] = min(groups[first], groups[second])
+    assert group_near_equal(hashes, distance) == groups
+    assert len(set(groups)) < len(hashes)
 
 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from("AB"), st.integers(1, 4)), min_size=40, max_size=60), st.integers(0, 9))
-def test_groups_stay_whole_and_ratios_hold(sizes: list[tuple[str, int]], seed: int) -> None:
+def test_groups_stay_together_and_ratios_hold(sizes: list[tuple[str, int]], seed: int) -> None:
     sources = [source for source, size in sizes for _ in range(size)]
     starts = np.cumsum([0, *(size for _, size in sizes)])
     groups = [int(start) for start, (_, size) in zip(starts, sizes, strict=False) for _ in range(size)]
-    ids = [f"i{place}" for place in range(len(groups))]
-    split = split_by_ratio(ids, sources, groups, RATIOS, seed)
-    side = {id_: name for name, of in split.items() for id_ in of}
-    assert sorted(side) == sorted(ids) and sum(map(len, split.values())) == len(ids)
-    assert all(side[id_] == side[ids[group]] for id_, group in zip(ids, groups, strict=True))
-    totals, found = Counter(sources), Counter((sources[int(id_[1:])], name) for id_, name in side.items())
-    assert all(abs(found[source, name] - totals[source] * RATIOS[name]) <= 4 for source in totals for name in RATIOS)
+    ids = [f"i{index}" for index in range(len(groups))]
+    split = split_images(ids, sources, seed=seed).split("ratio", groups)
+    split_of = {id_: name for name, members in split.items() for id_ in members}
+    assert sorted(split_of) == sorted(ids) and sum(map(len, split.values())) == len(ids)
+    assert all(split_of[id_] == split_of[ids[group]] for id_, group in zip(ids, groups, strict=True))
+    totals, counts = Counter(sources), Counter((sources[int(id_[1:])], name) for id_, name in split_of.items())
+    assert all(abs(counts[source, name] - totals[source] * RATIOS[name]) <= 4 for source in totals for name in RATIOS)
 
 
 def test_ratios_are_exact_without_groups_and_seeded() -> None:
-    ids = [f"i{place}" for place in range(100)]
-    one, again, other = (split_by_ratio(ids, ["A"] * 80 + ["B"] * 20, range(100), RATIOS, seed) for seed in (1, 1, 2))
-    assert {name: len(of) for name, of in one.items()} == {"train": 60, "validation": 20, "test": 20}
-    assert one == again != other
-    assert one["train"] == sorted(one["train"])
+    ids, sources = [f"i{index}" for index in range(100)], ["A"] * 80 + ["B"] * 20
+    first, again, other = (split_images(ids, sources, seed=seed).split("ratio", range(100)) for seed in (1, 1, 2))
+    assert {name: len(members) for name, members in first.items()} == {"train": 60, "validation": 20, "test": 20}
+    assert first == again != other
+    assert first["train"] == sorted(first["train"])
 
 
-def test_own_split_moves_torn_groups_towards_test() -> None:
-    split = split_as_published(list("abcdef"), ["train", "val", "test", "train", "train", "val"], [0, 1, 2, 2, 4, 4])
+def test_a_group_in_several_published_splits_moves_towards_test() -> None:
+    images = split_images("abcdef", published=["train", "val", "test", "train", "train", "val"])
+    split = images.split("own", [0, 1, 2, 2, 4, 4])
     assert split == {"train": ["a"], "validation": ["b", "e", "f"], "test": ["c", "d"]}
 
 
-def test_own_split_must_be_there() -> None:
-    with pytest.raises(UserError, match=r"'b' and 0 more images have no split of their own; use split\.method: ratio"):
-        split_as_published(["a", "b"], ["train", ""], [0, 1])
-
-
-def test_an_empty_split_is_told() -> None:
+def test_a_missing_published_split_and_an_empty_split_are_reported() -> None:
+    with pytest.raises(UserError, match=r"'b' and 0 more images have no published split; use split\.method: ratio"):
+        split_images("ab", published=["train", ""]).split("own", [0, 1])
     with pytest.raises(UserError, match="no image in validation, test"):
-        split_by_ratio(["a", "b"], ["A", "A"], [0, 0], RATIOS, 1)
+        split_images("ab", "AA").split("ratio", [0, 0])
 
 
 def test_leakage_by_hand() -> None:
-    split = {"train": ["a", "b"], "validation": [], "test": ["c", "d"]}
-    captions = {"a": ["x", "y"], "b": ["z"], "c": ["x", "new"], "d": ["new", "z"]}
-    found = measure_leakage(split, captions, {"a": 1, "b": 2, "c": 1, "d": 3}, {"a": 0, "b": 1, "c": 0, "d": 1})
-    assert found == {"captions": 0.5, "equal_images": 0.5, "near_images": 1.0}
+    captions = {"a": ["x", "y"], "b": ["z"], "v": ["x"], "c": ["x", "new"], "d": ["new", "z"], "e": ["other"]}
+    images = split_images("abvcde", "AAAAAA", ["train", "train", "val", "test", "test", "train"], [1, 2, 9, 1, 3, 4])
+    leakages = images.measure_leakages([0, 1, 2, 0, 1, 3], captions)
+    assert leakages["own"] == {
+        "images_apart": {"captions": 0.5, "equal_images": 0.5, "near_images": 1.0},
+        "groups_whole": {"captions": 0.0, "equal_images": 0.0, "near_images": 0.0},
+    }
+    assert images.measure_leakages([0] * 6, captions)["own"] is None, "a split stays empty"
 
 
-def test_a_re_encoded_picture_is_near_its_original_and_drawn_scenes_are_not() -> None:
-    originals = [one.image for one in draw_world(120, 48, 1)]
+def test_a_re_encoded_image_is_near_its_original_and_drawn_scenes_are_not() -> None:
+    originals = [example.image for example in draw_world(120, 48, 1)]
     hashes = np.array([perceptual_hash(image) for image in originals], dtype=np.uint64)
     assert len(set(group_near_equal(hashes, 2))) >= 118
     for encoded in originals[:10]:

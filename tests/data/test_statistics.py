@@ -1,16 +1,8 @@
-"""Statistics by hand on a few captions."""
+"""Statistics of a few captions, by hand."""
 
 import pytest
 
-from captioning.data.statistics import (
-    count_occurrences,
-    count_words,
-    describe,
-    histogram,
-    share_by_distinct_captions,
-    share_near_duplicates,
-    summarise,
-)
+from captioning.data import statistics
 
 CAPTIONS = {
     "a": ["the red port", "the red port", "a big lake"],
@@ -19,28 +11,19 @@ CAPTIONS = {
 }
 
 
-def test_lengths_with_and_without_stop_words() -> None:
-    assert count_words(["the red port", "", "a the"], {"the", "a"}) == [2, 0, 0]
-    assert count_words(["the red port", ""]) == [3, 0]
+def test_words_are_counted_with_and_without_stop_words() -> None:
+    assert statistics.count_words(["the red port", "", "a the"], {"the", "a"}) == [2, 0, 0]
+    assert statistics.count_occurrences({"a": ["b a", "a"], "c": ["the a"]}, {"the"}) == {"a": 3, "b": 1}
 
 
-def test_summary_takes_the_smallest_of_several_modes() -> None:
-    assert summarise([5, 3, 3, 5, 9]) == {"mean": 5.0, "median": 5.0, "mode": 3, "minimum": 3, "maximum": 9}
+def test_the_mode_is_the_smallest_of_several() -> None:
+    summary = {"mean": 5.0, "median": 5.0, "mode": 3, "minimum": 3, "maximum": 9}
+    assert statistics.summarise([5, 3, 3, 5, 9]) == summary
 
 
-def test_histogram_is_long_and_sorted() -> None:
-    assert histogram({"all": [2, 1, 2]}) == [
-        {"kind": "all", "words": 1, "captions": 1},
-        {"kind": "all", "words": 2, "captions": 2},
-    ]
-
-
-def test_word_counts() -> None:
-    assert count_occurrences({"a": ["b a", "a"], "c": ["the a"]}, {"the"}) == {"a": 3, "b": 1}
-
-
-def test_distinct_captions() -> None:
-    assert share_by_distinct_captions(CAPTIONS) == {"1": 0.3333, "2": 0.3333, "3": 0.3333}
+def test_the_histogram_is_long_and_sorted() -> None:
+    rows = [{"kind": "all", "words": 1, "captions": 1}, {"kind": "all", "words": 2, "captions": 2}]
+    assert statistics.histogram({"all": [2, 1, 2]}) == rows
 
 
 @pytest.mark.parametrize(
@@ -53,13 +36,13 @@ def test_distinct_captions() -> None:
         (["only"], 0.0),
     ],
 )
-def test_near_duplicates(captions: list[str], share: float) -> None:
-    assert share_near_duplicates({"i": captions}) == pytest.approx(share)
+def test_near_duplicates_share_four_of_five_words(captions: list[str], share: float) -> None:
+    assert statistics.share_near_duplicates({"i": captions}) == pytest.approx(share)
 
 
-def test_describe_counts_by_source() -> None:
-    found = describe(CAPTIONS, {"a": "X", "b": "Y", "c": "X"}, {"the", "a"})
-    assert found["images"] == 3 and found["captions"] == 7
-    assert found["distinct_captions"] == {"X": {"2": 0.5, "3": 0.5}, "Y": {"1": 1.0}}
+def test_statistics_are_described_by_source() -> None:
+    described = statistics.describe(CAPTIONS, {"a": "X", "b": "Y", "c": "X"}, {"the", "a"})
+    assert described["images"] == 3 and described["captions"] == 7
+    assert described["distinct_captions"] == {"X": {"2": 0.5, "3": 0.5}, "Y": {"1": 1.0}}
     expected = {"mean": 2.33, "median": 2.0, "mode": 0, "minimum": 0, "maximum": 5}
-    assert found["first_caption_words_without_stop_words"] == expected
+    assert described["first_caption_words_without_stop_words"] == expected
