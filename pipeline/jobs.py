@@ -1,10 +1,8 @@
 """`make repro`: do what `dvc repro` does, with independent stages side by side.
 
-    python -m pipeline.jobs                           all stages, as many at a time as the machine has room for
     python -m pipeline.jobs --jobs 2 evaluate         the stages of `dvc repro evaluate`, two at a time
 
-dvc.lock has the same bytes as after `dvc repro --keep-going`. The output of each stage goes to `.cache/logs`; the error
-of a stage that fails is shown.
+dvc.lock has the same bytes as after `dvc repro --keep-going`. The output of each stage goes to `.cache/logs`.
 """
 
 import argparse
@@ -24,7 +22,12 @@ MEMORY = 2e9  # bytes of a stage on a CPU, with its libraries
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stages that the command line names, and return the exit status."""
-    return exit_status(lambda: reproduce(parser().parse_args(arguments)), "interrupted before any stage started")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.jobs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as of `dvc repro` (default: all)")
+    parser.add_argument("--jobs", default=AUTO, metavar="N", help="stages at a time (default: as many as fit)")
+    return exit_status(lambda: reproduce(parser.parse_args(arguments)), "interrupted before any stage started")
 
 
 def reproduce(options: argparse.Namespace) -> int:
@@ -74,16 +77,6 @@ def parse_jobs(text: str) -> int | None:
     if text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_JOBS)) and int(text) >= 1:
         return int(text)
     raise UserError(f"JOBS: {shorten(text)} is neither a whole number from 1 to {MAX_JOBS} nor auto; set JOBS=2")
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.jobs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages, as of `dvc repro` (default: all)")
-    parser.add_argument("--jobs", default=AUTO, metavar="N", help="stages at a time (default: as many as fit)")
-    return parser
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Use DVC as a library: list the stages in its order, find those that changed, and reproduce one beside others.
 
-DVC unlocks the repository while a command runs and locks paths instead, so that stages that do not touch one another's
-outputs can run side by side. This module does with each stage what `dvc repro` does (dvc 3.67, repo/reproduce.py), with
-three differences:
+DVC unlocks the repository while a command runs and locks paths instead, so independent stages can run side by side.
+This module does with each stage what `dvc repro` does (dvc 3.67, repo/reproduce.py), with three differences:
 
 1. The lock on the repository waits while another job holds it.
 2. DVC appends to dvc.lock in the order in which stages finish. Here an entry goes where `dvc repro` would write it.

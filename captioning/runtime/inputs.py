@@ -1,11 +1,8 @@
 """Read what a stage declares in dvc.yaml, and detect whether it changed while the stage worked.
 
 DVC hashes dependencies after a command has ended, so an edit in the meantime would make dvc.lock wrong. A stage
-therefore notes its inputs before it imports its code (stages/__init__.py), and compares them whenever it saves a state,
-before it writes outputs and at its end.
-
-The hash of the inputs is the run's fingerprint: an interrupted run is continued only by a run with the same fingerprint
-(runtime/resume.py). DVC itself could tell the inputs, but takes seconds to import.
+therefore notes its inputs before it imports its code, and compares them whenever it saves a state, before it writes
+outputs and at its end. Their hash is the run's fingerprint (runtime/resume.py). To import DVC would take seconds.
 """
 
 import hashlib
@@ -84,16 +81,15 @@ class Inputs:
 def begin(command: Sequence[str]) -> None:
     """Note the inputs of the stage with this command (without the program), and set its fingerprint if none is set.
 
-    A command that dvc.yaml does not contain gets a random fingerprint. Raises `UserError` if dvc.yaml or the profile
-    changed after DVC had read it.
+    A command by hand gets a random one. Raises `UserError` if dvc.yaml or the profile changed after DVC had read it.
     """
     params = None
     with suppress(UserError):  # DVC, or the code that reads the file later, reports it
         params = read_yaml(PARAMS)
     stage = _identify_stage(command, params)
     _require_checked_profile(stage, params)
-    paths, values = [Path(dep) for dep in stage.deps], _select(params, stage.params)
-    inputs = Inputs(stage, paths, _list_stats(paths), values, params)
+    paths = [Path(dep) for dep in stage.deps]
+    inputs = Inputs(stage, paths, _list_stats(paths), _select(params, stage.params), params)
     noted_inputs.append(inputs)
     if FINGERPRINT not in os.environ:
         key = token_hex(8) if stage.name == BY_HAND else inputs.fingerprint()[:16]
@@ -141,11 +137,12 @@ def describe_processor() -> str:
 
 def find_declared_stage(command: Sequence[str], params: dict[Any, Any] | None = None) -> DeclaredStage | None:
     """Return the stage of dvc.yaml with this command (without the program), or None."""
-    stages = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"]
+    stages = YAML(typ="safe").load(PIPELINE)["stages"]
     for name, body in _expand(stages, read_yaml(PARAMS) if params is None else params):
         if shlex.split(body["cmd"])[1:] == list(command):
             outs = [entry for kind in ("outs", "metrics", "plots") for entry in body.get(kind, ())]
-            return DeclaredStage(name, *map(_names, (body.get("deps", ()), body.get("params", ()), outs)))
+            entries = body.get("deps", ()), body.get("params", ()), outs
+            return DeclaredStage(name, *(tuple(map(_name, group)) for group in entries))
     return None
 
 
@@ -205,17 +202,14 @@ def _select(params: Any, keys: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _names(entries: Sequence[str | dict[str, Any]]) -> tuple[str, ...]:
-    """Return the paths or keys; DVC allows options below each."""
-    return tuple(entry if isinstance(entry, str) else next(iter(entry)) for entry in entries)
+def _name(entry: str | dict[str, Any]) -> str:
+    """Return a path or key, which may have options below it."""
+    return entry if isinstance(entry, str) else next(iter(entry))
 
 
 def _list_stats(paths: Sequence[Path]) -> dict[str, tuple[int, ...]]:
     """Return size and time of each file in `paths`, and below them, that DVC does not ignore."""
-    entries = [entry for path in paths for entry in (path.rglob("*") if path.is_dir() else [path])]
-    stats = {str(entry): entry.stat() for entry in sorted(entries) if entry.is_file() and not _is_ignored(entry)}
+    entries = sorted(entry for path in paths for entry in (path.rglob("*") if path.is_dir() else [path]))
+    ignored = {entry for entry in entries for part in entry.parts for name in IGNORED if fnmatch(part, name)}
+    stats = {str(entry): entry.stat() for entry in entries if entry not in ignored and entry.is_file()}
     return {name: (stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in stats.items()}
-
-
-def _is_ignored(path: Path) -> bool:
-    return any(fnmatch(part, pattern) for part in path.parts for pattern in IGNORED)

@@ -2,10 +2,8 @@
 
 1. A state is a folder that appears by rename and names the SHA-256 of its files; an incomplete one is skipped.
 2. It is in `.cache/resume/<stage>/<fingerprint>`, outside the outputs, which DVC deletes before a run. The fingerprint
-   covers all that the stage depends on (runtime/inputs.py), so no other configuration finds the state.
-   `dvc exp run --temp` uses the folder of the main checkout.
-3. States outlive their stage until `report` runs, when DVC has recorded all stages: a run that is killed between its
-   outputs and DVC's record loses nothing.
+   covers all that the stage depends on. `dvc exp run --temp` uses the folder of the main checkout.
+3. It exists until `report` runs, when DVC has recorded all stages: a kill before the record loses nothing.
 """
 
 import json
@@ -35,11 +33,8 @@ HASHES, FINISHED = "whole.json", "finished"
 
 def run_folder() -> Path:
     """Return the folder of this run's states."""
-    return _resume_folder() / os.environ.get(FINGERPRINT, f"{BY_HAND}/{os.getpid()}")
-
-
-def _resume_folder() -> Path:
-    return Path(os.environ.get(MAIN_CHECKOUT, ".")) / RESUME
+    fingerprint = os.environ.get(FINGERPRINT, f"{BY_HAND}/{os.getpid()}")
+    return Path(os.environ.get(MAIN_CHECKOUT, ".")) / RESUME / fingerprint
 
 
 @contextmanager
@@ -81,7 +76,7 @@ def mark_finished() -> None:
 
 def remove_finished_runs() -> None:
     """Remove the states of finished stages once DVC has recorded these; states that another run uses stay."""
-    for marker in _resume_folder().glob(f"*/*/{FINISHED}"):
+    for marker in run_folder().parents[1].glob(f"*/*/{FINISHED}"):
         _remove_run(marker.parent)
 
 
@@ -106,12 +101,10 @@ class Results:
         self.results: list[Any] = []
         self.file.seek(0)
         length = 0
-        for line in self.file:
-            try:
+        with suppress(ValueError):
+            for line in self.file:
                 self.results.append(json.loads(line if line.endswith(b"\n") else b""))
-            except ValueError:
-                break
-            length += len(line)
+                length += len(line)
         self.file.truncate(length)
 
     def truncate(self, count: int) -> None:
@@ -153,10 +146,7 @@ class States:
         return time.monotonic() - self.last >= self.interval
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Save a state, whose files `write` puts into a folder, and remove older ones.
-
-        Raises `UserError` if an input changed: the state may come from either version.
-        """
+        """Save a state, whose files `write` puts into a folder. Raises `UserError` if an input changed."""
         require_unchanged_inputs()
         with atomic_folder(self.state_folder(step)) as partial:
             write(partial)
@@ -171,12 +161,9 @@ class States:
 
     def intact_steps(self) -> list[int]:
         """Return the steps with a complete state, ascending, and report the others."""
-        intact = []
-        for step in self.steps():
-            if _is_intact(self.state_folder(step)):
-                intact.append(step)
-            else:
-                print(f"{self.state_folder(step)}: incomplete, skipped", file=sys.stderr)
+        intact = [step for step in self.steps() if _is_intact(self.state_folder(step))]
+        for step in set(self.steps()) - {*intact}:
+            print(f"{self.state_folder(step)}: incomplete, skipped", file=sys.stderr)
         return intact
 
     def open_state(self, step: int) -> Path:
@@ -195,6 +182,4 @@ def _is_intact(folder: Path) -> bool:
         expected = json.loads((folder / HASHES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    hashes = file_hashes(folder)
-    del hashes[HASHES]
-    return bool(hashes == expected)
+    return {name: digest for name, digest in file_hashes(folder).items() if name != HASHES} == expected

@@ -49,7 +49,7 @@ def stage_main(function: Callable[..., None]) -> Callable[..., None]:
         if "ROLE_RANK" not in os.environ:  # a process that torchrun started leaves this to the one that ran torchrun
             resume.mark_finished()
         if is_main_process():
-            name = function.__module__ if function.__module__ != "__main__" else Path(sys.argv[0]).stem
+            name = Path(inspect.getfile(function)).stem
             print(f"{name}: {time.monotonic() - start:.1f} s, {peak_memory()}", file=sys.stderr)
 
     return main
@@ -123,13 +123,11 @@ def _explain(error: BaseException) -> str | None:
         return str(error)
     if match := FULL_DISK_MESSAGE.search(str(error)):
         return f"the disk: {match[1].lower()}; make room, then {AGAIN}"
-    if not isinstance(error, OSError):
-        return None
-    if error.errno in FULL_DISK_ERRORS:
+    if isinstance(error, OSError) and error.errno in FULL_DISK_ERRORS:
         return f"{error.filename or 'the disk'}: {error.strerror}; make room, then {AGAIN}"
-    if isinstance(error, FileNotFoundError) and error.filename is not None:
+    if isinstance(error, FileNotFoundError) and error.filename:
         return f"{error.filename} does not exist; run `dvc repro`, which makes it"
-    if error.errno in ACCESS_ERRORS and error.filename is not None:
+    if isinstance(error, OSError) and error.filename and error.errno in ACCESS_ERRORS:
         return f"{error.filename}: {error.strerror}; correct that, then {AGAIN}"
     return None
 
