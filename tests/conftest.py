@@ -1,6 +1,6 @@
-"""A PaliGemma of two million weights that knows eight captions of four one-coloured pictures, made once a session.
+"""A PaliGemma of two million weights that knows eight captions of four images of one colour, made once a session.
 
-torch is imported where a fixture is wanted, so that the tests of what needs none start in a second.
+Fixtures import torch when they run, so that tests without it start in a second.
 """
 
 import io
@@ -14,25 +14,25 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-import stages  # noqa: F401  # how long threads spin: set before torch is imported
+import stages  # noqa: F401  # sets how long threads spin, before torch is imported
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here goes out
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test uses the network
 
 SIZE = 24  # pixels: four image tokens
 PROMPT = "caption en"
 COLOURS = ((200, 20, 20), (20, 20, 200), (20, 180, 20), (230, 230, 230))
-CAPTIONS = (  # of each picture; the first is the likelier
+CAPTIONS = (  # of each image; the first is more likely
     ("a red plane", "a red plane parked near the terminal ."),
     ("two blue boats", "two blue boats docked neatly at the pier ."),
     ("many green trees are in the park", "trees"),
     ("a white roof .", "it is a big white roof"),
 )
-STEPS = {"gemma": 40, "gemma2": 60}  # until the captions are known
+STEPS = {"gemma": 40, "gemma2": 60}  # until the model knows the captions
 
 
 @pytest.fixture(scope="session")
 def pictures() -> list[bytes]:
-    """Four PNG files, one colour each."""
+    """Return four PNG files, one colour each."""
     return [png(colour) for colour in COLOURS]
 
 
@@ -44,12 +44,12 @@ def png(colour: tuple[int, int, int]) -> bytes:
 
 @pytest.fixture(scope="session")
 def captions() -> list[list[str]]:
-    return [list(own) for own in CAPTIONS]
+    return [list(texts) for texts in CAPTIONS]
 
 
 @pytest.fixture(scope="session")
 def recipe() -> Any:
-    """A recipe of a supervised training of a few steps."""
+    """Return a recipe of a supervised training of a few steps."""
     from tests.helpers.small_recipes import variant_recipe
 
     return variant_recipe()
@@ -57,15 +57,14 @@ def recipe() -> Any:
 
 @pytest.fixture(scope="session")
 def decoder(request: pytest.FixtureRequest) -> str:
-    """Which decoder the model has: `gemma`, or where a test is parametrised (indirectly) by it, `gemma2` too."""
+    """Name the model's decoder: `gemma`, or an indirect parameter of the test."""
     return getattr(request, "param", "gemma")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files whose tests want the small world come first: two stages at a time make it, while whoever waits for it
-    takes no core, and what takes longest is not begun last."""
-    wanting = {item.path for item in items if "world" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path not in wanting)
+    """Put files that use the small world first: they take longest, and a worker that waits for the world is idle."""
+    first = {item.path for item in items if "world" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in first)
 
 
 Fill = Callable[[Path], object]
@@ -73,8 +72,7 @@ Fill = Callable[[Path], object]
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Fill], Path]:
-    """Makes a folder of the session by its name: the first of pytest's worker processes fills it, the others wait for
-    it. What could not be filled fails every test that wants it, and is not tried again."""
+    """Make a folder of the session: pytest's first worker fills it, the others wait. A failure is not repeated."""
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
@@ -83,7 +81,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Fill], Pa
         folder, filled = base / name, base / f"{name}.filled"
         with FileLock(base / f"{name}.lock"):
             if folder.exists():
-                assert filled.exists(), f"{name} could not be made; the first test that wanted it shows why"
+                assert filled.exists(), f"{name} could not be made; the first test that used it shows why"
                 return folder
             folder.mkdir()
             fill(folder)
@@ -95,18 +93,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Fill], Pa
 
 @pytest.fixture(scope="session")
 def taught(shared: Callable[[str, Fill], Path], pictures: list[bytes]) -> Callable[[str], Path]:
-    """Makes the model with a decoder, once each."""
+    """Make the model with a decoder, once each."""
     return lambda decoder: shared(f"taught-{decoder}", partial(teach, decoder, pictures))
 
 
 @pytest.fixture(scope="session")
 def checkpoint(taught: Callable[[str], Path], decoder: str) -> Path:
-    """The model's folder. It was trained on the library's own loss, not on the project's."""
+    """Return the model's folder. It was trained with the library's loss, not with the project's."""
     return taught(decoder)
 
 
 def teach(decoder: str, pictures: list[bytes], folder: Path) -> Path:
-    """Train a fresh miniature until it knows the captions, and save it in `folder`."""
+    """Train a new miniature until it knows the captions, and save it in `folder`."""
     import torch
 
     from benchmarks.tutorial import Collator
@@ -122,7 +120,7 @@ def teach(decoder: str, pictures: list[bytes], folder: Path) -> Path:
         for caption in (likely, likely, unlikely)
     ]
     batch = Collator(processor)(rows)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)  # as the trainings; its square root is exact
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)  # as in trainings: its square root is exact
     for _ in range(STEPS[decoder]):
         optimizer.zero_grad()
         model(**batch).loss.backward()
@@ -141,7 +139,7 @@ def processor(checkpoint: Path) -> Any:
 
 @pytest.fixture
 def quantised(checkpoint: Path) -> Any:
-    """The model in NF4, computing in float32; a fresh one a test."""
+    """Load the model in NF4, computing in float32, for each test."""
     import torch
 
     from captioning.paligemma.model import load_quantised
@@ -152,7 +150,7 @@ def quantised(checkpoint: Path) -> Any:
 
 @pytest.fixture
 def adapted(checkpoint: Path) -> Callable[..., Any]:
-    """Makes the quantised model with a seeded adapter; `strength` is the deviation of B, which starts as zero."""
+    """Make the quantised model with a seeded adapter; `strength` is the deviation of B, otherwise zero."""
     import torch
 
     from captioning.adapters.lora import attach_adapter, lora_config
@@ -161,9 +159,8 @@ def adapted(checkpoint: Path) -> Callable[..., Any]:
     def make(strength: float = 0.0, rank: int = 4, dropout: float = 0.0, targets: str = "table2") -> Any:
         torch.set_num_threads(1)
         torch.manual_seed(0)
-        model = attach_adapter(
-            load_quantised(checkpoint, "float32", "cpu"), lora_config(rank, 2.0 * rank, dropout, False, targets)
-        )
+        base = load_quantised(checkpoint, "float32", "cpu")
+        model = attach_adapter(base, lora_config(rank, 2.0 * rank, dropout, False, targets))
         for name, parameter in model.named_parameters():
             if strength and "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=strength)
@@ -174,18 +171,16 @@ def adapted(checkpoint: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def batch(processor: Any, pictures: list[bytes], captions: list[list[str]]) -> dict[str, Any]:
-    """Four pictures with captions of unequal length: three rows are padded on the right."""
+    """Return four images with captions of unequal length: three rows are padded on the right."""
     from benchmarks.tutorial import Collator
 
-    return Collator(processor)(
-        [{"image": image, "prompt": PROMPT, "caption": own[0]} for image, own in zip(pictures, captions, strict=True)]
-    )
+    rows = zip(pictures, captions, strict=True)
+    return Collator(processor)([{"image": image, "prompt": PROMPT, "caption": texts[0]} for image, texts in rows])
 
 
 @pytest.fixture(scope="session")
 def world(shared: Callable[[str, Fill], Path]) -> Any:
-    """A copy of the project after one full run with planted secrets and an audit hook; tests
-    read it, or work on clones."""
+    """Return a copy of the project after a run with fake secrets and an audit hook. Tests read it, or clone it."""
     from tests.helpers.project_copy import Project, make_world
 
     return Project(shared("world", make_world))

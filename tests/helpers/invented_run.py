@@ -1,4 +1,4 @@
-"""A finished run of invented values: every file that the stage `report` reads, for tests of it."""
+"""A complete run of invented values: all files that the stage `report` reads."""
 
 import io
 import json
@@ -17,41 +17,38 @@ from captioning.base.files import write_records
 from captioning.evaluation.significance import compare_rows
 
 ROOT = Path(__file__).parents[2]
-VARIANTS = {"full-adapter": ("base", 8), "base-r4": ("base", 4), "base-r8": ("base", 8), "base-r16": ("base", 16),
-            "mix": ("mix", 16), "cococap": ("cococap", 16), "rsvqa-lr": ("rsvqa-lr", 16),
-            "rslora": ("mix", 16)}  # fmt: skip
-SCST = tuple(f"scst-{start}-{baseline}" for start in ("mix",) for baseline in ("greedy", "leave-one-out"))
+RANKS = {"full-adapter": 8, "base-r4": 4, "base-r8": 8, "base-r16": 16}  # of variants of the checkpoint `base`
+VARIANTS = {name: ("base", rank) for name, rank in RANKS.items()}
+VARIANTS |= {name: (name, 16) for name in ("mix", "cococap", "rsvqa-lr")} | {"rslora": ("mix", 16)}
+SCST = ("scst-mix-greedy", "scst-mix-leave-one-out")
 ZERO_SHOT = ("base", "mix")
 HOSTILE = "<script>alert('a & b')</script> $x$"
 
 
 def write_run(folder: Path, images: int = 12, steps: int = 8) -> None:
-    """Everything that the stage reads, with the committed params.yaml."""
+    """Write all files that the stage reads, with the committed params.yaml."""
     shutil.copy(ROOT / "params.yaml", folder)
     draw = random.Random(1)
     write_images(folder, images)
     words = {"lengths": [9, 11, 12], "without": [5, 6, 6], "counts": {"harbour": 2, "roof": 3}}
-    write(folder / "data/caption-words.json", json.dumps(words))
+    write_json(folder / "data/caption-words.json", words)
     for name in [*(f"zero-shot-{name}" for name in ZERO_SHOT), *(f"{name}-1" for name in [*VARIANTS, *SCST])]:
         lines = [json.dumps({"id": f"d_{k}", "caption": HOSTILE, "tokens": 1, "ended": True}) for k in range(images)]
         write(folder / f"data/predictions/{name}.jsonl", "\n".join(lines) + "\n")
     for name, (checkpoint, rank) in VARIANTS.items():
-        write(folder / f"data/recipes/{name}.json", json.dumps(recipe(name, checkpoint, rank)))
-        records = [{"step": k, "epoch": k / steps, "loss": 3 / k + draw.random() / 5, "learning_rate": 1e-3,
-                    "validation_loss": 2 / k if k % (steps // 2) == 0 else None}
-                   for k in range(1, steps + 1)]  # fmt: skip
+        write_json(folder / f"data/recipes/{name}.json", recipe(name, checkpoint, rank))
+        records: list[dict[str, Any]] = []
+        for k in range(1, steps + 1):
+            records.append({"step": k, "epoch": k / steps, "loss": 3 / k + draw.random() / 5, "learning_rate": 1e-3})
+            records[-1]["validation_loss"] = 2 / k if k % (steps // 2) == 0 else None
         write_records(folder / f"plots/steps/{name}-1.csv", records, list(records[0]))
-        write(
-            folder / f"metrics/training/{name}-1.json",
-            json.dumps(counts(rank) | {"best_epoch": 2, "validation_loss": 1.0}),
-        )
+        metrics = counts(rank) | {"best_epoch": 2, "validation_loss": 1.0}
+        write_json(folder / f"metrics/training/{name}-1.json", metrics)
     for name in SCST:
         write_scst(folder, name, steps, draw)
     write_scores(folder, images, draw)
-    write(
-        folder / "metrics/splits.json", json.dumps({"images": {"train": 720, "test": 240}, "leakage": {"text": 0.57}})
-    )
-    write(folder / "metrics/captions.json", json.dumps({"captions": 6000, "mean_words": 12.1, "histogram": [1] * 50}))
+    write_json(folder / "metrics/splits.json", {"images": {"train": 720, "test": 240}, "leakage": {"text": 0.57}})
+    write_json(folder / "metrics/captions.json", {"captions": 6000, "mean_words": 12.1, "histogram": [1] * 50})
 
 
 def write(path: Path, text: str) -> None:
@@ -59,41 +56,43 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def write_json(path: Path, content: Any) -> None:
+    write(path, json.dumps(content))
+
+
 def write_images(folder: Path, number: int) -> None:
     rows = []
     for k in range(number):
-        data = io.BytesIO()
-        Image.effect_noise((48, 48), 60).convert("RGB").point(lambda level, k=k: (level + 20 * k) % 256).save(
-            data, "PNG"
-        )
+        png, noise = io.BytesIO(), Image.effect_noise((48, 48), 60).convert("RGB")
+        noise.point(lambda level, k=k: (level + 20 * k) % 256).save(png, "PNG")
         facts = json.dumps({"scene": f"scene {k % 5}", "colour": "red", "count": 1, "beside": ""})
-        rows.append({"id": f"d_{k}", "source": "overhead", "split": "", "image": {"bytes": data.getvalue(), "path": ""},
-                     "captions": ["a red barn stands beside a road ."] * 5, "facts": facts})  # fmt: skip
+        captions = ["a red barn stands beside a road ."] * 5
+        row = {"id": f"d_{k}", "source": "overhead", "split": "", "captions": captions, "facts": facts}
+        rows.append(row | {"image": {"bytes": png.getvalue(), "path": ""}})
     (folder / "data/captions").mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), folder / "data/captions/images.parquet")
     write(folder / "data/splits/test.txt", "".join(f"{row['id']}\n" for row in rows))
 
 
 def write_scores(folder: Path, images: int, draw: random.Random) -> None:
-    """Scores of every row, and of their differences what evaluation/significance.py makes of invented images."""
+    """Write scores of each row, and the differences that evaluation/significance.py computes for invented images."""
     kinds = {f"zero-shot-{name}": ("zero-shot", 9.0) for name in ZERO_SHOT} | dict.fromkeys(VARIANTS, ("adapted", 95.0))
     kinds |= dict.fromkeys(SCST, ("scst", 130.0))
     kinds |= dict.fromkeys(("constant-caption", "human-caption", "nearest-image"), ("yardstick", 60.0))
-    rows = {name: row(kind, draw, cider) for name, (kind, cider) in kinds.items()}
+    rows = {name: score_entry(kind, draw, cider) for name, (kind, cider) in kinds.items()}
     human = rows["human-caption"]
     del human["signature caption_1"]
     human["mean"] = {name: value for name, value in human["mean"].items() if "caption_1" not in name}
-    write(folder / "data/scores/scores.json", json.dumps({"images": images, "rows": rows}))
+    write_json(folder / "data/scores/scores.json", {"images": images, "rows": rows})
     noise = np.random.default_rng(1)
     by_image = {name: entry["mean"]["CIDEr"] + noise.normal(0, 20, (1, images)) for name, entry in rows.items()}
-    found = compare_rows({name: of for name, of in by_image.items() if name != "human-caption"}, 1, 200)
-    bounds = dict(found.intervals) | {"human-caption": (50.0, 70.0)}
-    significance = {
-        "resamples": 10_000, "pairs": [asdict(one) for one in found.differences],
-        "rows": {name: {"low": bounds[name][0], "high": bounds[name][1], "letters": found.letters.get(name)}
-                 for name in rows},
-    }  # fmt: skip
-    write(folder / "data/scores/significance.json", json.dumps(significance))
+    comparison = compare_rows({name: scores for name, scores in by_image.items() if name != "human-caption"}, 1, 200)
+    bounds = dict(comparison.intervals) | {"human-caption": (50.0, 70.0)}
+    entries = {name: {"low": low, "high": high} for name, (low, high) in bounds.items() if name in rows}
+    for name, entry in entries.items():
+        entry["letters"] = comparison.letters.get(name)
+    significance = {"resamples": 10_000, "pairs": [asdict(pair) for pair in comparison.differences], "rows": entries}
+    write_json(folder / "data/scores/significance.json", significance)
 
 
 def write_scst(folder: Path, name: str, steps: int, draw: random.Random) -> None:
@@ -107,45 +106,34 @@ def write_scst(folder: Path, name: str, steps: int, draw: random.Random) -> None
             numbers = (100.0 + k, 12 - k / 5, 0.95, float(k), k - 2.0 * (k > 0), k + 3.0 * (k > 0))
             records.append({"step": k, **dict(zip(validated, numbers, strict=True))})
     write_records(folder / f"plots/steps/{name}-1.csv", records, ["step", *trained, *validated])
-    _, row, baseline = name.split("-", 2)
-    settings = {"start": row, "baseline": baseline, "samples": 5, "temperature": 1.0,
-                "learning_rate": 5e-4, "images": 500, "epochs": 1, "batch": 16, "prompt": "caption en"}  # fmt: skip
-    start = {key: value for key, value in recipe(row, "mix", 16).items() if key != "finetune"}
-    write(folder / f"data/recipes/{name}.json", json.dumps(start | {"variant": name, "scst": settings}))
-    gain = {"best_step": 8, "start_validation_cider": 100.0, "validation_cider": 108.0, "gain_percent": 8.0,
-            "gain_percent_low": 6.0, "gain_percent_high": 11.0, "signature": "CIDEr-D|validation"}  # fmt: skip
-    write(folder / f"metrics/training/{name}-1.json", json.dumps(counts(12) | gain))
+    _, start, baseline = name.split("-", 2)
+    settings = {"start": start, "baseline": baseline, "samples": 5, "temperature": 1.0, "learning_rate": 5e-4}
+    settings |= {"images": 500, "epochs": 1, "batch": 16, "prompt": "caption en"}
+    base = {key: value for key, value in recipe(start, "mix", 16).items() if key != "finetune"}
+    write_json(folder / f"data/recipes/{name}.json", base | {"variant": name, "scst": settings})
+    gain = {"gain_percent": 8.0, "gain_percent_low": 6.0, "gain_percent_high": 11.0, "signature": "CIDEr-D|validation"}
+    gain |= {"best_step": 8, "start_validation_cider": 100.0, "validation_cider": 108.0}
+    write_json(folder / f"metrics/training/{name}-1.json", counts(12) | gain)
 
 
 def recipe(name: str, checkpoint: str, rank: int) -> dict[str, Any]:
-    return {"variant": name, "checkpoint": {"name": checkpoint, "files": {}},
-            "lora": {"rank": rank, "alpha": 16, "dropout": 0.0, "rslora": False,
-                     "targets": "all-linear" if name == "full-adapter" else "table2"},
-            "finetune": {"prompt": "caption en", "captions": "first", "batch": 4, "accumulation": 4, "epochs": 2,
-                         "learning_rate": 3e-3}}  # fmt: skip
+    targets = "all-linear" if name == "full-adapter" else "table2"
+    lora = {"rank": rank, "alpha": 16, "dropout": 0.0, "rslora": False, "targets": targets}
+    finetune = {"prompt": "caption en", "captions": "first", "batch": 4, "accumulation": 4, "epochs": 2}
+    finetune |= {"learning_rate": 3e-3}
+    return {"variant": name, "checkpoint": {"name": checkpoint, "files": {}}, "lora": lora, "finetune": finetune}
 
 
 def counts(rank: int) -> dict[str, float]:
     return {"trainable_parameters": 4096 * rank, "all_parameters": 1_900_000, "share": 100 * 4096 * rank / 1_900_000}
 
 
-def row(kind: str, draw: random.Random, cider: float) -> dict[str, Any]:
-    scores = {
-        "CIDEr": cider + 5 * draw.random(),
-        "BLEU-1": 50.0,
-        "BLEU-2": 40.0,
-        "BLEU-3": 30.0,
-        "BLEU-4": 20 + draw.random(),
-        "METEOR": 22.0,
-        "ROUGE-L": 44.0,
-        "length": 11.5,
-        "ended": 0.98,
-        "distinct": 0.5,
-        "scene": 0.9,
-        "colour": 0.8,
-    }
+def score_entry(kind: str, draw: random.Random, cider: float) -> dict[str, Any]:
+    scores = {"CIDEr": cider + 5 * draw.random(), "BLEU-1": 50.0, "BLEU-2": 40.0, "BLEU-3": 30.0}
+    scores |= {"BLEU-4": 20 + draw.random(), "METEOR": 22.0, "ROUGE-L": 44.0, "length": 11.5, "ended": 0.98}
+    scores |= {"distinct": 0.5, "scene": 0.9, "colour": 0.8}
     scores |= {f"{name} caption_1": 0.6 * scores[name] for name in ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L")}
-    vocabulary: dict[str, Any] = {"infrastructure": {"share": 0.4, "terms": 3, "gain": 0.2}}
+    vocabulary = {"infrastructure": {"share": 0.4, "terms": 3, "gain": 0.2}}
     vocabulary |= {"land use": {"share": 0.1, "terms": 3, "gain": None}}
-    return {"kind": kind, "signature": "PTB|refs:5", "signature caption_1": "PTB|refs:caption_1",
-            "seeds": {"1": scores}, "mean": scores, "deviation": None, "vocabulary": vocabulary}  # fmt: skip
+    entry = {"kind": kind, "signature": "PTB|refs:5", "signature caption_1": "PTB|refs:caption_1"}
+    return entry | {"seeds": {"1": scores}, "mean": scores, "deviation": None, "vocabulary": vocabulary}
