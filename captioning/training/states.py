@@ -155,7 +155,7 @@ class StateSaver(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.trainer.take_rest()
+        self.trainer.load_unrequested_state()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Not after an epoch's last step: its validation is still to come, and a resumed run would leave it out."""
