@@ -1,5 +1,6 @@
-"""Caption statistics; PTB tokens and the training split's document frequencies, once for all."""
+"""Write caption statistics, the PTB tokens of all captions, and the training split's document frequencies."""
 
+from itertools import islice
 from pathlib import Path
 
 from wordcloud import STOPWORDS
@@ -18,20 +19,19 @@ REFERENCES = Path("data/references")
 def main() -> None:
     table = read_table(Path("data/captions/images.parquet"), columns=["id", "source", "captions"]).to_pydict()
     captions = dict(zip(table["id"], table["captions"], strict=True))
-    flat = iter(tokenize([caption for of_image in captions.values() for caption in of_image]))
-    tokens = {id_: [next(flat) for _ in of_image] for id_, of_image in captions.items()}
+    all_tokens = iter(tokenize([caption for texts in captions.values() for caption in texts]))
+    tokens = {id_: list(islice(all_tokens, len(texts))) for id_, texts in captions.items()}
     train = read_ids(Path("data/splits/train.txt"))
     frequencies = DocumentFrequencies.from_references((tokens[id_] for id_ in train), eos=True)
     words = sorted({word for id_ in train for caption in captions[id_] for word in caption.split()})
-    with atomic_folder(REFERENCES) as out:
-        write_json(out / "tokens.json", tokens, indent=None, ensure_ascii=False)
-        write_json(out / "document_frequencies.json", frequencies.to_json(), indent=None, ensure_ascii=False)
+    with atomic_folder(REFERENCES) as folder:
+        write_json(folder / "tokens.json", tokens, indent=None, ensure_ascii=False)
+        write_json(folder / "document_frequencies.json", frequencies.to_json(), indent=None, ensure_ascii=False)
     write_text(Path("data/words.txt"), "".join(f"{word}\n" for word in words))
     sources = dict(zip(table["id"], table["source"], strict=True))
-    described = statistics.describe(tokens, sources, STOPWORDS)
-    write_json(Path("metrics/captions.json"), described, ensure_ascii=False)
-    every = [caption for of_image in tokens.values() for caption in of_image]
-    lengths, without = statistics.count_words(every), statistics.count_words(every, STOPWORDS)
+    write_json(Path("metrics/captions.json"), statistics.describe(tokens, sources, STOPWORDS), ensure_ascii=False)
+    flat = [caption for texts in tokens.values() for caption in texts]
+    lengths, without = statistics.count_words(flat), statistics.count_words(flat, STOPWORDS)
     counts = statistics.count_occurrences(tokens, STOPWORDS)
     write_json(Path("data/caption-words.json"), {"lengths": lengths, "without": without, "counts": counts}, indent=None)
     histogram = statistics.histogram({"all words": lengths, "without stop words": without})

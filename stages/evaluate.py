@@ -1,5 +1,6 @@
 """Score every row and the yardsticks with one scorer; the parameters decide which rows exist."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,11 @@ def main() -> None:
     starts = {row: start for row, (start, _) in refined_rows(params).items()}
     runs = expected_runs(params.zero_shot, checkpoints, starts, params.seeds)
     predictions = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test) for run in runs]
-    tokenize([record["caption"] for records in predictions for record in records])  # one JVM start for all runs
+    tokenised = iter(tokenize([record["caption"] for records in predictions for record in records]))
     results = []
     with open_scorer() as scorer:
         for run, records in progress(list(zip(runs, predictions, strict=True)), len(runs), "rows"):
-            captions = dict(zip(test, tokenize([record["caption"] for record in records]), strict=True))
+            captions = dict(zip(test, islice(tokenised, len(test)), strict=True))
             ended = [record["ended"] for record in records]
             results.append(evaluate(run, references, captions, facts, scorer, ended))
         for row, (others, captions) in yardsticks(tokens, train, test, *features(train, test)).items():

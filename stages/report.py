@@ -1,4 +1,4 @@
-"""Table II, the figures, the curves and the page, from scores, step records and predictions."""
+"""Write Table II, the figures, the curves and the page from scores, step records and predictions."""
 
 import re
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from captioning.evaluation.predictions import read_predictions
 from captioning.images.table import read_ids, read_table
 from captioning.params.load import Params, load_params
 from captioning.params.recipes import refined_rows
-from captioning.report.examples import Example, draw_examples, examples, groups
-from captioning.report.figures import caption_lengths, captioning_example, save, word_cloud
-from captioning.report.page import FIGURES, Picture, Run, drawings, page
-from captioning.report.table import Row, build_table
-from captioning.report.table_text import files
+from captioning.report.examples import Example, draw_examples, group_images, make_examples
+from captioning.report.figures import caption_lengths, captioning_example, save_figure, word_cloud
+from captioning.report.page import FIGURES, PageFigure, draw_figures, render_page
+from captioning.report.table import Row, Run, build_table
+from captioning.report.table_text import text_files
 from captioning.runtime import resume
 from captioning.runtime.stage import stage_main
 
@@ -34,43 +34,44 @@ def main() -> None:
         recipes={row: read_json(f"data/recipes/{row}.json") for row in rows},
         splits=read_json("metrics/splits.json"),
         captions=read_json("metrics/captions.json"),
-        params_text=shown_params(Path("params.yaml").read_text(encoding="utf-8")),
+        params_text=page_params(Path("params.yaml").read_text(encoding="utf-8")),
     )
-    shape = (params.zero_shot, params.profile, params.seeds)
-    table = build_table(run.scores, run.significance, run.counts, run.recipes, *shape)
+    table = build_table(run, params.zero_shot, params.profile, params.seeds)
     steps = {row: [pandas.read_csv(PLOTS / f"steps/{row}-{seed}.csv") for seed in params.seeds] for row in rows}
-    shown = shown_examples(table.rows, params)
     words = read_json("data/caption-words.json")
-    figures = {name: captioning_example(one.picture, one.lines, one.title) for name, one in shown.items()}
-    figures |= {
-        "figure-1": caption_lengths(words["lengths"], words["without"]),
-        "figure-2": word_cloud(words["counts"]),
-    }
-    for name, figure in (drawings(table, run, steps) | figures).items():
-        save(figure, PLOTS / name)
-    titles = FIGURES | {name: (one.heading, one.text) for name, one in shown.items()}
-    pictures = {name: Picture((PLOTS / f"{name}.svg").read_bytes(), *title) for name, title in titles.items()}
-    taken = {row: int(of[0]["step"].max()) for row, of in steps.items()}
-    for name, text in (files(table) | {"report.html": page(table, run, pictures, taken)}).items():
+    figures = draw_figures(table, run, steps)
+    figures["figure-1"] = caption_lengths(words["lengths"], words["without"])
+    figures["figure-2"] = word_cloud(words["counts"])
+    titles = dict(FIGURES)
+    for name, example in read_examples(table.rows, params).items():
+        figures[name] = captioning_example(example.image, example.captions, example.title)
+        titles[name] = (example.heading, example.text)
+    for name, figure in figures.items():
+        save_figure(figure, PLOTS / name)
+    page_figures = {name: PageFigure((PLOTS / f"{name}.svg").read_bytes(), *texts) for name, texts in titles.items()}
+    numbers = {row: int(seeds[0]["step"].max()) for row, seeds in steps.items()}
+    files = text_files(table) | {"report.html": render_page(table, run, page_figures, numbers)}
+    for name, text in files.items():
         write_text(PLOTS / name, text)
     resume.remove_finished_runs()
 
 
-def shown_params(text: str) -> str:
-    """params.yaml without `tracking` and `resume`: where a log goes, and what is kept, change no result, so no page."""
+def page_params(text: str) -> str:
+    """Remove `tracking` and `resume` from params.yaml, since they change no result and must not change the page."""
     return re.sub(r"^(tracking|resume):.*\n(?: .*\n)*\n?", "", text, flags=re.MULTILINE)
 
 
-def shown_examples(rows: Sequence[Row], params: Params) -> dict[str, Example]:
-    """Figures 4 to 7 by name; of several seeds, the first."""
+def read_examples(rows: Sequence[Row], params: Params) -> dict[str, Example]:
+    """Return Figures 4 to 7 by name, with captions of the first seed."""
     ids = read_ids(Path("data/splits/test.txt"))
-    drawn = draw_examples(groups(read_table(IMAGES, ids, ["id", "source", "facts"]).to_pylist()))
+    drawn = draw_examples(group_images(read_table(IMAGES, ids, ["id", "source", "facts"]).to_pylist()))
 
-    def captions(row: Row) -> dict[str, str]:
+    def read_captions(row: Row) -> dict[str, str]:
         name = row.key if row.key.startswith("zero-shot") else f"{row.key}-{params.seeds[0]}"
-        return {one["id"]: one["caption"] for one in read_predictions(Path(f"data/predictions/{name}.jsonl"), ids)}
+        predictions = read_predictions(Path(f"data/predictions/{name}.jsonl"), ids)
+        return {record["id"]: record["caption"] for record in predictions}
 
-    return examples(read_table(IMAGES, drawn).to_pylist(), rows, captions)
+    return make_examples(read_table(IMAGES, drawn).to_pylist(), rows, read_captions)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Table II: its rows, their order and grouping. How it is written: report/table_text.py.
+"""Table II: its rows, their order and groups. Its texts: report/table_text.py.
 
 Source: the paper's Table II. Deliberate differences:
 
-1. Beside CIDEr stand its interval, letters that say which rows differ, BLEU-4, METEOR, ROUGE-L, length, the share of
-   captions that ended and, where a world was drawn, how often scene and colour are named right. With several seeds,
-   scores are mean ± standard deviation.
-2. Further checkpoints as they are stand with the paper's two. After the paper's rows come further variants, each with
-   SCST's rows that start from it, one a baseline, and yardsticks that involve no model.
-3. Labels take rank and checkpoint from the recipe. The paper's number stands beside ours only where both agree with it.
-4. Nothing is set in bold as best: one run cannot rank.
+1. Further columns: the interval of CIDEr, letters for the rows that differ, BLEU-4, METEOR, ROUGE-L, length, the share
+   of captions that ended, and, for drawn images, how often captions name scene and colour correctly. With several
+   seeds, scores are mean ± standard deviation.
+2. Further rows: zero-shot checkpoints beyond the paper's two, other variants, SCST's rows after the variant that they
+   start from, and yardsticks without a model.
+3. Labels use the recipe's rank and checkpoint. The paper's number is only next to ours if both agree with the paper.
+4. No row is in bold as the best: one run cannot rank.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,18 +16,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from captioning.base.errors import UserError
+from captioning.evaluation.significance import Difference
 
 MODELS = {"paper": "PaliGemma", "miniature": "miniature"}
-CHECKPOINTS = {"base": "Base", "mix": "Mix", "cococap": "COCOCap", "rsvqa-lr": "RSVQA/lr",
-               "paligemma2": "PaliGemma 2"}  # fmt: skip
-YARDSTICKS = {"constant-caption": "One constant caption", "human-caption": "Reference C1 against the others",
-              "nearest-image": "Caption of the nearest training image"}  # fmt: skip
+CHECKPOINTS = {"base": "Base", "mix": "Mix", "cococap": "COCOCap", "rsvqa-lr": "RSVQA/lr", "paligemma2": "PaliGemma 2"}
+YARDSTICKS = {
+    "constant-caption": "One constant caption",
+    "human-caption": "Reference C1 against the others",
+    "nearest-image": "Caption of the nearest training image",
+}
+BASE_RANKS, PRETRAINED = ("base-r4", "base-r8", "base-r16"), ("mix", "cococap", "rsvqa-lr")
 BEYOND, YARDSTICK_GROUP = "Beyond the paper", "Yardsticks, no model"
+Recipes = Mapping[str, Mapping[str, Any]]  # by row
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of the paper's Table II, digits as printed there, and the configuration that it belongs to."""
+    """One row of the paper's Table II, digits as printed there, and its configuration."""
 
     checkpoint: str
     rank: int | None
@@ -51,32 +56,27 @@ PAPER = {
 
 @dataclass(frozen=True)
 class Row:
-    """One row. `name` says all, `label` what its group's title leaves open.
-
-    `scores`: means over seeds by name, those against `caption_1` alone among them; `deviation` is None with one seed.
-    `interval`: 95 %, of CIDEr. `letters`: rows that share one do not differ; None where a row is not compared.
-    `signature`: how the scores came about; `signature_alone`: those against `caption_1`, None where there are none.
-    """
+    """One row of the table: `name` is complete, `label` omits what the group's title says."""
 
     key: str
     name: str
     label: str
     group: str
-    scores: Mapping[str, float]
-    deviation: Mapping[str, float] | None
-    interval: tuple[float, float]
-    letters: str | None
-    signature: str
-    signature_alone: str | None
+    scores: Mapping[str, float]  # means over seeds, also against `caption_1` alone
+    deviation: Mapping[str, float] | None  # None with one seed
+    interval: tuple[float, float]  # 95 %, of CIDEr
+    letters: str | None  # rows that share one do not differ; None: not compared
+    signature: str  # the protocol
+    signature_alone: str | None  # against `caption_1` alone
     seeds: int
     parameters: int | None = None
-    share: float | None = None  # percent of all parameters, adapters counted
+    share: float | None = None  # percent of all parameters, including adapters
     paper: PaperRow | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Table II: of how many images its scores are, from which seeds, and of how many resamples its intervals."""
+    """Table II, the number of its test images and of its resamples, and its seeds."""
 
     rows: tuple[Row, ...]
     profile: str
@@ -85,81 +85,78 @@ class Table:
     resamples: int
 
 
-def build_table(
-    scores: Mapping[str, Any], significance: Mapping[str, Any], training: Mapping[str, Mapping[str, Any]],
-    recipes: Mapping[str, Mapping[str, Any]], zero_shot: Sequence[str], profile: str, seeds: Sequence[int],
-) -> Table:  # fmt: skip
-    """Every row of the run, in the paper's order.
-
-    `scores`, `significance`: data/scores/*.json. `training`: counts of trainable parameters by variant, and of SCST's
-    rows. `recipes`: data/recipes/*.json by row in the order of params.yaml; those with a section `scst` are SCST's.
-    Raises `UserError` where a row has no scores.
-    """
-    model, source = MODELS.get(profile, profile), _Source(scores["rows"], significance["rows"], training)
-    rows = [_zero_shot(checkpoint, model, source, profile) for checkpoint in zero_shot]
-    variants = {name: recipe for name, recipe in recipes.items() if "scst" not in recipe}
-    groups = _groups(variants, model)
-    rows += [_variant(name, variants[name], group, source, profile) for name, group in groups.items()]
-    refined = [name for name in recipes if name not in variants]
-    alike = {name: (_refined(recipes[name], recipes), BEYOND) for name in refined}
-    alike |= {key: (name, YARDSTICK_GROUP) for key, name in YARDSTICKS.items() if key in scores["rows"]}
-    rows += [source.row(key, name, name, group) for key, (name, group) in alike.items()]
-    order, names = ["", *dict.fromkeys(groups.values()), BEYOND, YARDSTICK_GROUP], list(groups)
-
-    def place(row: Row) -> tuple[int, int, bool]:
-        start = recipes[row.key]["scst"]["start"] if row.key in refined else row.key
-        return order.index(row.group), names.index(start) if row.group == BEYOND else 0, row.key in refined
-
-    rows.sort(key=place)
-    return Table(tuple(rows), profile, int(scores["images"]), tuple(seeds), int(significance["resamples"]))
-
-
 @dataclass(frozen=True)
-class _Source:
-    """What rows are made from, each by row."""
+class Run:
+    """What the earlier stages wrote: scores, recipes and training by row, one training record for each seed."""
 
-    scores: Mapping[str, Mapping[str, Any]]
-    significance: Mapping[str, Mapping[str, Any]]
-    training: Mapping[str, Mapping[str, Any]]
+    scores: Mapping[str, Any]  # data/scores/scores.json
+    significance: Mapping[str, Any]  # data/scores/significance.json
+    training: Mapping[str, Sequence[Mapping[str, Any]]]  # metrics/training
+    recipes: Recipes  # in the order of params.yaml
+    splits: Mapping[str, Any]  # metrics/splits.json
+    captions: Mapping[str, Any]  # metrics/captions.json
+    params_text: str
 
-    def row(self, key: str, name: str, label: str, group: str, paper: PaperRow | None = None) -> Row:
-        for file, rows in (("scores", self.scores), ("significance", self.significance)):
-            if key not in rows:
-                raise UserError(f"data/scores/{file}.json: no row '{key}'; run the stage evaluate again")
-        entry, found, counts = self.scores[key], self.significance[key], self.training.get(key, {})
-        return Row(
-            key, name, label, group, entry["mean"], entry.get("deviation"), (found["low"], found["high"]),
-            found["letters"], entry["signature"], entry.get("signature caption_1"), len(entry["seeds"]),
-            counts.get("trainable_parameters"), counts.get("share"), paper,
-        )  # fmt: skip
+    @property
+    def differences(self) -> list[Difference]:
+        return [Difference(**pair) for pair in self.significance["pairs"]]
+
+    @property
+    def refined(self) -> Recipes:
+        """Return the recipes of SCST."""
+        return {row: recipe for row, recipe in self.recipes.items() if "scst" in recipe}
 
 
-def _groups(variants: Mapping[str, Mapping[str, Any]], model: str) -> dict[str, str]:
-    """The group's title of each variant; the paper's own titles for the paper's own names."""
-    ranks = {recipe["lora"]["rank"] for name, recipe in variants.items() if name in ("mix", "cococap", "rsvqa-lr")}
+def build_table(run: Run, zero_shot: Sequence[str], profile: str, seeds: Sequence[int]) -> Table:
+    """Return the table with all rows in the paper's order. Raises `UserError` if a row has no scores."""
+    model, is_paper = MODELS.get(profile, profile), profile == "paper"
+    variants = [name for name in PAPER if name in run.recipes]
+    variants += [name for name in run.recipes if name not in PAPER and name not in run.refined]
+    groups = _group_titles(variants, run.recipes, model)
+    rows: list[Row] = []
+    beyond: list[Row] = []
+    for checkpoint in zero_shot:
+        key, name = f"zero-shot-{checkpoint}", _zero_shot_name(checkpoint, model)
+        rows.append(_make_row(run, key, name, paper=PAPER.get(key) if is_paper else None))
+    for variant in variants:
+        name, paper = _variant_name(variant, run.recipes[variant]), _paper_row(variant, run.recipes[variant])
+        row = _make_row(run, variant, name, groups[variant], paper if is_paper else None)
+        (beyond if row.group == BEYOND else rows).append(row)
+        refined = [(key, recipe["scst"]) for key, recipe in run.refined.items() if recipe["scst"]["start"] == variant]
+        beyond += [_make_row(run, key, f"{name} + SCST, {scst['baseline']}", BEYOND) for key, scst in refined]
+    yardsticks = [(key, name) for key, name in YARDSTICKS.items() if key in run.scores["rows"]]
+    rows += beyond + [_make_row(run, key, name, YARDSTICK_GROUP) for key, name in yardsticks]
+    return Table(tuple(rows), profile, int(run.scores["images"]), tuple(seeds), int(run.significance["resamples"]))
+
+
+def _make_row(run: Run, key: str, name: str, group: str = "", paper: PaperRow | None = None) -> Row:
+    for file, record in (("scores", run.scores), ("significance", run.significance)):
+        if key not in record["rows"]:
+            raise UserError(f"data/scores/{file}.json: no row '{key}'; run the stage evaluate again")
+    entry, test = run.scores["rows"][key], run.significance["rows"][key]
+    counts = run.training[key][0] if key in run.training else {}  # the same for all seeds
+    label = name.removeprefix("Base + ") if group.startswith("Base ") else name
+    scores = entry["mean"], entry.get("deviation"), (test["low"], test["high"]), test["letters"]
+    protocol = entry["signature"], entry.get("signature caption_1"), len(entry["seeds"])
+    size = counts.get("trainable_parameters"), counts.get("share")
+    return Row(key, name, label, group, *scores, *protocol, *size, paper)
+
+
+def _group_titles(variants: Sequence[str], recipes: Recipes, model: str) -> dict[str, str]:
+    """Return the group's title of each variant; the paper's titles for the paper's variants."""
+    ranks = {recipes[name]["lora"]["rank"] for name in PRETRAINED if name in variants}
     pretrained = "Pre-trained checkpoints + QLoRA" + (f"-r{ranks.pop()}" if len(ranks) == 1 else "")
-    titles = {"full-adapter": ""} | dict.fromkeys(("base-r4", "base-r8", "base-r16"), f"Base {model} + QLoRA")
-    titles |= dict.fromkeys(("mix", "cococap", "rsvqa-lr"), pretrained)
-    ordered = [name for name in PAPER if name in variants] + [name for name in variants if name not in PAPER]
-    return {name: titles.get(name, BEYOND) for name in ordered}
+    titles = {"full-adapter": ""} | dict.fromkeys(BASE_RANKS, f"Base {model} + QLoRA")
+    titles |= dict.fromkeys(PRETRAINED, pretrained)
+    return {name: titles.get(name, BEYOND) for name in variants}
 
 
-def _zero_shot(checkpoint: str, model: str, source: _Source, profile: str) -> Row:
-    key = f"zero-shot-{checkpoint}"
-    named = model if checkpoint == "base" else f"{model} {CHECKPOINTS.get(checkpoint, checkpoint)}"
-    name = f"{named[0].upper()}{named[1:]} (zero-shot)"
-    return source.row(key, name, name, "", PAPER.get(key) if profile == "paper" else None)
+def _zero_shot_name(checkpoint: str, model: str) -> str:
+    name = model if checkpoint == "base" else f"{model} {CHECKPOINTS.get(checkpoint, checkpoint)}"
+    return f"{name[0].upper()}{name[1:]} (zero-shot)"
 
 
-def _variant(name: str, recipe: Mapping[str, Any], group: str, source: _Source, profile: str) -> Row:
-    full = _name(name, recipe)
-    label = full.removeprefix("Base + ") if group.startswith("Base ") else full
-    paper = PAPER.get(name)
-    same = paper and (paper.checkpoint, paper.rank) == (recipe["checkpoint"]["name"], recipe["lora"]["rank"])
-    return source.row(name, full, label, group, paper if same and profile == "paper" else None)
-
-
-def _name(variant: str, recipe: Mapping[str, Any]) -> str:
+def _variant_name(variant: str, recipe: Mapping[str, Any]) -> str:
     if variant == "full-adapter":
         return "Full-Adapter"
     checkpoint = recipe["checkpoint"]["name"]
@@ -167,6 +164,8 @@ def _name(variant: str, recipe: Mapping[str, Any]) -> str:
     return name if variant in PAPER else f"{variant}: {name}"
 
 
-def _refined(recipe: Mapping[str, Any], recipes: Mapping[str, Mapping[str, Any]]) -> str:
-    start = str(recipe["scst"]["start"])
-    return f"{_name(start, recipes[start])} + SCST, {recipe['scst']['baseline']}"
+def _paper_row(variant: str, recipe: Mapping[str, Any]) -> PaperRow | None:
+    """Return the paper's row if the variant still has its checkpoint and rank."""
+    paper = PAPER.get(variant)
+    same = paper and (paper.checkpoint, paper.rank) == (recipe["checkpoint"]["name"], recipe["lora"]["rank"])
+    return paper if same else None

@@ -1,6 +1,6 @@
-"""Table II in words: its cells, its notes, and its forms as Markdown, CSV and JSON.
+"""Write Table II and its notes as text: cells, Markdown, CSV and JSON.
 
-A second table holds the scores against `caption_1` alone, since the paper does not say how many references it scored.
+A second table has the scores against `caption_1` alone, since the paper does not say how many references it scored.
 """
 
 import csv
@@ -8,6 +8,8 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 from captioning.evaluation.predictions import CAPTION_1
 from captioning.report.table import Row, Table
@@ -18,67 +20,58 @@ NONE = "–"
 Cells = tuple[list[str], list[list[str]]]  # header and rows; a row of one text is a group's title
 
 
-def notes(table: Table) -> list[str]:
-    """What a reader must know to read the numbers."""
-    seeds = (
-        "; where rows have several seeds, t tests over them must reject too, each pair alone"
-        if len(table.seeds) > 1
-        else ""
-    )
+def table_notes(table: Table) -> list[str]:
+    """Return what a reader must know to read the numbers."""
+    tests = "; where rows have several seeds, t tests over them must reject too, each pair alone"
     return [
         f"Protocol: {table.rows[0].signature}; {table.images:,} test images. CIDEr, BLEU, METEOR and ROUGE-L times "
         "100; length in words; share: trainable of all parameters.",
         f"95 % interval: of CIDEr, paired bootstrap over test images with {table.resamples:,} resamples. Differs: rows "
         f"that share a letter are not told apart in CIDEr, rows that share none are, at 5 % for all pairs together "
-        f"(max-T{seeds}). A row without a letter is scored against other references.",
-        noise(table.seeds),
+        f"(max-T{tests if len(table.seeds) > 1 else ''}). A row without a letter is scored against other references.",
+        "One seed a variant: run-to-run noise is not measured. Letters and intervals speak of these captions; "
+        "no claim that one recipe beats another stands."
+        if len(table.seeds) == 1
+        else f"Mean ± standard deviation over {len(table.seeds)} seeds; a difference within these deviations is noise. "
+        "Rows without ± have no seed.",
     ]
 
 
-def noise(seeds: Sequence[int]) -> str:
-    """What may be concluded from as many seeds."""
-    if len(seeds) == 1:
-        return ("One seed a variant: run-to-run noise is not measured. Letters and intervals speak of these captions; "
-                "no claim that one recipe beats another stands.")  # fmt: skip
-    return (f"Mean ± standard deviation over {len(seeds)} seeds; a difference within these deviations is noise. Rows "
-            "without ± have no seed.")  # fmt: skip
-
-
-def display(table: Table) -> Cells:
-    """Table II as texts. Columns without any value are left out."""
+def table_cells(table: Table) -> Cells:
+    """Return Table II as texts, without empty columns."""
     shares = {key: title for key, title in SHARES.items() if any(key in row.scores for row in table.rows)}
-    beside = any(row.paper for row in table.rows)
-    header = ["Model", "CIDEr", "95 % interval", "differs", *(["CIDEr, paper"] if beside else []), *SCORES[1:],
-              *shares.values(), "trainable", *(["trainable, paper"] if beside else []), "share %",
-              *(["share %, paper"] if beside else [])]  # fmt: skip
+    columns: dict[str, Callable[[Row], str]] = {
+        "CIDEr": lambda row: _format_score(row, "CIDEr"),
+        "95 % interval": lambda row: f"{row.interval[0]:.1f} to {row.interval[1]:.1f}",
+        "differs": lambda row: row.letters or NONE,
+        "CIDEr, paper": lambda row: f"{row.paper.CIDEr:.1f}" if row.paper else NONE,
+        **{key: partial(_format_score, key=key) for key in SCORES[1:]},
+        **{title: partial(_format_score, key=key, factor=100) for key, title in shares.items()},
+        "trainable": lambda row: format_count(row.parameters),
+        "trainable, paper": lambda row: (row.paper and row.paper.parameters) or NONE,
+        "share %": lambda row: NONE if row.share is None else f"{row.share:.3g}",
+        "share %, paper": lambda row: (row.paper and row.paper.share) or NONE,
+    }
+    if not any(row.paper for row in table.rows):
+        columns = {title: cell for title, cell in columns.items() if not title.endswith(", paper")}
+    return ["Model", *columns], _group_rows(table.rows, lambda row: [cell(row) for cell in columns.values()])
 
-    def cells(row: Row) -> list[str]:
-        paper = row.paper
-        return [
-            _score(row, "CIDEr"), f"{row.interval[0]:.1f} to {row.interval[1]:.1f}", row.letters or NONE,
-            *([f"{paper.CIDEr:.1f}" if paper else NONE] if beside else []),
-            *(_score(row, key) for key in SCORES[1:]), *(_score(row, key, 100) for key in shares),
-            count(row.parameters), *([(paper and paper.parameters) or NONE] if beside else []),
-            NONE if row.share is None else f"{row.share:.3g}", *([(paper and paper.share) or NONE] if beside else []),
-        ]  # fmt: skip
 
-    return header, _grouped(table.rows, cells)
-
-
-def display_alone(table: Table) -> Cells:
-    """The scores against `caption_1` alone, of the rows that have them."""
-    names = SCORES[:-1]
+def caption_1_cells(table: Table) -> Cells:
+    """Return the scores against `caption_1` alone, of the rows that have them."""
     rows = [row for row in table.rows if row.signature_alone]
-    return ["Model", *names], _grouped(rows, lambda row: [_score(row, name + CAPTION_1) for name in names])
+    return ["Model", *SCORES[:-1]], _group_rows(
+        rows, lambda row: [_format_score(row, name + CAPTION_1) for name in SCORES[:-1]]
+    )
 
 
-def note_alone(table: Table) -> str:
-    """The protocol of the scores against `caption_1` alone."""
-    return (f"Against each image's first reference alone; the paper does not say how many it scored. Protocol: "
-            f"{table.rows[0].signature_alone}.")  # fmt: skip
+def caption_1_note(table: Table) -> str:
+    """Return the protocol of the scores against `caption_1` alone."""
+    reason = "Against each image's first reference alone; the paper does not say how many it scored."
+    return f"{reason} Protocol: {table.rows[0].signature_alone}."
 
 
-def _grouped(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> list[list[str]]:
+def _group_rows(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> list[list[str]]:
     lines: list[list[str]] = []
     group = ""
     for row in rows:
@@ -89,69 +82,72 @@ def _grouped(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> list[lis
     return lines
 
 
-def _score(row: Row, key: str, times: float = 1.0) -> str:
+def _format_score(row: Row, key: str, factor: float = 1.0) -> str:
     value, deviation = row.scores.get(key), (row.deviation or {}).get(key)
     if value is None:
         return NONE
-    return f"{times * value:.1f}" + (f" ± {times * deviation:.1f}" if deviation is not None else "")
+    return f"{factor * value:.1f}" + (f" ± {factor * deviation:.1f}" if deviation is not None else "")
 
 
-def count(parameters: int | None) -> str:
-    """A number of parameters: three digits of millions, exact below a million."""
+def format_count(parameters: int | None) -> str:
+    """Format a number of parameters: three digits of millions, exact below a million."""
     if parameters is None:
         return NONE
     return f"{parameters / 1e6:.3g}M" if parameters >= 1_000_000 else f"{parameters:,}"
 
 
-def files(table: Table) -> dict[str, str]:
-    """Every form of the table that is text, by file name."""
-    return {"table-2.md": markdown(table), "table-2.csv": csv_text(table), "table-2.json": json_text(table),
-            "scores.csv": scores_csv(table)}  # fmt: skip
+def text_files(table: Table) -> dict[str, str]:
+    """Return all text forms of the table by file name."""
+    notes = [*table_notes(table), caption_1_note(table)]
+    return {
+        "table-2.md": markdown(table),
+        "table-2.csv": full_csv(table),
+        "table-2.json": json.dumps({**asdict(table), "notes": notes}, indent=1, ensure_ascii=False) + "\n",
+        "scores.csv": scores_csv(table),
+    }
 
 
 def markdown(table: Table) -> str:
-    """Both tables as aligned Markdown, a title row before each group, their notes after them."""
-    first = [*_markdown(display(table)), "", *(f"{note}\n" for note in notes(table))]
-    return "\n".join([*first, "## Against `caption_1` alone\n", *_markdown(display_alone(table)), "",
-                      f"{note_alone(table)}\n"])  # fmt: skip
+    """Return both tables as aligned Markdown, each with its notes."""
+    first = [*_markdown_lines(table_cells(table)), "", *(f"{note}\n" for note in table_notes(table))]
+    second = [*_markdown_lines(caption_1_cells(table)), "", f"{caption_1_note(table)}\n"]
+    return "\n".join([*first, "## Against `caption_1` alone\n", *second])
 
 
-def _markdown(cells: Cells) -> list[str]:
+def _markdown_lines(cells: Cells) -> list[str]:
     header, rows = cells
-    full = [header, *([f"**{row[0]}**"] + [""] * (len(header) - 1) if len(row) == 1 else row for row in rows)]
-    widths = [max(len(row[k]) for row in full) for k in range(len(header))]
-    lines = ["| " + " | ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in
-                               enumerate(zip(row, widths, strict=True))) + " |" for row in full]  # fmt: skip
-    lines.insert(1, "|" + "|".join("-" * (w + 1) + ("-" if k == 0 else ":") for k, w in enumerate(widths)) + "|")
-    return lines
+    rows = [[f"**{row[0]}**"] + [""] * (len(header) - 1) if len(row) == 1 else row for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = [f"{'-' * widths[0]}-", *(f"{'-' * width}:" for width in widths[1:])]
+    padded = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (header, *rows)]
+    lines = [f"| {' | '.join(row)} |" for row in padded]
+    return [lines[0], f"|-{'|-'.join(rule)}|", *lines[1:]]
 
 
-def csv_text(table: Table) -> str:
-    """Both tables as one CSV, unrounded; each line carries the number of seeds and images, and both protocols."""
-    keys = sorted({key for row in table.rows for key, value in row.scores.items() if isinstance(value, int | float)})
+def full_csv(table: Table) -> str:
+    """Return both tables as one CSV, unrounded, with seeds, images and both protocols on each line."""
+    scores = sorted({key for row in table.rows for key, value in row.scores.items() if isinstance(value, int | float)})
+    records = [_csv_record(row, table.images, scores) for row in table.rows]
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["row", "name", "group", *keys, *(f"{key} deviation" for key in keys), "CIDEr low", "CIDEr high",
-                     "differs", "trainable_parameters", "share", "paper_CIDEr", "seeds", "images", "protocol",
-                     f"protocol{CAPTION_1}"])  # fmt: skip
-    for row in table.rows:
-        deviation = row.deviation or {}
-        writer.writerow([
-            row.key, row.name, row.group, *(row.scores.get(key) for key in keys), *(deviation.get(key) for key in keys),
-            *row.interval, row.letters, row.parameters, row.share, row.paper and row.paper.CIDEr, row.seeds,
-            table.images, row.signature, row.signature_alone,
-        ])  # fmt: skip
+    writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
     return file.getvalue()
 
 
+def _csv_record(row: Row, images: int, scores: Sequence[str]) -> dict[str, Any]:
+    deviation = row.deviation or {}
+    record: dict[str, Any] = {"row": row.key, "name": row.name, "group": row.group}
+    record |= {key: row.scores.get(key) for key in scores}
+    record |= {f"{key} deviation": deviation.get(key) for key in scores}
+    record |= {"CIDEr low": row.interval[0], "CIDEr high": row.interval[1], "differs": row.letters}
+    record |= {"trainable_parameters": row.parameters, "share": row.share, "paper_CIDEr": row.paper and row.paper.CIDEr}
+    record |= {"seeds": row.seeds, "images": images}
+    return record | {"protocol": row.signature, f"protocol{CAPTION_1}": row.signature_alone}
+
+
 def scores_csv(table: Table) -> str:
-    """The main scores, a line a row, for an interactive plot."""
+    """Return the main scores, one line for each row, for an interactive plot."""
     lines = [",".join(["row", *SCORES])]
     lines += [",".join([row.key, *(f"{row.scores[key]:.4f}" for key in SCORES)]) for row in table.rows]
     return "\n".join(lines) + "\n"
-
-
-def json_text(table: Table) -> str:
-    """Both tables as JSON, unrounded."""
-    written = {**asdict(table), "notes": [*notes(table), note_alone(table)]}
-    return json.dumps(written, indent=1, ensure_ascii=False) + "\n"
