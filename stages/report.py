@@ -14,7 +14,7 @@ from captioning.params.load import Params, load_params
 from captioning.params.recipes import refined_rows
 from captioning.report.examples import Example, draw_examples, group_images, make_examples
 from captioning.report.figures import caption_lengths, captioning_example, save_figure, word_cloud
-from captioning.report.page import FIGURES, PageFigure, draw_figures, render_page
+from captioning.report.page import draw_figures, render_page
 from captioning.report.table import Row, Run, build_table
 from captioning.report.table_text import text_files
 from captioning.runtime import resume
@@ -38,20 +38,17 @@ def main() -> None:
     )
     table = build_table(run, params.zero_shot, params.profile, params.seeds)
     steps = {row: [pandas.read_csv(PLOTS / f"steps/{row}-{seed}.csv") for seed in params.seeds] for row in rows}
-    words = read_json("data/caption-words.json")
+    words, examples = read_json("data/caption-words.json"), read_examples(table.rows, params)
     figures = draw_figures(table, run, steps)
     figures["figure-1"] = caption_lengths(words["lengths"], words["without"])
     figures["figure-2"] = word_cloud(words["counts"])
-    titles = dict(FIGURES)
-    for name, example in read_examples(table.rows, params).items():
+    for name, example in examples.items():
         figures[name] = captioning_example(example.image, example.captions, example.title)
-        titles[name] = (example.heading, example.text)
     for name, figure in figures.items():
         save_figure(figure, PLOTS / name)
-    page_figures = {name: PageFigure((PLOTS / f"{name}.svg").read_bytes(), *texts) for name, texts in titles.items()}
-    numbers = {row: int(seeds[0]["step"].max()) for row, seeds in steps.items()}
-    files = text_files(table) | {"report.html": render_page(table, run, page_figures, numbers)}
-    for name, text in files.items():
+    svgs = {name: (PLOTS / f"{name}.svg").read_bytes() for name in figures}
+    page = render_page(table, run, svgs, examples, {row: int(seeds[0]["step"].max()) for row, seeds in steps.items()})
+    for name, text in (text_files(table) | {"report.html": page}).items():
         write_text(PLOTS / name, text)
     resume.remove_finished_runs()
 

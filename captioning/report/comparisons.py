@@ -16,25 +16,12 @@ from itertools import combinations
 from typing import Any
 
 from captioning.evaluation.significance import Difference, find_difference
-from captioning.report.table import Row, Table
+from captioning.report.table import Recipes, Row, Table
+from captioning.report.table_text import NONE, Cells
 
-NONE = "–"
 RANKS = ("base-r4", "base-r8", "base-r16")
 CHECKPOINTS = ("base-r16", "mix", "cococap", "rsvqa-lr")
 CHOICES = ("first", "random", "all")
-CAPTIONS_NOTE = (
-    "Each row of a checkpoint differs from the others in nothing but which captions it learns from. Steps are the "
-    "optimizer's, each of as many captions; they are the cost of training. Differences are to the first captions, with "
-    "the interval of all pairs of the table taken together; with one seed they tell these adapters apart, no more."
-)
-STUDY_NOTE = (
-    "Gains are against the start adapter on the same images; each 95 % interval is a paired bootstrap over images, on "
-    "its own, and percentages are of the start's score. The best step was chosen on the validation images, so that "
-    "gain flatters; the test images chose nothing. Validation CIDEr takes its document frequencies from the "
-    "training split, test CIDEr from the test references."
-)
-Recipes = Mapping[str, Mapping[str, Any]]  # by row
-Cells = tuple[list[str], list[list[str]]]  # header and rows
 
 
 def describe_sweeps(table: Table, differences: Sequence[Difference], recipes: Recipes) -> list[str]:
@@ -43,12 +30,10 @@ def describe_sweeps(table: Table, differences: Sequence[Difference], recipes: Re
     ranks, checkpoints = ([key for key in keys if key in rows] for keys in (RANKS, CHECKPOINTS))
     labels, names = {key: rows[key].label for key in ranks}, {key: rows[key].name for key in checkpoints}
     without_rank = [_without_rank(recipes[key]) for key in ranks]
-    without_checkpoint = [[recipes[key]["lora"], recipes[key]["finetune"]] for key in checkpoints]
+    without_checkpoint = [(recipes[key]["lora"], recipes[key]["finetune"]) for key in checkpoints]
     sweeps = [
-        Sweep("Rank sweep", "rank", labels, without_rank != without_rank[:1] * len(ranks)),
-        Sweep(
-            "Checkpoint comparison", "the checkpoint", names, without_checkpoint != without_checkpoint[:1] * len(names)
-        ),
+        Sweep("Rank sweep", "rank", labels, _differ(without_rank)),
+        Sweep("Checkpoint comparison", "the checkpoint", names, _differ(without_checkpoint)),
     ]
     return [sweep.describe(differences, len(table.seeds)) for sweep in sweeps if len(sweep.names) > 1]
 
@@ -56,6 +41,10 @@ def describe_sweeps(table: Table, differences: Sequence[Difference], recipes: Re
 def _without_rank(recipe: Mapping[str, Any]) -> tuple[Any, ...]:
     lora = {key: value for key, value in recipe["lora"].items() if key != "rank"}
     return recipe["checkpoint"]["name"], lora, recipe["finetune"]
+
+
+def _differ(settings: Sequence[Any]) -> bool:
+    return any(setting != settings[0] for setting in settings)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ machine name, so the same run gives the same bytes.
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,16 @@ import pandas
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from captioning.report import comparisons
+from captioning.report.comparisons import (
+    caption_choice_table,
+    describe_sweeps,
+    refinement_name,
+    study_table,
+    study_title,
+)
 from captioning.report.curves import scst_curves, training_curves
 from captioning.report.diagram import two_stage_pipeline
+from captioning.report.examples import Example
 from captioning.report.figures import table_figure
 from captioning.report.table import Row, Run, Table
 from captioning.report.table_text import (
@@ -29,54 +35,12 @@ from captioning.report.table_text import (
 )
 
 MAX_LIST = 12  # values; longer lists of a metrics file are data, not key figures
-YARDSTICK_TEXTS = {
-    "constant-caption": "the same caption for every image: what a model scores that never looks",
-    "human-caption": "each image's first reference scored against its other references, four where it has five",
-    "nearest-image": "the caption of the training image that looks most alike, by pixels: what copying scores",
-}
-FIGURES = {  # title and caption by name
-    "figure-1": (
-        "Figure 1. Lengths of the captions",
-        "How many words a caption has, as written and without stop words.",
-    ),
-    "figure-2": ("Figure 2. Word cloud", "Words of the captions, sized by how often they occur; stop words left out."),
-    "figure-3": (
-        "Figure 3. Two-stage training pipeline",
-        "Drawn from the recipes of this run. The checkpoint's weights are frozen in both steps; step 1 trains "
-        "the adapters, step 2 refines those of the decoder.",
-    ),
-    "training-curves": (
-        "Training curves",
-        "Cross-entropy in nats a token of each variant, on its training batches and on the validation "
-        "split. The adapter of the epoch with the lowest validation loss is the one tested.",
-    ),
-    "scst-curves": (
-        "SCST curves",
-        "Rewards count the end of the sequence as a token. Whiskers are the 95 % interval of the gain over "
-        "the start adapter, about the score. Read CIDEr together with length and with the share of "
-        "captions that ended: a policy can buy reward by cutting captions short.",
-    ),
-}
-
-
-@dataclass(frozen=True)
-class PageFigure:
-    """A figure of the page: an SVG, its title, and its caption."""
-
-    svg: bytes
-    title: str
-    caption: str
-
-    @property
-    def uri(self) -> str:
-        """Return the SVG as a data URI."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode("ascii")
 
 
 def draw_figures(table: Table, run: Run, steps: Mapping[str, Sequence[pandas.DataFrame]]) -> dict[str, Figure]:
     """Draw Table II, Figure 3 of the first row of SCST, and the curves; `steps`: by row, one table for each seed."""
     first = next(iter(run.refined.values()))
-    refinements = {comparisons.refinement_name(recipe): steps[row] for row, recipe in run.refined.items()}
+    refinements = {refinement_name(recipe): steps[row] for row, recipe in run.refined.items()}
     return {
         "table-2": table_figure(*table_cells(table), table_notes(table)),
         "figure-3": two_stage_pipeline(run.recipes[first["scst"]["start"]], first),
@@ -85,29 +49,29 @@ def draw_figures(table: Table, run: Run, steps: Mapping[str, Sequence[pandas.Dat
     }
 
 
-def render_page(table: Table, run: Run, figures: Mapping[str, PageFigure], steps: Mapping[str, int]) -> str:
-    """Return the page as HTML; `figures`: by name; `steps`: the number of steps of each trained row."""
+def render_page(
+    table: Table, run: Run, svgs: Mapping[str, bytes], examples: Mapping[str, Example], steps: Mapping[str, int]
+) -> str:
+    """Return the page as HTML; `svgs`: of all figures; `examples`: Figures 4-7; `steps`: of each trained row."""
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     template = Environment(loader=loader, **options).get_template("page.html.j2")
     differences, first = run.differences, next(iter(run.refined))
-    signature = run.training[first][0]["signature"]
     content = {
         "profile": table.profile,
         "notice": model_notice(table, max(int(seeds[0]["all_parameters"]) for seeds in run.training.values())),
         "table": table_cells(table),
         "notes": table_notes(table),
-        "sentences": comparisons.describe_sweeps(table, differences, run.recipes),
-        "yardsticks": [row for row in table.rows if row.key in YARDSTICK_TEXTS],
-        "yardstick_texts": YARDSTICK_TEXTS,
+        "sentences": describe_sweeps(table, differences, run.recipes),
+        "rows": {row.key: row for row in table.rows},
         "caption_1": caption_1_cells(table),
         "caption_1_note": caption_1_note(table),
-        "captions_choice": comparisons.caption_choice_table(table.rows, run.recipes, steps, differences),
-        "captions_note": comparisons.CAPTIONS_NOTE,
-        "study_title": comparisons.study_title(run.recipes[first], run.splits["images"]["train"]),
-        "study": comparisons.study_table(run.refined, run.training, run.scores["rows"], differences),
-        "study_notes": [comparisons.STUDY_NOTE, f"Protocol of validation: {signature}."],
-        "figures": figures,
+        "caption_choice": caption_choice_table(table.rows, run.recipes, steps, differences),
+        "study_title": study_title(run.recipes[first], run.splits["images"]["train"]),
+        "study": study_table(run.refined, run.training, run.scores["rows"], differences),
+        "study_signature": run.training[first][0]["signature"],
+        "uris": {name: f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}" for name, svg in svgs.items()},
+        "examples": examples,
         "vocabulary": vocabulary_table(table, run.scores),
         "recipes": recipe_table(table.rows, run.recipes),
         "splits": key_figures(run.splits),
