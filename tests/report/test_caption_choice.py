@@ -1,15 +1,15 @@
-"""First, random and all captions side by side: only where nothing else differs, with their steps and differences."""
+"""Rows that differ only in their choice of captions are compared, with steps and differences."""
 
 from typing import Any
 
 from captioning.evaluation.significance import Difference
-from captioning.report.comparisons import caption_choice
+from captioning.report.comparisons import caption_choice_table
 from captioning.report.table import Row
 
 
 def recipe(captions: str, rate: float = 1e-3, checkpoint: str = "mix") -> dict[str, Any]:
-    return {"checkpoint": {"name": checkpoint}, "lora": {"rank": 16},
-            "finetune": {"captions": captions, "learning_rate": rate}}  # fmt: skip
+    finetune = {"captions": captions, "learning_rate": rate}
+    return {"checkpoint": {"name": checkpoint}, "lora": {"rank": 16}, "finetune": finetune}
 
 
 def row(key: str, cider: float) -> Row:
@@ -17,8 +17,8 @@ def row(key: str, cider: float) -> Row:
 
 
 ROWS = [row("mix-all", 120.0), row("base", 80.0), row("mix", 110.0), row("mix-random", 112.5), row("human", 150.0)]
-RECIPES = {"mix": recipe("first"), "mix-random": recipe("random"), "mix-all": recipe("all"),
-           "base": recipe("first", checkpoint="base"), "scst": {"scst": {}}}  # fmt: skip
+RECIPES = {"mix": recipe("first"), "mix-random": recipe("random"), "mix-all": recipe("all")}
+RECIPES |= {"base": recipe("first", checkpoint="base"), "scst": {"scst": {}}}
 STEPS = {"mix": 120, "mix-random": 120, "mix-all": 600, "base": 120}
 PAIRS = [
     Difference("mix", "mix-random", -2.5, -4.0, -1.0, -6.0, 1.0, None, False),
@@ -26,8 +26,8 @@ PAIRS = [
 ]
 
 
-def test_the_table_by_hand() -> None:
-    header, lines = caption_choice(ROWS, RECIPES, STEPS, PAIRS) or ([], [])
+def test_table_by_hand() -> None:
+    header, lines = caption_choice_table(ROWS, RECIPES, STEPS, PAIRS) or ([], [])
     assert header == ["Model", "captions", "steps", "cost", "CIDEr", "95 % interval", "over the first"]
     assert lines == [
         ["Name mix", "first", "120", "1.0×", "110.0", "105.0 to 115.0", "–"],
@@ -36,11 +36,11 @@ def test_the_table_by_hand() -> None:
     ]
 
 
-def test_rows_that_differ_in_more_are_not_compared() -> None:
-    other = RECIPES | {"mix-random": recipe("random", 2e-3), "mix-all": recipe("all", 3e-3)}
-    assert caption_choice(ROWS, other, STEPS, PAIRS) is None
+def test_rows_with_other_differences_are_not_compared() -> None:
+    recipes = RECIPES | {"mix-random": recipe("random", 2e-3), "mix-all": recipe("all", 3e-3)}
+    assert caption_choice_table(ROWS, recipes, STEPS, PAIRS) is None
 
 
-def test_without_first_captions_there_is_no_difference_to_them() -> None:
-    _, lines = caption_choice(ROWS[:1] + ROWS[3:4], RECIPES, STEPS, PAIRS) or ([], [])
+def test_without_a_row_of_first_captions_no_difference_is_shown() -> None:
+    _, lines = caption_choice_table(ROWS[:1] + ROWS[3:4], RECIPES, STEPS, PAIRS) or ([], [])
     assert [line[3] for line in lines] == [line[-1] for line in lines] == ["–", "–"]

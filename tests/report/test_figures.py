@@ -1,6 +1,5 @@
-"""Figures repeat byte for byte, draw what they are given, and their texts neither overlap nor leave their boxes."""
+"""Figures are the same in each run and draw their data; their texts neither overlap nor leave their boxes."""
 
-import hashlib
 import itertools
 import os
 import subprocess
@@ -20,86 +19,71 @@ from PIL import Image
 
 from captioning.report.curves import scst_curves, training_curves
 from captioning.report.diagram import two_stage_pipeline
-from captioning.report.figures import caption_lengths, captioning_example, save, table_picture, word_cloud
+from captioning.report.figures import caption_lengths, captioning_example, table_figure, word_cloud
 
 ROOT = str(Path(__file__).parents[2])
-COUNTS = {"river": 40, "road": 30, "forest": 30, "runway": 12}
 DRAWING = """
 import sys; from pathlib import Path
-from captioning.report.figures import caption_lengths, save, word_cloud
-save(word_cloud(dict(reversed({counts}.items())), 1), Path(sys.argv[1]) / "cloud")
-save(caption_lengths([9, 10, 11, 40], [5, 6, 6, 20]), Path(sys.argv[1]) / "lengths")
+from captioning.report.figures import caption_lengths, save_figure, word_cloud
+counts = {"runway": 12, "forest": 30, "road": 30, "river": 40}
+save_figure(word_cloud(counts, 1), Path(sys.argv[1]) / "cloud")
+save_figure(caption_lengths([9, 10, 11, 40], [5, 6, 6, 20]), Path(sys.argv[1]) / "lengths")
 """
 
 
 def recipes(targets: str = "table2", baseline: str = "greedy", **lora: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = {"rank": 16, "alpha": 16, "rslora": False, "targets": targets} | lora
-    recipe = {
-        "checkpoint": {"name": "rsvqa-lr"},
-        "lora": settings,
-        "finetune": {
-            "prompt": "caption en",
-            "captions": "random",
-            "batch": 128,
-            "accumulation": 16,
-            "epochs": 2,
-            "learning_rate": 2e-5,
-        },
-    }
-    return recipe, {"scst": {"start": "mix", "baseline": baseline, "samples": 5, "temperature": 1.0,
-                             "learning_rate": 1.25e-5,
-                             "batch": 16, "epochs": 2, "images": 26712}}  # fmt: skip
+    finetune = {"prompt": "caption en", "captions": "random", "batch": 128, "accumulation": 16, "epochs": 2}
+    scst = {"start": "mix", "baseline": baseline, "samples": 5, "temperature": 1.0, "learning_rate": 1.25e-5}
+    recipe = {"checkpoint": {"name": "rsvqa-lr"}, "lora": settings, "finetune": finetune | {"learning_rate": 2e-5}}
+    return recipe, {"scst": scst | {"batch": 16, "epochs": 2, "images": 26712}}
 
 
-def texts(figure: Figure) -> list[tuple[str, Bbox]]:
+def text_boxes(figure: Figure) -> list[tuple[str, Bbox]]:
     """Every visible text with its box in pixels."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    renderer = canvas.get_renderer()
-    found = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
-    return [(text.get_text(), text.get_window_extent(renderer)) for text in found if not isinstance(text, Annotation)]
+    visible = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    texts = [text for text in visible if not isinstance(text, Annotation)]
+    return [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in texts]
 
 
 def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    return [(a, b) for (a, one), (b, other) in itertools.combinations(texts(figure), 2)
-            if Bbox.intersection(one.padded(-0.5), other.padded(-0.5))]  # fmt: skip
+    pairs = itertools.combinations(text_boxes(figure), 2)
+    return [(a, b) for (a, first), (b, second) in pairs if Bbox.intersection(first.padded(-0.5), second.padded(-0.5))]
 
 
-def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
-    digests = set()
+def assert_readable(figure: Figure) -> None:
+    assert overlaps(figure) == []
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 for _, box in text_boxes(figure))
+
+
+def test_two_processes_write_the_same_bytes_without_date_and_program(tmp_path: Path) -> None:
+    contents = []
     for seed in "12":
-        folder = tmp_path / seed
-        subprocess.run([sys.executable, "-c", DRAWING.format(counts=COUNTS), str(folder)], check=True,
-                       env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": ROOT})  # fmt: skip
-        files = sorted(folder.iterdir())
-        assert [file.name for file in files] == ["cloud.png", "cloud.svg", "lengths.png", "lengths.svg"]
-        digests.add(hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest())
-    assert len(digests) == 1
-
-
-def test_files_carry_no_date_and_no_program(tmp_path: Path) -> None:
-    save(caption_lengths([3, 4], [2, 2]), tmp_path / "figure-1.2")
-    assert "<dc:date>" not in (tmp_path / "figure-1.2.svg").read_text()
-    assert "Software" not in Image.open(tmp_path / "figure-1.2.png").info
+        folder, environment = tmp_path / seed, {"PYTHONHASHSEED": seed, "PYTHONPATH": ROOT}
+        command = [sys.executable, "-c", DRAWING, str(folder)]
+        subprocess.run(command, check=True, env=os.environ | environment)
+        contents.append({file.name: file.read_bytes() for file in sorted(folder.iterdir())})
+    assert list(contents[0]) == ["cloud.png", "cloud.svg", "lengths.png", "lengths.svg"]
+    assert contents[0] == contents[1]
+    assert b"<dc:date>" not in contents[0]["lengths.svg"]
+    assert "Software" not in Image.open(tmp_path / "1/lengths.png").info
 
 
 def test_histogram_bars_are_the_counts() -> None:
     figure = caption_lengths([10] * 7 + [11] * 3, [6] * 10)
-    bars = {
-        round(bar.get_x() + bar.get_width() / 2): bar.get_height()
-        for bar in figure.axes[0].patches
-        if isinstance(bar, Rectangle)
-    }
-    assert bars == {10: 7, 11: 3}
-    assert "median 10, mean 10.3" in [text for text, _ in texts(figure)]
+    bars = [bar for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
+    assert {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in bars} == {10: 7, 11: 3}
+    assert "median 10, mean 10.3" in [text for text, _ in text_boxes(figure)]
 
 
-@pytest.mark.parametrize("draw", [lambda: caption_lengths([], [1]), lambda: word_cloud({}, 1),
-                                  lambda: training_curves({}),
-                                  lambda: scst_curves({"greedy": []})])  # fmt: skip
-def test_nothing_to_draw_is_said(draw: Any) -> None:
-    with pytest.raises(ValueError, match=r"no .* to draw"):
-        draw()
+def test_figures_without_data_are_refused() -> None:
+    for draw, data in ((word_cloud, {}), (training_curves, {}), (scst_curves, {"greedy": []})):
+        with pytest.raises(ValueError, match=r"no .* to draw"):
+            draw(data)
+    with pytest.raises(ValueError, match="no caption lengths to draw"):
+        caption_lengths([], [1])
 
 
 @pytest.mark.parametrize("baseline", ["greedy", "leave-one-out"])
@@ -108,7 +92,7 @@ def test_pipeline_texts_stay_apart_and_inside_their_boxes(targets: str, baseline
     figure = two_stage_pipeline(*recipes(targets, baseline, rank=256, alpha=512.5, rslora=True))
     assert overlaps(figure) == []
     boxes = [patch.get_window_extent() for patch in figure.findobj(FancyBboxPatch)]
-    for text, extent in texts(figure):
+    for text, extent in text_boxes(figure):
         x, y = (extent.x0 + extent.x1) / 2, (extent.y0 + extent.y1) / 2
         around = [box for box in boxes if box.contains(x, y)]
         smallest = min(around, key=lambda box: box.width * box.height, default=figure.bbox)
@@ -116,29 +100,28 @@ def test_pipeline_texts_stay_apart_and_inside_their_boxes(targets: str, baseline
         assert smallest.y0 <= extent.y0 and extent.y1 <= smallest.y1, text
 
 
-def test_pipeline_draws_the_recipe_and_no_more() -> None:
-    greedy, loo = (" ".join(text for text, _ in texts(two_stage_pipeline(*recipes(baseline=name))))
-                   for name in ("greedy", "leave-one-out"))  # fmt: skip
+def test_pipeline_draws_the_recipe_and_only_that() -> None:
+    def words(**settings: str) -> list[str]:
+        return [text for text, _ in text_boxes(two_stage_pipeline(*recipes(**settings)))]
+
+    greedy, leave_one_out = " ".join(words()), " ".join(words(baseline="leave-one-out"))
     for number in ("128 × 16 = 2048", "2e-5", "1.25e-5", "r = 16, α = 16", "5 sampled captions", "26,712 images"):
         assert number in greedy
-    assert "greedy caption" in greedy and "greedy" not in loo
-    adapters = [sum(text == "adapters" for text, _ in texts(two_stage_pipeline(*recipes(targets))))
-                for targets in ("decoder", "table2", "all-linear")]  # fmt: skip
-    assert adapters == [0, 1, 2]  # beside the decoder's own
+    assert "greedy caption" in greedy and "greedy" not in leave_one_out
+    counts = [words(targets=targets).count("adapters") for targets in ("decoder", "table2", "all-linear")]
+    assert counts == [0, 1, 2]  # besides the decoder's own
 
 
-def test_example_wraps_long_captions_and_takes_dollar_signs() -> None:
-    lines = [("Zero-shot", "costs $5 and $6"), ("Mix", "houses " * 40), ("SCST", ""), ("Reference C1", "x" * 150)]
-    figure = captioning_example(Image.new("RGB", (48, 48), "teal"), lines, "Image 1")
-    shown = [text for text, _ in texts(figure)]
-    assert (
-        "costs $5 and $6" in shown and "(empty caption)" in shown and sum(text.count("houses") for text in shown) == 40
-    )
-    assert overlaps(figure) == []
-    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 for _, box in texts(figure))
+def test_example_wraps_long_captions_and_accepts_dollar_signs() -> None:
+    captions = [("Zero-shot", "costs $5 and $6"), ("Mix", "houses " * 40), ("SCST", ""), ("Reference C1", "x" * 150)]
+    figure = captioning_example(Image.new("RGB", (48, 48), "teal"), captions, "Image 1")
+    texts = [text for text, _ in text_boxes(figure)]
+    assert "costs $5 and $6" in texts and "(empty caption)" in texts
+    assert sum(text.count("houses") for text in texts) == 40
+    assert_readable(figure)
 
 
-def test_small_images_keep_their_pixels() -> None:
+def test_small_images_are_enlarged_without_interpolation() -> None:
     pixels = np.zeros((2, 2, 3), np.uint8)
     pixels[0, 0] = 255
     figure = captioning_example(Image.fromarray(pixels), [("C1", "a dot")], "Image 1")
@@ -146,17 +129,14 @@ def test_small_images_keep_their_pixels() -> None:
     assert set(np.unique(drawn)) == {0, 255} and drawn[:240, :240].min() == 255 and drawn[240:].max() == 0
 
 
-def test_table_picture_keeps_columns_apart() -> None:
+def test_table_figure_separates_columns() -> None:
     rows = [["Model with a long name", "100.1 ± 10.2", "1"], ["A group"], ["b", "2", "3"]]
-    figure = table_picture(["Model", "CIDEr", "share %"], rows, ["A note " * 30])
-    assert overlaps(figure) == []
-    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 for _, box in texts(figure))
+    assert_readable(table_figure(["Model", "CIDEr", "share %"], rows, ["A note " * 30]))
 
 
-def test_curves_show_every_variant_and_only_measured_points() -> None:
-    run = pandas.DataFrame(
-        {"step": [1, 2, 3, 4], "loss": [3.0, 2.0, None, 1.0], "validation_loss": [None, 2.5, None, 1.5]}
-    )
+def test_training_curves_show_all_variants_and_only_measured_points() -> None:
+    losses = {"loss": [3.0, 2.0, None, 1.0], "validation_loss": [None, 2.5, None, 1.5]}
+    run = pandas.DataFrame({"step": [1, 2, 3, 4], **losses})
     figure = training_curves({"mix": [run, run], "base-r4": [run]})
     training, validation = figure.axes
     assert len(training.lines) == len(validation.lines) == 3
@@ -164,23 +144,27 @@ def test_curves_show_every_variant_and_only_measured_points() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["mix", "base-r4"]
 
 
-def scst_run(lift: float) -> pandas.DataFrame:
-    """Step records as stages/scst.py writes them: a validation at the start and the end, two steps between."""
-    columns = {"step": [0, 0, 1, 2], "reward": [None, 0.8, 0.9, None], "baseline": [None, 1.1, 1.2, None],
-               "length": [None, 12, 11, None], "ended": [None] * 4, "distinct": [None, 0.9, 0.8, None],
-               "advantage": [None, -0.5, 0.1, None], "advantage_deviation": [None, 0.8, 0.6, None],
-               "loss": [None, -3.0, 1.0, None],
-               "validation_cider": [100.0, None, None, 100 + lift], "validation_length": [10.0, None, None, 9.0],
-               "gain": [0.0, None, None, lift], "gain_low": [0.0, None, None, lift - 4],
-               "gain_high": [0.0, None, None, lift + 6]}  # fmt: skip
-    return pandas.DataFrame(columns)
+def scst_run(gain: float) -> pandas.DataFrame:
+    """Step records as the stage scst writes them: a validation at the start and the end, two steps between."""
+    trained = {"reward": (0.8, 0.9), "baseline": (1.1, 1.2), "length": (12, 11), "ended": (None, None)}
+    trained |= {
+        "distinct": (0.9, 0.8),
+        "advantage": (-0.5, 0.1),
+        "advantage_deviation": (0.8, 0.6),
+        "loss": (-3.0, 1.0),
+    }
+    validated = {"validation_cider": (100.0, 100 + gain), "validation_length": (10.0, 9.0), "gain": (0.0, gain)}
+    validated |= {"gain_low": (0.0, gain - 4), "gain_high": (0.0, gain + 6)}
+    columns = {name: [None, *values, None] for name, values in trained.items()}
+    columns |= {name: [first, None, None, last] for name, (first, last) in validated.items()}
+    return pandas.DataFrame({"step": [0, 0, 1, 2], **columns})
 
 
-def test_scst_curves_draw_each_quantity_of_each_run_and_pass_over_unmeasured_ones() -> None:
+def test_scst_curves_draw_each_measured_quantity_of_each_run() -> None:
     figure = scst_curves({"greedy": [scst_run(10), scst_run(8)], "leave-one-out": [scst_run(20)]})
     reward, cider, length, share, advantage, loss = figure.axes
     assert [len(axes.lines) for axes in (reward, length, share, advantage, loss)] == [6, 6, 3, 6, 3]
-    assert len({line.get_color() for line in reward.lines}) == 2  # a colour a baseline
+    assert len({line.get_color() for line in reward.lines}) == 2  # one for each baseline
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["greedy", "leave-one-out"]
     scores = [list(np.asarray(points.lines[0].get_ydata())) for points in cider.containers]
     assert scores == [[100.0, 110.0], [100.0, 108.0], [100.0, 120.0]]
@@ -191,4 +175,4 @@ def test_whiskers_are_the_interval_of_the_gain_over_the_start() -> None:
     cider = scst_curves({"greedy": [scst_run(10)]}).axes[1]
     (whiskers,) = cider.containers[0].lines[2]
     assert [segment[:, 1].tolist() for segment in whiskers.get_segments()] == [[100.0, 100.0], [106.0, 116.0]]
-    assert [segment[0, 0] for segment in whiskers.get_segments()] == [0.0, 2.0]  # alone, no point is set aside
+    assert [segment[0, 0] for segment in whiskers.get_segments()] == [0.0, 2.0]  # a single run has no offset

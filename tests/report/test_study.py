@@ -1,45 +1,40 @@
-"""SCST's table: start and gain of each baseline with intervals, points and percent; a heading true of any number."""
+"""SCST's table: start and gain of each baseline with intervals, in points and percent."""
 
 from typing import Any
 
 import pytest
 
 from captioning.evaluation.significance import Difference
-from captioning.report.comparisons import heading, study
+from captioning.report.comparisons import study_table, study_title
 
+GREEDY, LEAVE_ONE_OUT = "scst-mix-greedy", "scst-mix-leave-one-out"
 RECIPES: dict[str, Any] = {
-    f"scst-mix-{name}": {"scst": {"start": "mix", "baseline": name, "images": 500}}
-    for name in ("greedy", "leave-one-out")
+    row: {"scst": {"start": "mix", "baseline": row.removeprefix("scst-mix-"), "images": 500}}
+    for row in (GREEDY, LEAVE_ONE_OUT)
 }
-ROWS: dict[str, Any] = {
-    row: {"mean": {"CIDEr": cider, "length": length, "ended": ended}}
-    for row, cider, length, ended in [("mix", 200.0, 10.0, 0.99), ("scst-mix-greedy", 210.0, 9.5, 1.0),
-                                      ("scst-mix-leave-one-out", 190.0, 12.0, 0.9)]
-}  # fmt: skip
-
-
-def run(best: float, step: int, gain: tuple[float | None, ...]) -> dict[str, Any]:
-    names = ("gain_percent", "gain_percent_low", "gain_percent_high")
-    return {
-        "start_validation_cider": 100.0,
-        "validation_cider": best,
-        "best_step": step,
-        **dict(zip(names, gain, strict=True)),
-    }
-
-
-TRAINING: dict[str, Any] = {
-    "scst-mix-greedy": [run(105.0, 8, (5.0, 1.5, 8.0))],
-    "scst-mix-leave-one-out": [run(104.0, 16, (4.0, -0.5, 8.5)), run(103.0, 24, (3.0, -1.0, 7.0))],
-}
-PAIRS = [  # the start first: what is shown is the other way round
-    Difference("mix", "scst-mix-greedy", -10.0, -16.0, -4.0, -20.0, 0.5, None, False),
-    Difference("scst-mix-leave-one-out", "mix", -10.0, -16.0, -4.0, -20.0, 0.5, None, False),
+PAIRS = [  # the table shows the opposite direction
+    Difference("mix", GREEDY, -10.0, -16.0, -4.0, -20.0, 0.5, None, False),
+    Difference(LEAVE_ONE_OUT, "mix", -10.0, -16.0, -4.0, -20.0, 0.5, None, False),
 ]
 
 
-def test_start_gain_and_test_stand_side_by_side() -> None:
-    header, rows = study(RECIPES, TRAINING, ROWS, PAIRS)
+def row(cider: float, length: float, ended: float) -> dict[str, Any]:
+    return {"mean": {"CIDEr": cider, "length": length, "ended": ended}}
+
+
+def run(best: float, step: int, *gain: float | None) -> dict[str, Any]:
+    names = ("gain_percent", "gain_percent_low", "gain_percent_high")
+    scores = {"start_validation_cider": 100.0, "validation_cider": best, "best_step": step}
+    return scores | dict(zip(names, gain, strict=True))
+
+
+ROWS = {"mix": row(200.0, 10.0, 0.99), GREEDY: row(210.0, 9.5, 1.0), LEAVE_ONE_OUT: row(190.0, 12.0, 0.9)}
+
+
+def test_table_by_hand() -> None:
+    runs = [run(104.0, 16, 4.0, -0.5, 8.5), run(103.0, 24, 3.0, -1.0, 7.0)]
+    training = {GREEDY: [run(105.0, 8, 5.0, 1.5, 8.0)], LEAVE_ONE_OUT: runs}
+    header, rows = study_table(RECIPES, training, ROWS, PAIRS)
     assert header == ["", "mix, greedy", "mix, leave-one-out"]
     assert rows == [
         ["validation CIDEr, start → best (step)", "100.0 → 105.0 (8)", "100.0 → 104.0 (16); 100.0 → 103.0 (24)"],
@@ -52,17 +47,14 @@ def test_start_gain_and_test_stand_side_by_side() -> None:
     ]
 
 
-def test_a_start_that_scores_nothing_has_no_percentage() -> None:
-    nothing = {"scst-mix-greedy": [run(5.0, 8, (None, None, None))]}
-    rows = ROWS | {"mix": {"mean": ROWS["mix"]["mean"] | {"CIDEr": 0.0}}}
-    cells = dict(study({"scst-mix-greedy": RECIPES["scst-mix-greedy"]}, nothing, rows, PAIRS)[1])
+def test_a_start_with_score_0_has_no_percentage() -> None:
+    training = {GREEDY: [run(5.0, 8, None, None, None)]}
+    cells = dict(study_table({GREEDY: RECIPES[GREEDY]}, training, ROWS | {"mix": row(0.0, 10.0, 0.99)}, PAIRS)[1])
     assert cells["validation gain, %"] == cells["test gain, %"] == "–"
     assert cells["test gain, points"] == "+10.0 (+4.0 to +16.0)"
 
 
-@pytest.mark.parametrize(("images", "title"), [
-    (500, "the 500-image study"), (0, "all 960 training images"), (960, "all 960 training images"),
-    (2000, "all 960 training images"), (1, "the 1-image study"),
-])  # fmt: skip
-def test_heading_is_true_of_any_number(images: int, title: str) -> None:
-    assert heading({"scst": {"images": images}}, 960) == title
+@pytest.mark.parametrize("images", [0, 960, 2000])
+def test_title_names_the_number_of_images(images: int) -> None:
+    assert study_title({"scst": {"images": images}}, 960) == "all 960 training images"
+    assert study_title(RECIPES[GREEDY], 960) == "the 500-image study"

@@ -1,5 +1,4 @@
-"""Table II keeps the paper's rows and order, our numbers unrounded, their intervals, and the paper's where they
-belong."""
+"""Table II has the paper's rows and order, exact scores with intervals, and the paper's numbers for its own rows."""
 
 import csv
 import io
@@ -9,63 +8,68 @@ from typing import Any
 import pytest
 
 from captioning.base.errors import UserError
-from captioning.report.table import PAPER, build_table
+from captioning.report.table import PAPER, Run, Table, build_table
 from captioning.report.table_text import (
-    count,
-    csv_text,
-    display,
-    display_alone,
-    files,
-    json_text,
+    caption_1_cells,
+    caption_1_note,
+    format_count,
     markdown,
-    note_alone,
-    notes,
-    scores_csv,
+    table_cells,
+    table_notes,
+    text_files,
 )
 
-VARIANTS = {"full-adapter": ("base", 8), "base-r4": ("base", 4), "base-r8": ("base", 8), "base-r16": ("base", 16),
-            "mix": ("mix", 16), "cococap": ("cococap", 16), "rsvqa-lr": ("rsvqa-lr", 16)}  # fmt: skip
-EXACT = 83.04567890123456
+VARIANTS = {"full-adapter": ("base", 8), "base-r4": ("base", 4), "base-r8": ("base", 8), "base-r16": ("base", 16)}
+VARIANTS |= {name: (name, 16) for name in ("mix", "cococap", "rsvqa-lr")}
+ZERO_SHOT = ("base", "mix", "cococap", "rsvqa-lr")
 SCST = ("scst-mix-greedy", "scst-mix-leave-one-out")
+YARDSTICKS = ("constant-caption", "human-caption", "nearest-image")
+EXACT = 83.04567890123456
+MEAN = {"CIDEr": EXACT, "BLEU-4": 20.0, "METEOR": 22.0, "ROUGE-L": 44.0, "length": 11.5, "ended": 0.987}
+ALONE = {"CIDEr caption_1": 61.5, "BLEU-4 caption_1": 7.0, "METEOR caption_1": 12.0, "ROUGE-L caption_1": 31.0}
 
 
-def recipes(variants: dict[str, tuple[str, int]]) -> dict[str, Any]:
-    made: dict[str, Any] = {name: {"checkpoint": {"name": checkpoint}, "lora": {"rank": rank}}
-                            for name, (checkpoint, rank) in variants.items()}  # fmt: skip
-    start = {"checkpoint": {"name": "mix"}, "lora": {"rank": 16}}
-    return made | {row: start | {"scst": {"start": "mix", "baseline": row.removeprefix("scst-mix-")}} for row in SCST}
+def recipe(checkpoint: str, rank: int) -> dict[str, Any]:
+    return {"checkpoint": {"name": checkpoint}, "lora": {"rank": rank}}
 
 
-def table(variants: dict[str, tuple[str, int]] = VARIANTS, profile: str = "paper", seeds: tuple[int, ...] = (1,),
-          zero_shot: tuple[str, ...] = ("base", "mix", "cococap", "rsvqa-lr"), facts: bool = False) -> Any:  # fmt: skip
-    mean = {"CIDEr": EXACT, "BLEU-4": 20.0, "METEOR": 22.0, "ROUGE-L": 44.0, "length": 11.5, "ended": 0.987}
-    mean |= {"CIDEr caption_1": 61.5, "BLEU-4 caption_1": 7.0, "METEOR caption_1": 12.0, "ROUGE-L caption_1": 31.0}
-    mean |= {"scene": 0.9, "colour": 0.81} if facts else {}
-    deviation = dict.fromkeys(mean, 0.5) if len(seeds) > 1 else None
-    entry = {"kind": "adapted", "seeds": {str(seed): mean for seed in seeds}, "mean": mean, "deviation": deviation,
-             "signature": "PTB | refs:5", "signature caption_1": "PTB | refs:caption_1"}  # fmt: skip
-    human = {"signature": "PTB | refs:4", "mean": {name: mean[name] for name in mean if "caption_1" not in name}}
-    names = [*variants, *SCST, "constant-caption", "nearest-image", *(f"zero-shot-{k}" for k in zero_shot)]
-    rows = {**dict.fromkeys(names, entry),
-            "human-caption": {key: entry[key] for key in ("kind", "seeds", "deviation")} | human}  # fmt: skip
-    found = {row: {"low": 80.25, "high": 86.0, "letters": "ab"} for row in rows}
-    found["human-caption"] = found["human-caption"] | {"letters": None}
-    training = {name: {"trainable_parameters": 22_597_632, "share": 0.76704} for name in [*variants, *SCST]}
-    return build_table({"images": 8904, "rows": rows}, {"resamples": 10_000, "rows": found}, training,
-                       recipes(variants), zero_shot, profile, seeds)  # fmt: skip
+def table(
+    variants: dict[str, tuple[str, int]] = VARIANTS,
+    zero_shot: tuple[str, ...] = ZERO_SHOT,
+    profile: str = "paper",
+    seeds: tuple[int, ...] = (1,),
+    **facts: float,
+) -> Table:
+    recipes: dict[str, Any] = {name: recipe(*settings) for name, settings in variants.items()}
+    for row in SCST:
+        recipes[row] = recipe("mix", 16) | {"scst": {"start": "mix", "baseline": row.removeprefix("scst-mix-")}}
+    mean = MEAN | ALONE | facts
+    entry = {"seeds": {str(seed): mean for seed in seeds}, "mean": mean, "signature": "PTB | refs:5"}
+    entry["deviation"] = dict.fromkeys(mean, 0.5) if len(seeds) > 1 else None
+    human = entry | {"mean": MEAN | facts, "signature": "PTB | refs:4"}
+    entry["signature caption_1"] = "PTB | refs:caption_1"
+    rows = dict.fromkeys([*recipes, *YARDSTICKS, *(f"zero-shot-{name}" for name in zero_shot)], entry)
+    rows["human-caption"] = human
+    tests: dict[str, Any] = {row: {"low": 80.25, "high": 86.0, "letters": "ab"} for row in rows}
+    tests["human-caption"]["letters"] = None
+    training = {name: [{"trainable_parameters": 22_597_632, "share": 0.76704}] for name in recipes}
+    significance = {"resamples": 10_000, "rows": tests}
+    run = Run({"images": 8904, "rows": rows}, significance, training, recipes, {}, {}, "")
+    return build_table(run, zero_shot, profile, seeds)
 
 
-def test_rows_stand_in_the_papers_order_and_groups() -> None:
-    _, rows = display(table())
-    assert [row[0] for row in rows] == [
-        "PaliGemma (zero-shot)", "PaliGemma Mix (zero-shot)",
-        "PaliGemma COCOCap (zero-shot)", "PaliGemma RSVQA/lr (zero-shot)", "Full-Adapter",
-        "Base PaliGemma + QLoRA", "QLoRA-r4", "QLoRA-r8", "QLoRA-r16",
-        "Pre-trained checkpoints + QLoRA-r16", "Mix + QLoRA-r16", "COCOCap + QLoRA-r16", "RSVQA/lr + QLoRA-r16",
-        "Beyond the paper", "Mix + QLoRA-r16 + SCST, greedy", "Mix + QLoRA-r16 + SCST, leave-one-out",
-        "Yardsticks, no model", "One constant caption", "Reference C1 against the others",
-        "Caption of the nearest training image",
-    ]  # fmt: skip
+def csv_lines(result: Table) -> dict[str, dict[str, str]]:
+    return {line["row"]: line for line in csv.DictReader(io.StringIO(text_files(result)["table-2.csv"]))}
+
+
+def test_rows_have_the_papers_order_and_groups() -> None:
+    zero_shot = [f"PaliGemma{name} (zero-shot)" for name in ("", " Mix", " COCOCap", " RSVQA/lr")]
+    base = ["Base PaliGemma + QLoRA", "QLoRA-r4", "QLoRA-r8", "QLoRA-r16"]
+    pretrained = [f"{name} + QLoRA-r16" for name in ("Pre-trained checkpoints", "Mix", "COCOCap", "RSVQA/lr")]
+    scst = [f"Mix + QLoRA-r16 + SCST, {baseline}" for baseline in ("greedy", "leave-one-out")]
+    yardsticks = ["One constant caption", "Reference C1 against the others", "Caption of the nearest training image"]
+    expected = [*zero_shot, "Full-Adapter", *base, *pretrained, "Beyond the paper", *scst, "Yardsticks, no model"]
+    assert [row[0] for row in table_cells(table())[1]] == [*expected, *yardsticks]
 
 
 def test_constants_are_those_printed_in_the_paper() -> None:
@@ -76,44 +80,34 @@ def test_constants_are_those_printed_in_the_paper() -> None:
     assert ours == [" ".join(row.split()) for row in printed.split(",")]
 
 
-def test_papers_numbers_stand_only_beside_the_papers_configuration() -> None:
-    def beside(**changes: Any) -> dict[str, Any]:
-        return {row.key: row.paper for row in table(**changes).rows if row.paper}
-
-    assert list(beside()) == list(PAPER)
-    assert "mix" not in beside(variants=VARIANTS | {"mix": ("mix", 4)})
-    assert beside(profile="miniature") == {}
-    assert "CIDEr, paper" in display(table())[0] and "CIDEr, paper" not in display(table(profile="miniature"))[0]
-
-
-def test_miniature_is_nowhere_called_paligemma() -> None:
-    assert "PaliGemma" not in markdown(table(profile="miniature"))
+def test_the_papers_numbers_are_only_next_to_its_configuration() -> None:
+    assert [row.key for row in table().rows if row.paper] == list(PAPER)
+    changed = table(variants=VARIANTS | {"mix": ("mix", 4)})
+    assert "mix" not in {row.key for row in changed.rows if row.paper}
+    miniature = table(profile="miniature")
+    assert not any(row.paper for row in miniature.rows) and "PaliGemma" not in markdown(miniature)
+    assert "CIDEr, paper" in table_cells(table())[0] and "CIDEr, paper" not in table_cells(miniature)[0]
 
 
-def test_further_variants_and_other_ranks_get_rows() -> None:
-    made = table(variants={**VARIANTS, "mix": ("mix", 4), "wide": ("mix", 64)})
-    labels = {row.key: (row.group, row.label) for row in made.rows}
+def test_other_variants_and_ranks_get_rows_and_removed_ones_do_not() -> None:
+    rows = table(variants={**VARIANTS, "mix": ("mix", 4), "wide": ("mix", 64)}).rows
+    labels = {row.key: (row.group, row.label) for row in rows}
     assert labels["wide"] == ("Beyond the paper", "wide: Mix + QLoRA-r64")
-    # ranks differ, so the title names none
-    assert labels["mix"] == ("Pre-trained checkpoints + QLoRA", "Mix + QLoRA-r4")
-    assert next(row.key for row in made.rows if row.group == "Beyond the paper") == "scst-mix-greedy"
+    assert labels["mix"] == ("Pre-trained checkpoints + QLoRA", "Mix + QLoRA-r4")  # ranks differ: no rank in the title
+    assert [row.key for row in rows if row.group == "Beyond the paper"] == [*SCST, "wide"]
+    small = table(variants={"mix": ("mix", 16)}, zero_shot=())
+    assert [row.key for row in small.rows] == ["mix", *SCST, *YARDSTICKS]
 
 
-def test_removed_variants_leave_no_trace() -> None:
-    made = table(variants={"mix": ("mix", 16)}, zero_shot=())
-    assert [row.key for row in made.rows] == ["mix", *SCST, "constant-caption", "human-caption", "nearest-image"]
+def test_deviations_appear_with_several_seeds_and_the_note_names_the_noise() -> None:
+    single, several = markdown(table()), markdown(table(seeds=(1, 2, 3)))
+    assert "83.0 ± 0.5" in several and "over 3 seeds" in several and "t tests over them" in several
+    assert "±" not in single and "run-to-run noise is not measured" in single and "t tests" not in single
 
 
-def test_deviation_shows_with_several_seeds_and_noise_is_stated() -> None:
-    one, three = table(), table(seeds=(1, 2, 3))
-    assert "83.0 ± 0.5" in markdown(three) and "over 3 seeds" in markdown(three)
-    assert "±" not in markdown(one) and "no claim that one recipe beats another stands" in markdown(one)
-    assert "t tests over them" in markdown(three) and "t tests" not in markdown(one)
-
-
-def test_scene_and_colour_stand_only_where_something_was_drawn() -> None:
-    assert "scene %" not in display(table())[0]
-    header, rows = display(table(facts=True))
+def test_scene_and_colour_are_columns_only_for_drawn_images() -> None:
+    assert "scene %" not in table_cells(table())[0]
+    header, rows = table_cells(table(scene=0.9, colour=0.81))
     assert rows[0][header.index("scene %")] == "90.0" and rows[0][header.index("colour %")] == "81.0"
 
 
@@ -124,52 +118,43 @@ def test_markdown_is_aligned_and_names_its_protocol() -> None:
     assert "Protocol: PTB | refs:5; 8,904 test images" in text and "Protocol: PTB | refs:caption_1." in text
 
 
-def test_interval_and_letters_stand_in_every_form() -> None:
-    made = table()
-    header, rows = display(made)
+def test_all_forms_have_interval_letters_exact_scores_and_protocols() -> None:
+    result = table()
+    header, rows = table_cells(result)
     cells = {row[0]: dict(zip(header, row, strict=True)) for row in rows if len(row) > 1}
     assert cells["Full-Adapter"]["95 % interval"] == "80.2 to 86.0" and cells["Full-Adapter"]["differs"] == "ab"
     assert cells["Reference C1 against the others"]["differs"] == "–"
-    assert "95 % interval" in markdown(made) and "10,000 resamples" in notes(made)[1]
-    by_row = {line["row"]: line for line in csv.DictReader(io.StringIO(csv_text(made)))}
-    assert [by_row["mix"][name] for name in ("CIDEr low", "CIDEr high", "differs")] == ["80.25", "86.0", "ab"]
-    assert by_row["human-caption"]["differs"] == ""
-    first = json.loads(json_text(made))["rows"][0]
-    assert first["interval"] == [80.25, 86.0] and first["letters"] == "ab"
+    assert "10,000 resamples" in table_notes(result)[1]
+    lines = csv_lines(result)
+    line, human = lines["mix"], lines["human-caption"]
+    assert [line[name] for name in ("CIDEr low", "CIDEr high", "differs", "seeds")] == ["80.25", "86.0", "ab", "1"]
+    assert float(line["CIDEr"]) == EXACT and line["CIDEr caption_1"] == "61.5"
+    assert (line["protocol"], line["protocol caption_1"]) == ("PTB | refs:5", "PTB | refs:caption_1")
+    assert (human["protocol"], human["protocol caption_1"], human["differs"]) == ("PTB | refs:4", "", "")
+    files = text_files(result)
+    first = json.loads(files["table-2.json"])["rows"][0]
+    assert first["interval"] == [80.25, 86.0] and first["letters"] == "ab" and first["signature"] == "PTB | refs:5"
+    assert first["scores"]["CIDEr"] == EXACT
+    assert next(csv.DictReader(io.StringIO(files["scores.csv"])))["CIDEr"] == "83.0457"
 
 
-def test_scores_against_caption_1_alone_are_a_table_of_their_own_without_the_human_row() -> None:
-    header, rows = display_alone(table())
+def test_scores_against_caption_1_are_a_table_without_the_human_row() -> None:
+    header, rows = caption_1_cells(table())
     assert header == ["Model", "CIDEr", "BLEU-4", "METEOR", "ROUGE-L"]
     assert rows[0] == ["PaliGemma (zero-shot)", "61.5", "7.0", "12.0", "31.0"]
     labels = [row[0] for row in rows]
     assert "One constant caption" in labels and "Reference C1 against the others" not in labels
-    assert "61.5 ± 0.5" in display_alone(table(seeds=(1, 2)))[1][0]
-    assert "does not say how many" in note_alone(table())
-    assert set(files(table())) == {"table-2.md", "table-2.csv", "table-2.json", "scores.csv"}
+    assert "61.5 ± 0.5" in caption_1_cells(table(seeds=(1, 2)))[1][0]
+    assert "does not say how many" in caption_1_note(table())
 
 
-def test_csv_and_json_keep_every_digit_and_the_protocol() -> None:
-    made = table()
-    lines = {line["row"]: line for line in csv.DictReader(io.StringIO(csv_text(made)))}
-    first = lines["zero-shot-base"]
-    assert float(first["CIDEr"]) == EXACT and first["protocol"] == "PTB | refs:5" and first["seeds"] == "1"
-    assert first["protocol caption_1"] == "PTB | refs:caption_1" and first["CIDEr caption_1"] == "61.5"
-    assert lines["human-caption"]["protocol"] == "PTB | refs:4" and lines["human-caption"]["protocol caption_1"] == ""
-    loaded = json.loads(json_text(made))["rows"][0]
-    assert loaded["scores"]["CIDEr"] == EXACT and loaded["signature"] == "PTB | refs:5"
-    assert next(csv.DictReader(io.StringIO(scores_csv(made))))["CIDEr"] == "83.0457"
-
-
-@pytest.mark.parametrize(("parameters", "text"), [
-    (5_649_408, "5.65M"), (11_298_816, "11.3M"), (22_597_632, "22.6M"), (14_179_072, "14.2M"),  # peft's counts
-    (49_152, "49,152"), (None, "–"),
-])  # fmt: skip
-def test_counts_read_as_in_the_paper(parameters: int | None, text: str) -> None:
-    assert count(parameters) == text
+def test_counts_have_the_papers_digits() -> None:
+    counts = (5_649_408, 11_298_816, 22_597_632, 14_179_072, 49_152, None)  # the first four are peft's
+    assert list(map(format_count, counts)) == ["5.65M", "11.3M", "22.6M", "14.2M", "49,152", "–"]
 
 
 @pytest.mark.parametrize(("rows", "file"), [({}, "scores"), ({"zero-shot-base": {}}, "significance")])
-def test_missing_row_names_the_remedy(rows: dict[str, Any], file: str) -> None:
+def test_a_row_without_scores_names_the_remedy(rows: dict[str, Any], file: str) -> None:
+    run = Run({"images": 1, "rows": rows}, {"resamples": 1, "rows": {}}, {}, {}, {}, {}, "")
     with pytest.raises(UserError, match=rf"{file}\.json: no row 'zero-shot-base'; run the stage evaluate again"):
-        build_table({"images": 1, "rows": rows}, {"resamples": 1, "rows": {}}, {}, {}, ["base"], "paper", [1])
+        build_table(run, ["base"], "paper", [1])
