@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from pipeline import job
-from pipeline.job import BUSY, DONE, FAILED, UNCHANGED, Busy, Job, end_group, read_error, wait_for_ended
+from pipeline.job import DONE, FAILED, Job, end_group, read_error
 from tests.helpers.jobs_project import lives, number, until
 
 STUBBORN = (
@@ -35,19 +35,6 @@ def start_stubborn(folder: Path) -> Job:
 
 def fail() -> bool:
     raise ValueError("no such row")
-
-
-def wait_for_dvc() -> bool:
-    raise Busy("another works")
-
-
-@pytest.mark.parametrize(
-    ("work", "status"), [(lambda: True, DONE), (lambda: False, UNCHANGED), (fail, FAILED), (wait_for_dvc, BUSY)]
-)
-def test_the_exit_status_says_how_the_work_ended(work: Callable[[], bool], status: int, tmp_path: Path) -> None:
-    started = start(work, tmp_path)
-    until(lambda: wait_for_ended([started], 0.1) == [started])
-    assert started.status() == status
 
 
 def test_the_output_of_a_job_and_its_commands_goes_to_its_log(tmp_path: Path) -> None:

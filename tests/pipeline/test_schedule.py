@@ -19,13 +19,6 @@ def test_a_stage_is_ready_when_all_that_it_needs_is_done() -> None:
     assert "d" not in schedule.ready(), "c is not done"
 
 
-def test_a_deferred_stage_waits_again_in_its_order() -> None:
-    schedule = Schedule(NEEDS)
-    schedule.start("a")
-    schedule.defer("a")
-    assert schedule.waiting == list(NEEDS) and schedule.ready() == ["a", "f"]
-
-
 def test_a_failure_blocks_what_depends_on_it() -> None:
     schedule = Schedule(NEEDS)
     schedule.start("a")

@@ -19,7 +19,7 @@ from captioning.supervised.finetune import CaptionRows, finetune
 from captioning.training.run import TrainingRun
 from captioning.training.states import trainable_weights
 from stages.report import shown_params
-from tests.helpers.small_recipes import change, scst_recipe
+from tests.helpers.small_recipes import change
 
 ROOT = Path(__file__).parents[2]
 KEY = "0123456789abcdef0123456789abcdef01234567"  # of the form that Weights & Biases takes
@@ -97,16 +97,6 @@ def test_wandb_records_the_same_training_offline(train: Callable[[str], Training
     assert not any(KEY.encode() in content for content in files.values())
 
 
-def test_scst_takes_the_same_options(tmp_path: Path) -> None:
-    from captioning.scst.refine import scst_arguments
-
-    require_package("tensorboard")
-    with tracked(settings("tensorboard"), "scst-mix-greedy-1") as options:
-        arguments = scst_arguments(scst_recipe(), TrainingRun(1, "cpu", tmp_path, tracking=options))
-    assert (arguments.report_to, arguments.run_name) == (["tensorboard"], "scst-mix-greedy-1")
-    assert scst_arguments(scst_recipe(), TrainingRun(1, "cpu", tmp_path)).report_to == []
-
-
 def test_the_users_project_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "find_spec", lambda _: object())
     monkeypatch.setenv("WANDB_PROJECT", "sand")
@@ -149,12 +139,3 @@ def test_the_report_does_not_show_tracking() -> None:
     changed = text.replace("report_to: none", "report_to: wandb").replace("mode: offline  ", "mode: online  ")
     assert changed != text
     assert shown_params(changed) == shown_params(text) and "report_to" not in shown_params(text)
-
-
-def test_the_trackers_are_pinned_beside_the_other_packages() -> None:
-    trackers, others = (
-        {line.split("==")[0].lower() for line in (ROOT / name).read_text().splitlines() if "==" in line}
-        for name in ("requirements-tracking.txt", "requirements.txt")
-    )
-    assert {"tensorboard", "wandb"} <= trackers
-    assert not trackers & others
