@@ -1,50 +1,21 @@
-"""The model card of an adapter: what it was made from and how, in the Hub's format."""
+"""Write the model card of an adapter in the Hub's format, and read the recipe in one."""
 
 import json
 import re
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from captioning.params.recipe import ANY, AnyRecipe, ScstRecipe
 
-CARD = """---
-library_name: peft
-pipeline_tag: image-to-text
-tags: [paligemma, qlora, remote-sensing, image-captioning]
----
-
-# {name}
-
-A LoRA adapter for {model}, trained for captions of overhead images{refined}.
-
-* Starts from the checkpoint `{checkpoint}`; SHA-256 of each of its files stands in the recipe below.
-* {trainable:,} trainable parameters, {share:.4f} % of all with the adapter.
-* Prompt: `<image>{prompt}` through `PaliGemmaProcessor`, which adds `<bos>` and the newline.
-* The decoder was quantised to NF4 with double quantisation while this was trained.
-
-```python
-from peft import PeftModel
-from transformers import PaliGemmaForConditionalGeneration
-
-model = PaliGemmaForConditionalGeneration.from_pretrained("models/checkpoints/{checkpoint}")
-model = PeftModel.from_pretrained(model, "models/adapters/{name}")
-```
-
-## Recipe
-
-```json
-{recipe}
-```
-"""
-
-
+TEMPLATE = Path(__file__).with_name("card.md")
 RECIPE = re.compile(r"^## Recipe\n\n```json\n(.*?)\n```", re.DOTALL | re.MULTILINE)
 MODELS = {"miniature": "the miniature, a model of two million weights that is not PaliGemma-3B"}
 
 
 def model_card(name: str, recipe: AnyRecipe, counts: dict[str, float]) -> str:
     """Return the card as Markdown; `counts` are those of `lora.count_parameters`."""
-    return CARD.format(
+    return TEMPLATE.read_text(encoding="utf-8").format(
         name=name,
         checkpoint=recipe.checkpoint.name,
         trainable=int(counts["trainable_parameters"]),

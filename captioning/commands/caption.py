@@ -18,7 +18,7 @@ from captioning.base.errors import UserError
 from captioning.base.files import write_text
 from captioning.base.hashes import require_hashes
 from captioning.commands.picture_files import FORMATS, FileCaption, find_image_files, printable_path, summarise_notes
-from captioning.commands.trained_rows import TrainedRow, find
+from captioning.commands.trained_rows import TrainedRow, find_row
 from captioning.images.pictures import UnreadableImage, encode_png, read_image
 from captioning.params.load import DEVICE, load_params
 from captioning.runtime.command_line import exit_status
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Caption the files that `options` name, and return the exit status. Raises `UserError`."""
     params = load_params()
-    row = find(options.model, params)
+    row = find_row(options.model, params)
     files = find_image_files(options.images)
     if not files:
         raise UserError(f"{', '.join(map(printable_path, options.images))}: no JPEG, PNG or TIFF files; name some")

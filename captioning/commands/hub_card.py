@@ -1,139 +1,117 @@
-"""The model card that goes to the Hub: the stage's own, with scores, data and licences, and the Hub's metadata.
+"""Write the model card for the Hub: the card of the training stage, with scores, data, licences and the Hub's metadata.
 
-The card beside an adapter is an output of its training, which knows no scores yet. This adds what later stages found:
-the same numbers with the same signatures, a model-index that the Hub reads, and yardsticks in the same table, for a
-CIDEr alone flatters itself.
+The card beside an adapter is an output of its training, which knows no scores yet. The scores are the same numbers with
+the same signatures as in metrics/, and the yardsticks are in the same table, since a CIDEr alone looks too good.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from captioning.adapters.card import extract_recipe
 from captioning.base.errors import UserError
 from captioning.evaluation.predictions import CAPTION_1
 from captioning.evaluation.scores import METRICS
 from captioning.params.recipe import AnyRecipe
 from captioning.report.table import YARDSTICKS
 
+TEMPLATE = Path(__file__).with_name("hub_card.md")
 TASK = "image-text-to-text"  # the Hub's pipeline of PaliGemma
 DRAWN, REAL = ("drawn-overhead-scenes", "Drawn overhead scenes"), ("risc", "RISC")  # a data set's id and name
 RECIPE = "## Recipe\n"
-GEMMA = """The weights this adapter was trained on are PaliGemma's. Gemma is provided under and subject to the Gemma
-Terms of Use found at https://ai.google.dev/gemma/terms; this adapter is a derivative and under the same terms. The
-base's weights are not part of this repository."""
-OWN = """The weights this adapter was trained on were made by the pipeline itself, and this adapter is under Apache-2.0.
-They are no PaliGemma and are not part of this repository."""
-RISC = """The training images and captions are RISC's (NWPU-Captions, RSICD, UCM-Captions), which have licences of their
-own; none of them is part of this repository."""
-SCENES = "The training images and captions were drawn by the pipeline itself."
-CODE = "The pipeline's code is under Apache-2.0."
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What the pipeline knows of an adapter beside its card: files of metrics/ and data/captions/, read."""
+class Results:
+    """What later stages found about an adapter's row and its data."""
 
     row: str
     scores: Mapping[str, Mapping[str, Any]]  # metrics/scores.json
     splits: Mapping[str, Any]  # metrics/splits.json
     manifest: Mapping[str, Any]  # data/captions/manifest.json
-    seeds: int  # over how many the scores are means
-    drawn: bool  # whether the images are
+    seeds: int  # the scores are means over them
+    is_drawn: bool  # whether the images are drawn scenes
 
 
-def hub_card(card: str, adapter: str, repository: str, base: str | None, found: Findings) -> str:
-    """`card` as its stage wrote it, for `repository`; `base`: the checkpoint's repository on the Hub, if it has one.
+def make_hub_card(
+    card: str, recipe: AnyRecipe, adapter: str, repository: str, base: str | None, results: Results
+) -> str:
+    """Return the stage's `card` for `repository`; `base` is the checkpoint's repository on the Hub, if any.
 
-    Raises `UserError` where the row has no scores.
+    Raises `UserError` if the row has no scores.
     """
-    recipe = extract_recipe(card)
-    if recipe is None:
-        raise UserError(f"{adapter}: no recipe in its README.md; take the one its stage wrote")
-    if found.row not in found.scores:
-        raise UserError(f"metrics/scores.json: no scores of {found.row}; run `dvc repro evaluate`")
+    if results.row not in results.scores:
+        raise UserError(f"metrics/scores.json: no scores of {results.row}; run `dvc repro evaluate`")
     parsed = ModelCard(card)
-    before, after = parsed.text.lstrip().split(RECIPE, 1)
-    before = before.split("## Scores\n")[0]  # of a card that was published before
-    before = before.replace(f'"models/adapters/{adapter}"', f'"{repository}"')
+    introduction, recipe_block = parsed.text.split(RECIPE, 1)
+    introduction = introduction.split("## Scores\n")[0]  # the card may come from the Hub itself
+    introduction = introduction.replace(f'"models/adapters/{adapter}"', f'"{repository}"')
     if base:
-        before = before.replace(f'"models/checkpoints/{recipe.checkpoint.name}"', f'"{base}"')
-    data = metadata(adapter, base, recipe, parsed.data.to_dict().get("tags", []), found)
-    parts = [before.rstrip(), scores_section(recipe, found), data_section(found), licence_section(recipe, found)]
-    return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + f"\n\n{RECIPE}{after.rstrip()}\n"
+        introduction = introduction.replace(f'"models/checkpoints/{recipe.checkpoint.name}"', f'"{base}"')
+    scores, rows = results.scores[results.row], [results.row, f"zero-shot-{recipe.checkpoint.name}", *YARDSTICKS]
+    is_miniature = recipe.checkpoint.origin == "miniature"
+    tags = list(dict.fromkeys([*parsed.data.to_dict().get("tags", []), "lora"]))
+    made = ModelCard.from_template(
+        ModelCardData(
+            model_name=adapter,
+            base_model=base,
+            library_name="peft",
+            pipeline_tag=TASK,
+            language="en",
+            license="apache-2.0" if is_miniature else "gemma",
+            tags=tags,
+            eval_results=[_eval_result(metric, scores, results.is_drawn) for metric in METRICS],
+        ),
+        template_path=str(TEMPLATE),
+        introduction=introduction.strip(),
+        recipe=recipe_block.rstrip(),
+        scores=scores,
+        scores_table=_scores_table(results.scores, rows, ""),
+        first_reference_table=_scores_table(results.scores, rows, CAPTION_1),
+        images_table=_images_table(results),
+        dataset=(DRAWN if results.is_drawn else REAL)[1],
+        is_miniature=is_miniature,
+        **{name: getattr(results, name) for name in ("splits", "manifest", "seeds", "is_drawn")},
+    )
+    return str(made) + "\n"
 
 
-def metadata(adapter: str, base: str | None, recipe: AnyRecipe, tags: list[str], found: Findings) -> ModelCardData:
-    """The Hub's front matter; scores as its model-index, one entry a metric with its signature."""
-    dataset, name = DRAWN if found.drawn else REAL
-    own = found.scores[found.row]
-    results = [
-        EvalResult(
-            task_type=TASK, dataset_type=dataset, dataset_name=name, dataset_split="test", metric_type=metric.lower(),
-            metric_name=f"{metric} × 100", metric_value=own[metric],
-            metric_args={"signature": own["signature"]} | (_interval(own) if metric == "CIDEr" else {}),
-        )
-        for metric in METRICS
-    ]  # fmt: skip
-    return ModelCardData(
-        model_name=adapter, base_model=base, library_name="peft", pipeline_tag=TASK, language="en",
-        license="apache-2.0" if recipe.checkpoint.origin == "miniature" else "gemma",
-        tags=[*(tag for tag in tags if tag != "lora"), "lora"], eval_results=results,
-    )  # fmt: skip
+def _eval_result(metric: str, scores: Mapping[str, Any], is_drawn: bool) -> EvalResult:
+    dataset, name = DRAWN if is_drawn else REAL
+    interval = {"interval_low": scores["CIDEr low"], "interval_high": scores["CIDEr high"]}
+    return EvalResult(
+        task_type=TASK,
+        dataset_type=dataset,
+        dataset_name=name,
+        dataset_split="test",
+        metric_type=metric.lower(),
+        metric_name=f"{metric} × 100",
+        metric_value=scores[metric],
+        metric_args={"signature": scores["signature"]} | (interval if metric == "CIDEr" else {}),
+    )
 
 
-def _interval(own: Mapping[str, Any]) -> dict[str, float]:
-    return {"interval_low": own["CIDEr low"], "interval_high": own["CIDEr high"]}
+def _scores_table(scores: Mapping[str, Mapping[str, Any]], rows: Sequence[str], suffix: str) -> str:
+    """Return the table of the scores whose names end in `suffix`, for the `rows` that have them."""
+    metrics = [metric for metric in METRICS if metric + suffix in scores[rows[0]]]
+    scored = [row for row in rows if metrics[0] + suffix in scores.get(row, {})]
+    cells = [[row, *(f"{scores[row][metric + suffix]:.2f}" for metric in metrics)] for row in scored]
+    if not suffix:
+        for line in cells:
+            line[1] += " [{CIDEr low:.2f}, {CIDEr high:.2f}]".format_map(scores[line[0]])
+    return _table(["row", *metrics], cells)
 
 
-def scores_section(recipe: AnyRecipe, found: Findings) -> str:
-    """The row's scores under both protocols, beside the unadapted checkpoint and the yardsticks."""
-    rows = [found.row, f"zero-shot-{recipe.checkpoint.name}", *YARDSTICKS]
-    there = [row for row in rows if row in found.scores]
-    own = found.scores[found.row]
-    lines = ["## Scores", "", "Times 100, on the test split"]
-    lines[-1] += f"; means over {found.seeds} seeds, of which this adapter is one." if found.seeds > 1 else "."
-    lines += ["CIDEr has its 95 % interval, a bootstrap over the images.", ""]
-    lines += _table(found.scores, there, METRICS, "")
-    lines += ["", f"`{own['signature']}`", "", "Against each image's first reference alone:", ""]
-    alone = [metric for metric in METRICS if metric + CAPTION_1 in own]
-    lines += _table(found.scores, [row for row in there if alone[0] + CAPTION_1 in found.scores[row]], alone, CAPTION_1)
-    return "\n".join([*lines, "", f"`{own['signature' + CAPTION_1]}`"])
-
-
-def _table(scores: Mapping[str, Mapping[str, Any]], rows: list[str], metrics: Any, behind: str) -> list[str]:
-    """Markdown's lines of a table."""
-    head = [f"| row | {' | '.join(metrics)} |", f"|---|{'---|' * len(metrics)}"]
-    return head + [
-        f"| {row} | {' | '.join(_cell(scores[row], metric, behind) for metric in metrics)} |" for row in rows
+def _images_table(results: Results) -> str:
+    splits, by_source = results.splits["images"], results.splits["images_by_source"]
+    lines = [
+        [source, f"{number:,}", *(f"{by_source.get(source, {}).get(split, 0):,}" for split in splits)]
+        for source, number in results.manifest["images"].items()
     ]
+    return _table(["source", "images", *splits], lines)
 
 
-def _cell(row: Mapping[str, Any], metric: str, behind: str) -> str:
-    if metric == "CIDEr" and not behind:
-        return f"{row[metric]:.2f} [{row['CIDEr low']:.2f}, {row['CIDEr high']:.2f}]"
-    return f"{row[metric + behind]:.2f}"
-
-
-def data_section(found: Findings) -> str:
-    """Images by source and split, what was set aside, and the leakage that was measured."""
-    sizes = found.splits["images"]
-    lines = ["## Data", "", f"{(DRAWN if found.drawn else REAL)[1]}: {sum(sizes.values()):,} images."]
-    lines += ["", "| source | images | " + " | ".join(sizes) + " |", f"|---|---|{'---|' * len(sizes)}"]
-    for source, number in found.manifest["images"].items():
-        split = found.splits["images_by_source"].get(source, {})
-        lines.append(f"| {source} | {number:,} | " + " | ".join(f"{split.get(name, 0):,}" for name in sizes) + " |")
-    hashes = [f"`{name}` has SHA-256 `{value}`" for name, value in found.manifest["sha256"].items()]
-    aside = f"{found.manifest['set_aside']:,} rows or captions were set aside"
-    leaked = found.splits["leakage"][found.splits["method"]]["groups_whole"]
-    lines += ["", f"{aside}; {', '.join(hashes)}. Split by `{found.splits['method']}`, near-equal images on one side."]
-    shares = ", ".join(f"{name.replace('_', ' ')} {share:.4f}" for name, share in leaked.items())
-    return "\n".join([*lines, f"Share of the test split that training holds, too: {shares}."])
-
-
-def licence_section(recipe: AnyRecipe, found: Findings) -> str:
-    """Whose terms hold for what."""
-    weights = OWN if recipe.checkpoint.origin == "miniature" else GEMMA
-    return "\n\n".join(["## Licence", weights, SCENES if found.drawn else RISC, CODE])
+def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])

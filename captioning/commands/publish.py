@@ -1,11 +1,11 @@
-"""`python -m captioning.commands.publish`: an adapter and its model card, to the Hub or to look at.
+"""Send an adapter with its model card to the Hub, or show them: `python -m captioning.commands.publish`.
 
-1. Without `--upload` nothing touches the network.
-2. Only `SENT` goes out: safetensors, JSON and the card. The configuration names the base by its repository instead of a
-   folder of this machine; the weights go as they are.
-3. A new repository is private unless `--public` is given; one that is public already is left alone without it.
-4. The token is the Hub client's own (HF_TOKEN, or `hf auth login`). It is never printed or written, and a parcel that
-   holds a token stays here.
+1. Without `--upload`, nothing uses the network.
+2. Only `SENT` leaves this machine: safetensors, JSON and the card. The configuration names the base by its repository,
+   not by a folder of this machine; the weights are sent as they are.
+3. A new repository is private unless `--public` is set; without it, a public repository is not changed.
+4. The token is the Hub client's (HF_TOKEN, or `hf auth login`). It is never printed or written, and files that hold a
+   token are not sent.
 """
 
 import argparse
@@ -19,130 +19,111 @@ from typing import Any
 
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
-from captioning.base.redaction import install_hooks, redact
-from captioning.commands.hub_card import Findings, hub_card
-from captioning.commands.trained_rows import adapter_folder, names, recipe, row_of
+from captioning.base.redaction import redact
+from captioning.commands.hub_card import Results, make_hub_card
+from captioning.commands.trained_rows import find_adapter, read_trained_recipe, strip_seed
+from captioning.paligemma.tensors import read_shapes
 from captioning.params.load import HubCheckpoints, Params, load_params
 from captioning.params.recipe import StartCheckpoint
+from captioning.runtime.command_line import exit_status
 from captioning.runtime.progress import write_stdout
 
 SENT = ("README.md", "adapter_config.json", "adapter_model.safetensors")
+RESULTS = ("metrics/scores.json", "metrics/splits.json", "data/captions/manifest.json")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 MAIN = "main"
-SIGNED_OUT, FORBIDDEN, MISSING = 401, 403, 404  # HTTP
+UNAUTHORISED, FORBIDDEN, MISSING = 401, 403, 404  # HTTP
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """What goes to a repository: content, or the file that holds it, by name there; and what stays."""
+    """The files for a repository by name, as content or as a path, and the names of files that stay here."""
 
     files: dict[str, bytes | Path]
     left: tuple[str, ...]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Show or send what the command line names; the exit status."""
-    install_hooks()
-    chosen = parser().parse_args(arguments)
-    try:
-        ready = parcel(chosen.row, chosen.repository, load_params())
-        check_secrets(ready, chosen.message or "")
-        write_stdout(f"{told(ready, chosen)}\n")
-        if not chosen.upload:
-            print("nothing was sent; add --upload to send it", file=sys.stderr)
-            return 0
-        message = chosen.message or f"Adapter {chosen.row}"
-        write_stdout(f"{send(ready, chosen.repository, chosen.public, chosen.revision, message)}\n")
-    except UserError as error:
-        print(redact(f"error: {error}"), file=sys.stderr)
-        return 1
-    except FileNotFoundError as error:
-        print(f"error: {error.filename} is not there; `dvc repro` makes it, `dvc pull` fetches it", file=sys.stderr)
-        return 1
+    """Run the command line and return the exit status."""
+    return exit_status(lambda: run(parser().parse_args(arguments)), "interrupted; look at the repository on the Hub")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show what `options` name, send it if they say so, and return the exit status. Raises `UserError`."""
+    parcel = prepare_parcel(options.row, options.repository, load_params())
+    check_secrets(parcel, options.message or "")
+    write_stdout(f"{describe_parcel(parcel, options)}\n")
+    if options.upload:
+        message = options.message or f"Adapter {options.row}"
+        address = upload_parcel(parcel, options.repository, options.public, options.revision, message)
+        write_stdout(f"{address}\n")
+    else:
+        print("nothing was sent; add --upload to send it", file=sys.stderr)
     return 0
 
 
-def parcel(name: str, repository: str, params: Params) -> Parcel:
-    """The adapter called `name`, with the card for `repository`. Raises `UserError`."""
-    folder = adapter_folder(name, names())
-    trained = recipe(folder)
-    if row_of(folder.name) != trained.variant:  # its scores would be another's
-        raise UserError(f"{folder}: its recipe is that of {trained.variant}; name the folder {trained.variant}-SEED")
-    base = base_repository(trained.checkpoint, params)
-    found = Findings(
-        row=row_of(folder.name),
-        scores=read_json("metrics/scores.json"),
-        splits=read_json("metrics/splits.json"),
-        manifest=read_json("data/captions/manifest.json"),
-        seeds=len(params.seeds),
-        drawn=params.data.source == "overhead",
-    )
-    card = hub_card((folder / "README.md").read_text(encoding="utf-8"), folder.name, repository, base, found)
+def prepare_parcel(name: str, repository: str, params: Params) -> Parcel:
+    """Return the adapter `name` with the card for `repository`. Raises `UserError`."""
+    folder = find_adapter(name)
+    recipe, row = read_trained_recipe(folder), strip_seed(folder.name)
+    if row != recipe.variant:  # the card would have the scores of another row
+        raise UserError(f"{folder}: its recipe is that of {recipe.variant}; name the folder {recipe.variant}-SEED")
+    if missing := [path for path in RESULTS if not Path(path).is_file()]:
+        raise UserError(f"{missing[0]} is missing; `dvc repro` makes it, `dvc pull` fetches it")
+    scores, splits, manifest = map(read_json, RESULTS)
+    results = Results(row, scores, splits, manifest, len(params.seeds), params.data.source == "overhead")
+    base = base_repository(recipe.checkpoint, params)
+    stage_card = (folder / "README.md").read_text(encoding="utf-8")
+    card = make_hub_card(stage_card, recipe, folder.name, repository, base, results)
     config = read_json(folder / "adapter_config.json")
-    config["base_model_name_or_path"] = base or f"models/checkpoints/{trained.checkpoint.name}"
+    config["base_model_name_or_path"] = base or f"models/checkpoints/{recipe.checkpoint.name}"
     weights = folder / "adapter_model.safetensors"
-    check_safetensors(weights)
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    contents = (card.encode(), text.encode(), weights)
-    return Parcel(
-        dict(zip(SENT, contents, strict=True)),
-        tuple(sorted(path.name for path in folder.iterdir() if path.name not in SENT)),
-    )
+    read_shapes(weights)  # refuses a pickle of that name
+    contents = (card.encode(), (json.dumps(config, indent=2, sort_keys=True) + "\n").encode(), weights)
+    others = sorted(path.name for path in folder.iterdir() if path.name not in SENT)
+    return Parcel(dict(zip(SENT, contents, strict=True)), tuple(others))
 
 
 def base_repository(checkpoint: StartCheckpoint, params: Params) -> str | None:
-    """The checkpoint's repository on the Hub; None where it comes from elsewhere."""
+    """Return the checkpoint's repository on the Hub, or None if it has another origin."""
     if checkpoint.origin != "hub":
         return None
     checkpoints = params.active.checkpoints
     if not isinstance(checkpoints, HubCheckpoints) or checkpoints.origin != "hub":
         raise UserError(
             f"profile: {params.profile} names no repository, and {checkpoint.name} came from one; "
-            "switch to the profile the adapter was trained with"
+            "switch to the profile that the adapter was trained with"
         )
     return getattr(checkpoints, checkpoint.name.replace("-", "_")).repository
 
 
-def check_safetensors(path: Path) -> None:
-    """Raises `UserError` where the file's name alone says safetensors."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "np") as file:
-            file.keys()
-    except SafetensorError as error:
-        raise UserError(f"{path}: no safetensors ({error}); run its stage again") from None
-
-
-def check_secrets(ready: Parcel, message: str) -> None:
-    """Raises `UserError` where a file to be sent, or the commit's message, holds a token or a password."""
-    texts = {name: _text(held) for name, held in ready.files.items()} | {"--message": message}
+def check_secrets(parcel: Parcel, message: str) -> None:
+    """Raise `UserError` if a file to be sent, or the commit's message, holds a token or a password."""
+    texts = {name: _extract_text(content) for name, content in parcel.files.items()} | {"--message": message}
     faults = [name for name, text in texts.items() if redact(text) != text]
     if faults:
-        raise UserError(f"{', '.join(faults)}: a token or a password stands in it; take it out, and make a new one")
+        raise UserError(f"{', '.join(faults)}: holds a token or a password; remove it there, and revoke it")
 
 
-def _text(held: bytes | Path) -> str:
-    """All that could be read as text: of weights, the header, which holds names, shapes and notes."""
-    if isinstance(held, bytes):
-        return held.decode()
-    with held.open("rb") as file:
+def _extract_text(content: bytes | Path) -> str:
+    """Return the readable text: of weights, the header with names, shapes and notes."""
+    if isinstance(content, bytes):
+        return content.decode()
+    with content.open("rb") as file:
         return file.read(int.from_bytes(file.read(8), "little")).decode()
 
 
-def told(ready: Parcel, chosen: argparse.Namespace) -> str:
-    """What is sent where, and the card."""
-    sizes = {name: len(held) if isinstance(held, bytes) else held.stat().st_size for name, held in ready.files.items()}
-    lines = [f"{chosen.repository} ({'public' if chosen.public else 'private'}), branch {chosen.revision}:"]
-    lines += [f"  {name:<28}{size:>15,} bytes" for name, size in sizes.items()]
-    lines += [f"  {'together':<28}{sum(sizes.values()):>15,} bytes"]
-    lines += [f"  stays here: {name}" for name in ready.left]
-    card = ready.files["README.md"]
-    return "\n".join([*lines, "", card.decode() if isinstance(card, bytes) else ""])
+def describe_parcel(parcel: Parcel, options: argparse.Namespace) -> str:
+    """Return what is sent where, and the card."""
+    sizes = {name: len(part) if isinstance(part, bytes) else part.stat().st_size for name, part in parcel.files.items()}
+    lines = [f"{options.repository} ({'public' if options.public else 'private'}), branch {options.revision}:"]
+    lines += [f"  {name:<28}{size:>15,} bytes" for name, size in [*sizes.items(), ("together", sum(sizes.values()))]]
+    lines += [f"  stays here: {name}" for name in parcel.left]
+    return "\n".join([*lines, "", _extract_text(parcel.files["README.md"])])
 
 
-def send(ready: Parcel, repository: str, public: bool, revision: str, message: str) -> str:
-    """Create the repository where it is not there, commit the parcel, and give the commit's address."""
+def upload_parcel(parcel: Parcel, repository: str, public: bool, revision: str, message: str) -> str:
+    """Create the repository if it does not exist, commit the parcel, and return the commit's address."""
     import huggingface_hub
     from huggingface_hub.utils import HfHubHTTPError
 
@@ -151,77 +132,74 @@ def send(ready: Parcel, repository: str, public: bool, revision: str, message: s
     if huggingface_hub.get_token() is None:
         raise UserError("no token for the Hub; run `hf auth login`, or set HF_TOKEN to one that can write")
     api = huggingface_hub.HfApi()
-    operations = [huggingface_hub.CommitOperationAdd(name, held) for name, held in ready.files.items()]
+    operations = [huggingface_hub.CommitOperationAdd(name, content) for name, content in parcel.files.items()]
     try:
-        _may_write(api.whoami())
-        _open(api, repository, public)
+        _require_write_token(api.whoami())
+        _open_repository(api, repository, public)
         if revision != MAIN:
             api.create_branch(repository, branch=revision, exist_ok=True)
         return str(api.create_commit(repository, operations, commit_message=message, revision=revision).commit_url)
     except UserError:
         raise
     except HfHubHTTPError as error:
-        raise UserError(refused(repository, error.response.status_code)) from None
-    except ValueError as error:  # the Hub finds fault with the metadata
+        raise UserError(explain_status(repository, error.response.status_code)) from None
+    except ValueError as error:  # the Hub refuses the metadata
         raise UserError(f"{repository}: {' '.join(str(error).split())}") from None
     except Exception as error:  # a dozen kinds: no network, a time-out, a storage that fails
         reason = type(error.__cause__ or error).__name__
         raise UserError(f"{repository}: the Hub cannot be reached ({reason}); be online and try again") from None
 
 
-def _may_write(who: dict[str, Any]) -> None:
-    token = who.get("auth", {}).get("accessToken", {})
+def _require_write_token(user: dict[str, Any]) -> None:
+    token = user.get("auth", {}).get("accessToken", {})
     if token.get("role") == "read":
-        raise UserError(f"the token of {who.get('name')} can only read; make one on the Hub that can write")
+        raise UserError(f"the token of {user.get('name')} can only read; make one on the Hub that can write")
 
 
-def _open(api: Any, repository: str, public: bool) -> None:
-    """A repository that is as private as was asked for."""
+def _open_repository(api: Any, repository: str, public: bool) -> None:
+    """Create the repository if it does not exist. Raises `UserError` if it is public and `public` is false."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        there = api.model_info(repository)
+        is_private = api.model_info(repository).private
     except RepositoryNotFoundError:
         api.create_repo(repository, private=not public)
         return
-    if not there.private and not public:
+    if not is_private and not public:
         raise UserError(f"{repository} is public already; add --public to send there, or choose another")
-    if there.private and public:
-        print(f"{repository} is private and stays so; its settings on the Hub change that", file=sys.stderr)
+    if is_private and public:
+        print(f"{repository} is private and stays so; change that in its settings on the Hub", file=sys.stderr)
 
 
-def refused(repository: str, status: int) -> str:
-    """What an answer of the Hub means, and what to do; nothing of the request is repeated."""
-    if status == SIGNED_OUT:
-        return "the Hub does not know this token (401); run `hf auth login`, or mend HF_TOKEN"
+def explain_status(repository: str, status: int) -> str:
+    """Return what an answer of the Hub means, and what to do, without anything of the request."""
+    if status == UNAUTHORISED:
+        return "the Hub does not know this token (401); run `hf auth login`, or correct HF_TOKEN"
     if status in (FORBIDDEN, MISSING):
         owner = repository.split("/")[0]
-        return f"{repository}: no write access ({status}); choose one of your own, or a token that may write to {owner}"
+        return f"{repository}: no write access ({status}); choose your own, or a token that may write to {owner}"
     return f"{repository}: the Hub answered {status}; try again later"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
         prog="python -m captioning.commands.publish",
-        description="Send an adapter with its model card to the Hugging Face Hub. Without --upload: show what would be "
-        "sent, and send nothing.",
+        description="Send an adapter with its model card to the Hugging Face Hub. Without --upload, show both only.",
     )
-    add = made.add_argument
-    add("row", metavar="ROW", help="a row with its seed (mix-1), or alone where it has one seed (mix)")
-    add(
-        "--repository", required=True, type=repository, metavar="USER/NAME", help="where to; made where it is not there"
-    )
-    add("--upload", action="store_true", help="really send it")
-    add("--public", action="store_true", help="a new repository is for everyone to see (default: private)")
-    add("--revision", default=MAIN, metavar="BRANCH", help="made where it is not there (default: %(default)s)")
+    add, target = parser.add_argument, "the repository; it is created if it does not exist"
+    add("row", metavar="ROW", help="a row with its seed (mix-1), or alone if it has one seed (mix)")
+    add("--repository", required=True, type=repository_name, metavar="USER/NAME", help=target)
+    add("--upload", action="store_true", help="send it")
+    add("--public", action="store_true", help="make a new repository public (default: private)")
+    add("--revision", default=MAIN, metavar="BRANCH", help="created if it does not exist (default: %(default)s)")
     add("--message", metavar="TEXT", help="of the commit (default: the adapter's name)")
-    return made
+    return parser
 
 
-def repository(text: str) -> str:
+def repository_name(text: str) -> str:
     if not REPOSITORY.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{redact(text)!r}: USER/NAME is wanted, letters, digits, dots, - and _")
+        raise argparse.ArgumentTypeError(f"{redact(text)!r} is not USER/NAME of letters, digits, dots, - and _")
     return text
 
 

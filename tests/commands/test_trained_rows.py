@@ -9,8 +9,8 @@ import pytest
 
 from captioning.adapters.card import extract_recipe, model_card
 from captioning.base.errors import UserError
-from captioning.commands.trained_rows import find, names
-from captioning.commands.trained_rows import recipe as read_recipe
+from captioning.commands.trained_rows import find_row, row_names
+from captioning.commands.trained_rows import read_trained_recipe as read_recipe
 from captioning.params.load import load_params
 from captioning.params.recipe import AnyRecipe
 from tests.helpers.small_recipes import change, scst_recipe, variant_recipe
@@ -59,14 +59,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_a_row_by_its_name(name: str, adapter: str, prompt: str) -> None:
-    row = find(name, PARAMS)
+    row = find_row(name, PARAMS)
     assert (row.name, row.adapter) == (adapter, Path("models/adapters") / adapter)
     assert (row.prompt, row.machine) == (prompt, recipe("mix").machine)
     assert (row.checkpoint, row.files) == (Path("models/checkpoints/mix"), {"config.json": "ab"})
 
 
 def test_a_checkpoint_as_it_is_by_the_parameters() -> None:
-    row = find("zero-shot-base", PARAMS)
+    row = find_row("zero-shot-base", PARAMS)
     assert (row.checkpoint, row.files, row.adapter) == (Path("models/checkpoints/base"), {"config.json": "cd"}, None)
     assert row.prompt == PARAMS.finetune.prompt
     assert row.machine == PARAMS.active.machine
@@ -74,41 +74,41 @@ def test_a_checkpoint_as_it_is_by_the_parameters() -> None:
 
 def test_a_folder_elsewhere_by_its_card(project: Path) -> None:
     (project / "models/adapters/mix-1").rename(project / "mine")
-    assert find(str(project / "mine"), PARAMS).prompt == "ask mix"
-    assert find("mine", PARAMS).adapter == Path("mine")
+    assert find_row(str(project / "mine"), PARAMS).prompt == "ask mix"
+    assert find_row("mine", PARAMS).adapter == Path("mine")
 
 
 def test_every_row_is_listed() -> None:
     there = ["mix-1", "mix-r4-1", "mix-r4-2", "scst-mix-leave-one-out-7", "zero-shot-base"]
-    assert names() == there
+    assert row_names() == there
     for name in (None, "mixx"):
         with pytest.raises(UserError, match=", ".join(there)):
-            find(name, PARAMS)
+            find_row(name, PARAMS)
 
 
 def test_nothing_trained_says_how_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(UserError, match="dvc repro"):
-        find("mix", PARAMS)
+        find_row("mix", PARAMS)
 
 
 def test_several_seeds_are_to_be_told_apart() -> None:
     with pytest.raises(UserError, match="choose one of mix-r4-1, mix-r4-2"):
-        find("mix-r4", PARAMS)
+        find_row("mix-r4", PARAMS)
 
 
 def test_a_recipe_that_moved_on_is_told(project: Path) -> None:
     (project / "data/recipes/mix.json").write_text(change(recipe("mix"), rank=8).model_dump_json())
     with pytest.raises(UserError, match=r"trained by another recipe than data/recipes/mix\.json") as told:
-        find("mix", PARAMS)
+        find_row("mix", PARAMS)
     named = str(told.value).rsplit(": ", 1)[1]
-    assert find(named, PARAMS).prompt == "ask mix"
+    assert find_row(named, PARAMS).prompt == "ask mix"
 
 
 def test_without_recipes_the_card_is_enough(project: Path) -> None:
     (project / "data/recipes/mix.json").unlink()
-    assert find("mix", PARAMS).prompt == "ask mix"
+    assert find_row("mix", PARAMS).prompt == "ask mix"
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_a_card_without_a_recipe_says_so(project: Path, card: str | None) -> Non
     path = project / "models/adapters/mix-1/README.md"
     path.unlink() if card is None else path.write_text(card)
     with pytest.raises(UserError, match=r"mix-1/README\.md: no recipe"):
-        find("mix", PARAMS)
+        find_row("mix", PARAMS)
 
 
 def test_missing_hashes_say_who_writes_them(project: Path) -> None:
     (project / "models/checkpoints/base.json").unlink()
     with pytest.raises(UserError, match="checkpoint@base"):
-        find("zero-shot-base", PARAMS)
+        find_row("zero-shot-base", PARAMS)
 
 
 def test_the_cards_recipe_is_the_one_it_was_written_with() -> None:
