@@ -1,8 +1,8 @@
-"""What goes to the Hub, against a stand-in that keeps what arrives: the adapter's bytes, a card that the Hub's own
-library reads, and the token nowhere."""
+"""Uploads to a stand-in for the Hub: the adapter's bytes, a card that the Hub's library reads, and no token."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,13 +20,15 @@ from tests.helpers.hub_uploads import COMMIT, TOKEN, Hub, hub_uploads
 from tests.helpers.small_recipes import variant_recipe
 
 ROOT = Path(__file__).parents[2]
-HERE = "somebody/mix-captions"
+REPOSITORY = "somebody/mix-captions"
 COUNTS = {"trainable_parameters": 10, "all_parameters": 20, "share": 50.0}
 SIGNATURE = "CIDEr-D|refs:5|n:319"
-SCORES = {"CIDEr": 242.96, "BLEU-1": 74.83, "BLEU-2": 62.68, "BLEU-3": 49.96, "BLEU-4": 37.43, "METEOR": 35.38,
-          "ROUGE-L": 56.52, "CIDEr caption_1": 233.48, "CIDEr low": 230.95, "CIDEr high": 254.96,
-          "signature": SIGNATURE, "signature caption_1": "CIDEr-D|refs:caption_1|n:319"}  # fmt: skip
-METRICS = ["CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L"]
+METRICS = {"CIDEr": 242.96, "BLEU-1": 74.83, "BLEU-2": 62.68, "BLEU-3": 49.96, "BLEU-4": 37.43}
+METRICS |= {"METEOR": 35.38, "ROUGE-L": 56.52}
+INTERVAL = {"CIDEr low": 230.95, "CIDEr high": 254.96}
+SIGNATURES = {"signature": SIGNATURE, "signature caption_1": "CIDEr-D|refs:caption_1|n:319"}
+SCORES = METRICS | INTERVAL | SIGNATURES | {"CIDEr caption_1": 233.48}
+ROWS = {"mix": SCORES, "zero-shot-mix": SCORES | {"CIDEr": 47.12}, "nearest-image": SCORES | {"CIDEr": 168.23}}
 MANIFEST = {"images": {"NWPU": 1132, "UCM": 75}, "set_aside": 3, "sha256": {"images.parquet": "ab" * 32}}
 SPLITS = {
     "method": "ratio",
@@ -47,12 +49,10 @@ def recipe(origin: str) -> VariantRecipe:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project with one adapter and what later stages found of it; something beside the adapter that must not go."""
-    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    (tmp_path / "params.yaml").write_text(params, encoding="utf-8")
+    """A project with one adapter, files beside it that must not be sent, and the results of later stages."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     make_adapter(tmp_path, "miniature")
-    write(tmp_path / "metrics/scores.json", {"mix": SCORES, "zero-shot-mix": SCORES | {"CIDEr": 47.12},
-                                             "nearest-image": SCORES | {"CIDEr": 168.23}})  # fmt: skip
+    write(tmp_path / "metrics/scores.json", ROWS)
     write(tmp_path / "metrics/splits.json", SPLITS)
     write(tmp_path / "data/captions/manifest.json", MANIFEST)
     return tmp_path
@@ -78,194 +78,165 @@ def hub() -> Iterator[Hub]:
 def publish(
     project: Path, hub: Hub, *arguments: str, row: str = "mix", **environment: str
 ) -> subprocess.CompletedProcess:
-    """The command in a process of its own, signed in, and with nothing of this machine's."""
+    """Run the command in its own process, with a token and without this machine's settings of the Hub."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    own = {
-        "PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.address, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1",
-        "HF_HOME": str(project / "home"), "HF_HUB_DISABLE_TELEMETRY": "1",
-    }  # fmt: skip
-    call = [sys.executable, "-m", "captioning.commands.publish", row, "--repository", HERE, *arguments]
-    return subprocess.run(call, cwd=project, env=clean | own | environment, capture_output=True, text=True)
+    signed_in = {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.address, "HF_TOKEN": TOKEN}
+    quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HOME": str(project / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    call = [sys.executable, "-m", "captioning.commands.publish", row, "--repository", REPOSITORY, *arguments]
+    settings = clean | signed_in | quiet | environment
+    return subprocess.run(call, cwd=project, env=settings, capture_output=True, text=True)
 
 
-def card(project: Path, hub: Hub) -> str:
-    """The card as a dry run shows it."""
-    done = publish(project, hub)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split("\n\n", 1)[1]
+def show_card(project: Path, hub: Hub) -> str:
+    """Return the card that is printed without `--upload`."""
+    result = publish(project, hub)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split("\n\n", 1)[1]
 
 
-def test_without_upload_nothing_is_asked_or_sent(project: Path, hub: Hub) -> None:
-    done = publish(project, hub)
-    assert done.returncode == 0, done.stderr
+def test_without_upload_nothing_is_sent(project: Path, hub: Hub) -> None:
+    result = publish(project, hub)
+    assert result.returncode == 0, result.stderr
     assert hub.requests == []
-    assert done.stderr.splitlines()[-1] == "nothing was sent; add --upload to send it"
-    shown = done.stdout.split("\n\n", 1)[0].splitlines()
-    weights = (project / "models/adapters/mix-1/adapter_model.safetensors").stat().st_size
-    assert shown[0] == f"{HERE} (private), branch main:"
-    assert [line.split()[0] for line in shown[1:4]] == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
-    assert shown[3].split()[1:] == [f"{weights:,}", "bytes"]
-    assert {line.strip() for line in shown[5:]} == {"stays here: .env", "stays here: optimizer.pt"}
+    assert result.stderr.splitlines()[-1] == "nothing was sent; add --upload to send it"
+    lines = result.stdout.split("\n\n", 1)[0].splitlines()
+    size = (project / "models/adapters/mix-1/adapter_model.safetensors").stat().st_size
+    assert lines[0] == f"{REPOSITORY} (private), branch main:"
+    assert [line.split()[0] for line in lines[1:4]] == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    assert lines[3].split()[1:] == [f"{size:,}", "bytes"]
+    assert {line.strip() for line in lines[5:]} == {"stays here: .env", "stays here: optimizer.pt"}
     assert not (project / "home").exists()
 
 
-def test_what_arrives_is_the_adapter(project: Path, hub: Hub) -> None:
-    shown = card(project, hub)
-    done = publish(project, hub, "--upload")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"{hub.address}/{HERE}/commit/{COMMIT}"
-    assert hub.private == {HERE: True}
-    arrived = hub.files[HERE, "main"]
+def test_the_adapter_arrives_and_the_token_stays(project: Path, hub: Hub) -> None:
+    card = show_card(project, hub)
     folder = project / "models/adapters/mix-1"
-    assert set(arrived) == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
-    assert arrived["adapter_model.safetensors"] == (folder / "adapter_model.safetensors").read_bytes()
-    assert json.loads(arrived["adapter_config.json"]) == {"r": 16, "base_model_name_or_path": "models/checkpoints/mix"}
-    assert arrived["README.md"].decode().strip() == shown.strip()
-    assert hub.messages == ["Adapter mix"]
+    (folder / ".env").unlink()
+    before = (folder / "README.md").read_bytes()
+    result = publish(project, hub, "--upload")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == f"{hub.address}/{REPOSITORY}/commit/{COMMIT}"
+    assert (hub.private, hub.messages) == ({REPOSITORY: True}, ["Adapter mix"])
+    uploads = hub.files[REPOSITORY, "main"]
+    assert set(uploads) == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
+    assert uploads["adapter_model.safetensors"] == (folder / "adapter_model.safetensors").read_bytes()
+    assert json.loads(uploads["adapter_config.json"]) == {"r": 16, "base_model_name_or_path": "models/checkpoints/mix"}
+    assert uploads["README.md"].decode().strip() == card.strip()
+    assert (folder / "README.md").read_bytes() == before
 
-
-def test_the_token_is_nowhere_but_in_the_request(project: Path, hub: Hub) -> None:
-    (project / "models/adapters/mix-1/.env").unlink()
-    done = publish(project, hub, "--upload")
-    assert TOKEN not in done.stdout + done.stderr
-    assert not any(TOKEN.encode() in content for files in hub.files.values() for content in files.values())
+    assert TOKEN not in result.stdout + result.stderr
+    assert not any(TOKEN.encode() in content for content in uploads.values())
     assert not any(TOKEN.encode() in request.body for request in hub.requests)
-    stored = next(request for request in hub.requests if request.path.startswith("/storage/"))
-    assert "authorization" not in stored.headers
-    written = [path for path in project.rglob("*") if path.is_file()]
-    assert not [path for path in written if TOKEN.encode() in path.read_bytes()]
+    storage = next(request for request in hub.requests if request.path.startswith("/storage/"))
+    assert "authorization" not in storage.headers
+    assert not any(TOKEN.encode() in path.read_bytes() for path in project.rglob("*") if path.is_file())
 
 
 def test_the_cards_metadata_is_the_hubs(project: Path, hub: Hub) -> None:
-    parsed = ModelCard(card(project, hub))
-    data = parsed.data
+    data = ModelCard(show_card(project, hub)).data
     assert (data.library_name, data.pipeline_tag, data.license) == ("peft", "image-text-to-text", "apache-2.0")
     assert data.base_model is None
     assert {"paligemma", "qlora", "remote-sensing", "lora"} <= set(data.tags)
     results = data.eval_results
-    assert [(one.metric_type, one.metric_value) for one in results] == [
-        (name.lower(), SCORES[name]) for name in METRICS
-    ]
-    assert all(one.metric_args["signature"] == SIGNATURE for one in results)
+    assert {result.metric_type: result.metric_value for result in results} == {
+        name.lower(): value for name, value in METRICS.items()
+    }
+    assert all(result.metric_args["signature"] == SIGNATURE for result in results)
     assert (results[0].metric_args["interval_low"], results[0].metric_args["interval_high"]) == (230.95, 254.96)
-    assert {(one.dataset_name, one.dataset_split) for one in results} == {("Drawn overhead scenes", "test")}
+    assert {(result.dataset_name, result.dataset_split) for result in results} == {("Drawn overhead scenes", "test")}
 
 
-def test_the_card_tells_scores_data_licence_and_recipe(project: Path, hub: Hub) -> None:
-    text = card(project, hub)
-    assert "| mix | 242.96 [230.95, 254.96] | 74.83 |" in text
-    assert "| zero-shot-mix | 47.12 [" in text
-    assert "| nearest-image | 168.23 [" in text
-    assert "| mix | 233.48 |" in text
-    assert f"`{SIGNATURE}`" in text
-    assert "| NWPU | 1,132 | 660 | 236 | 236 |" in text
-    assert "3 rows or captions were set aside" in text
-    assert "captions 0.1423" in text
-    assert "under Apache-2.0" in text
-    assert extract_recipe(text) == recipe("miniature")
-    assert f'from_pretrained(model, "{HERE}")' in text
-    assert str(project) not in text
-    order = [text.index(f"\n## {title}\n") for title in ("Scores", "Data", "Licence", "Recipe")]
-    assert order == sorted(order)
+def test_the_card_holds_scores_data_licence_and_recipe(project: Path, hub: Hub) -> None:
+    card = show_card(project, hub)
+    for text in (
+        "| mix | 242.96 [230.95, 254.96] | 74.83 |",
+        "| zero-shot-mix | 47.12 [",
+        "| nearest-image | 168.23 [",
+        "| mix | 233.48 |",
+        f"`{SIGNATURE}`",
+        "| NWPU | 1,132 | 660 | 236 | 236 |",
+        "3 rows or captions were set aside",
+        "captions 0.1423, near images 0.0000.",
+        "under Apache-2.0",
+        f'from_pretrained(model, "{REPOSITORY}")',
+    ):
+        assert text in card
+    assert extract_recipe(card) == recipe("miniature")
+    assert str(project) not in card
+    positions = [card.index(f"\n## {title}\n") for title in ("Scores", "Data", "Licence", "Recipe")]
+    assert positions == sorted(positions)
+    (project / "models/adapters/mix-1/README.md").write_text(card, encoding="utf-8")  # as after a download
+    assert show_card(project, hub) == card
 
 
-def test_an_adapter_of_paligemma_names_its_base_and_its_terms(project: Path, hub: Hub) -> None:
+def test_an_adapter_of_paligemma_names_its_base_and_terms(project: Path, hub: Hub) -> None:
     params = (project / "params.yaml").read_text(encoding="utf-8")
     changed = params.replace("profile: miniature ", "profile: paper ", 1)
     assert changed != params
     (project / "params.yaml").write_text(changed, encoding="utf-8")
     make_adapter(project, "hub")
     base = "google/paligemma-3b-mix-224"
-    assert base in params
     assert publish(project, hub, "--upload").returncode == 0
-    arrived = hub.files[HERE, "main"]
-    text = arrived["README.md"].decode()
-    parsed = ModelCard(text)
-    assert (parsed.data.base_model, parsed.data.license) == (base, "gemma")
-    assert parsed.data.eval_results[0].dataset_name == "RISC"
-    assert json.loads(arrived["adapter_config.json"])["base_model_name_or_path"] == base
+    uploads = hub.files[REPOSITORY, "main"]
+    text = uploads["README.md"].decode()
+    data = ModelCard(text).data
+    assert (data.base_model, data.license, data.eval_results[0].dataset_name) == (base, "gemma", "RISC")
+    assert json.loads(uploads["adapter_config.json"])["base_model_name_or_path"] == base
     assert f'from_pretrained("{base}")' in text
     assert "Gemma is provided under and subject to the Gemma\nTerms of Use found at" in text
     assert "RISC's" in text
 
 
-def test_the_stages_own_card_is_not_touched(project: Path, hub: Hub) -> None:
-    path = project / "models/adapters/mix-1/README.md"
-    before = path.read_bytes()
-    publish(project, hub, "--upload")
-    assert path.read_bytes() == before
-
-
 def test_public_branch_and_message(project: Path, hub: Hub) -> None:
-    done = publish(project, hub, "--upload", "--public", "--revision", "seed-1", "--message", "First", row="mix-1")
-    assert done.returncode == 0, done.stderr
-    assert hub.private == {HERE: False}
-    assert hub.messages == ["First"]
-    assert set(hub.files) == {(HERE, "seed-1")}
+    result = publish(project, hub, "--upload", "--public", "--revision", "seed-1", "--message", "First", row="mix-1")
+    assert result.returncode == 0, result.stderr
+    assert (hub.private, hub.messages) == ({REPOSITORY: False}, ["First"])
+    assert set(hub.files) == {(REPOSITORY, "seed-1")}
 
 
-def test_a_public_repository_is_left_alone_unless_told(project: Path, hub: Hub) -> None:
-    hub.private[HERE] = False
-    done = publish(project, hub, "--upload")
-    assert (done.returncode, hub.files) == (1, {})
-    assert done.stderr.startswith(f"error: {HERE} is public already; add --public")
-    assert publish(project, hub, "--upload", "--public").returncode == 0
-
-
-def test_a_private_repository_stays_so(project: Path, hub: Hub) -> None:
-    hub.private[HERE] = True
-    done = publish(project, hub, "--upload", "--public")
-    assert done.returncode == 0
-    assert "is private and stays so" in done.stderr
-    assert hub.private[HERE] is True
+def test_an_existing_repository_keeps_its_visibility(project: Path, hub: Hub) -> None:
+    hub.private[REPOSITORY] = False
+    result = publish(project, hub, "--upload")
+    assert (result.returncode, hub.files) == (1, {})
+    assert result.stderr.startswith(f"error: {REPOSITORY} is public already; add --public")
+    hub.private[REPOSITORY] = True
+    result = publish(project, hub, "--upload", "--public")
+    assert (result.returncode, hub.private[REPOSITORY]) == (0, True)
+    assert "is private and stays so" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("environment", "state", "told"),
+    ("environment", "state", "message"),
     [
         ({"HF_TOKEN": ""}, {}, "no token for the Hub; run `hf auth login`"),
         ({"HF_TOKEN": "hf_another_000"}, {}, "the Hub does not know this token (401)"),
         ({"HF_HUB_OFFLINE": "1"}, {}, "HF_HUB_OFFLINE is set"),
-        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, {}, f"{HERE}: the Hub cannot be reached (Connect"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, {}, f"{REPOSITORY}: the Hub cannot be reached (Connect"),
         ({}, {"role": "read"}, "the token of somebody can only read"),
-        ({}, {"allowed": False}, f"{HERE}: no write access (403)"),
-        ({}, {"fault": f"no {TOKEN} here"}, f"{HERE}: Invalid metadata in README.md. - no *** here"),
-        ({}, {"fault": "license must be one of"}, f"{HERE}: Invalid metadata in README.md. - license must be one of"),
+        ({}, {"allowed": False}, f"{REPOSITORY}: no write access (403)"),
+        ({}, {"fault": f"no {TOKEN} here"}, f"{REPOSITORY}: Invalid metadata in README.md. - no *** here"),
     ],
 )
 def test_a_refusal_is_one_line(
-    project: Path, hub: Hub, environment: dict[str, str], state: dict[str, Any], told: str
+    project: Path, hub: Hub, environment: dict[str, str], state: dict[str, Any], message: str
 ) -> None:
     for name, value in state.items():
         setattr(hub, name, value)
-    done = publish(project, hub, "--upload", **environment)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {told}"), done.stderr
-    assert done.stderr.count("\n") == 1
-    assert TOKEN not in done.stdout + done.stderr
+    result = publish(project, hub, "--upload", **environment)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: {message}"), result.stderr
+    assert result.stderr.count("\n") == 1
+    assert TOKEN not in result.stdout + result.stderr
     assert hub.files == {}
 
 
-def test_what_is_missing_here_is_one_line(project: Path, hub: Hub) -> None:
+def test_a_missing_or_unsafe_input_is_one_line(project: Path, hub: Hub) -> None:
+    weights = project / "models/adapters/mix-1/adapter_model.safetensors"
+    weights.write_bytes(b"\x80\x04 pickled" * 9)
+    assert f"{weights.relative_to(project)}: no safetensors" in publish(project, hub, "--upload").stderr
     write(project / "metrics/scores.json", {"base": SCORES})
     assert publish(project, hub).stderr == "error: metrics/scores.json: no scores of mix; run `dvc repro evaluate`\n"
     (project / "metrics/scores.json").unlink()
-    assert publish(project, hub).stderr.startswith("error: metrics/scores.json is not there; `dvc repro`")
-    assert publish(project, hub, row="mixx").stderr.startswith("error: mixx: no such row")
+    assert publish(project, hub).stderr.startswith("error: metrics/scores.json is missing; `dvc repro`")
     assert publish(project, hub, row="zero-shot-mix").stderr.startswith("error: zero-shot-mix: no such row")
     assert hub.requests == []
-
-
-def test_pickles_in_disguise_stay(project: Path, hub: Hub) -> None:
-    (project / "models/adapters/mix-1/adapter_model.safetensors").write_bytes(b"\x80\x04 pickled" * 9)
-    done = publish(project, hub, "--upload")
-    assert done.returncode == 1
-    assert "models/adapters/mix-1/adapter_model.safetensors: no safetensors" in done.stderr
-    assert hub.requests == []
-
-
-def test_a_card_that_was_published_before_is_made_anew(project: Path, hub: Hub) -> None:
-    first = card(project, hub)
-    (project / "models/adapters/mix-1/README.md").write_text(first, encoding="utf-8")
-    again = card(project, hub)
-    assert again.strip() == first.strip()

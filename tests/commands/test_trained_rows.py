@@ -1,4 +1,4 @@
-"""A name finds its adapter, and the adapter what it was trained by."""
+"""A name finds an adapter, and the adapter the recipe it was trained by."""
 
 import json
 from collections.abc import Iterable
@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from captioning.adapters.card import extract_recipe, model_card
+from captioning.adapters.card import model_card
 from captioning.base.errors import UserError
-from captioning.commands.trained_rows import find_row, row_names
-from captioning.commands.trained_rows import read_trained_recipe as read_recipe
+from captioning.commands.trained_rows import find_row, read_trained_recipe, row_names
 from captioning.params.load import load_params
 from captioning.params.recipe import AnyRecipe
 from tests.helpers.small_recipes import change, scst_recipe, variant_recipe
@@ -25,7 +24,7 @@ def recipe(row: str) -> AnyRecipe:
     return make(variant=row, prompt=f"ask {row}", files={"config.json": "ab"})
 
 
-def trained(folder: Path, row: str, seeds: Iterable[int]) -> None:
+def write_adapters(folder: Path, row: str, seeds: Iterable[int]) -> None:
     for seed in seeds:
         adapter = folder / f"models/adapters/{row}-{seed}"
         adapter.mkdir(parents=True)
@@ -39,9 +38,9 @@ def trained(folder: Path, row: str, seeds: Iterable[int]) -> None:
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    trained(tmp_path, "mix", [1])
-    trained(tmp_path, "mix-r4", [1, 2])
-    trained(tmp_path, "scst-mix-leave-one-out", [7])
+    write_adapters(tmp_path, "mix", [1])
+    write_adapters(tmp_path, "mix-r4", [1, 2])
+    write_adapters(tmp_path, "scst-mix-leave-one-out", [7])
     start = tmp_path / "models/checkpoints/base"
     start.mkdir(parents=True)
     (start / "config.json").write_text("{}")
@@ -58,77 +57,59 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("scst-mix-leave-one-out", "scst-mix-leave-one-out-7", "ask scst-mix-leave-one-out"),
     ],
 )
-def test_a_row_by_its_name(name: str, adapter: str, prompt: str) -> None:
+def test_a_row_is_found_by_its_name(name: str, adapter: str, prompt: str) -> None:
     row = find_row(name, PARAMS)
     assert (row.name, row.adapter) == (adapter, Path("models/adapters") / adapter)
     assert (row.prompt, row.machine) == (prompt, recipe("mix").machine)
     assert (row.checkpoint, row.files) == (Path("models/checkpoints/mix"), {"config.json": "ab"})
 
 
-def test_a_checkpoint_as_it_is_by_the_parameters() -> None:
+def test_a_checkpoint_without_adapter_uses_params_yaml(project: Path) -> None:
     row = find_row("zero-shot-base", PARAMS)
     assert (row.checkpoint, row.files, row.adapter) == (Path("models/checkpoints/base"), {"config.json": "cd"}, None)
-    assert row.prompt == PARAMS.finetune.prompt
-    assert row.machine == PARAMS.active.machine
+    assert (row.prompt, row.machine) == (PARAMS.finetune.prompt, PARAMS.active.machine)
+    (project / "models/checkpoints/base.json").unlink()
+    with pytest.raises(UserError, match="checkpoint@base"):
+        find_row("zero-shot-base", PARAMS)
 
 
-def test_a_folder_elsewhere_by_its_card(project: Path) -> None:
-    (project / "models/adapters/mix-1").rename(project / "mine")
-    assert find_row(str(project / "mine"), PARAMS).prompt == "ask mix"
-    assert find_row("mine", PARAMS).adapter == Path("mine")
+def test_an_adapter_in_another_folder_is_found(project: Path) -> None:
+    (project / "models/adapters/mix-1").rename(project / "copy")
+    assert find_row(str(project / "copy"), PARAMS).prompt == "ask mix"
+    assert find_row("copy", PARAMS).adapter == Path("copy")
 
 
-def test_every_row_is_listed() -> None:
-    there = ["mix-1", "mix-r4-1", "mix-r4-2", "scst-mix-leave-one-out-7", "zero-shot-base"]
-    assert row_names() == there
+def test_an_error_lists_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["mix-1", "mix-r4-1", "mix-r4-2", "scst-mix-leave-one-out-7", "zero-shot-base"]
+    assert row_names() == names
     for name in (None, "mixx"):
-        with pytest.raises(UserError, match=", ".join(there)):
+        with pytest.raises(UserError, match=", ".join(names)):
             find_row(name, PARAMS)
-
-
-def test_nothing_trained_says_how_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="choose one of mix-r4-1, mix-r4-2"):
+        find_row("mix-r4", PARAMS)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(UserError, match="dvc repro"):
         find_row("mix", PARAMS)
 
 
-def test_several_seeds_are_to_be_told_apart() -> None:
-    with pytest.raises(UserError, match="choose one of mix-r4-1, mix-r4-2"):
-        find_row("mix-r4", PARAMS)
-
-
-def test_a_recipe_that_moved_on_is_told(project: Path) -> None:
-    (project / "data/recipes/mix.json").write_text(change(recipe("mix"), rank=8).model_dump_json())
-    with pytest.raises(UserError, match=r"trained by another recipe than data/recipes/mix\.json") as told:
+def test_a_recipe_that_changed_since_is_refused(project: Path) -> None:
+    path = project / "data/recipes/mix.json"
+    path.write_text(change(recipe("mix"), rank=8).model_dump_json())
+    with pytest.raises(UserError, match=r"trained by another recipe than data/recipes/mix\.json") as error:
         find_row("mix", PARAMS)
-    named = str(told.value).rsplit(": ", 1)[1]
-    assert find_row(named, PARAMS).prompt == "ask mix"
-
-
-def test_without_recipes_the_card_is_enough(project: Path) -> None:
-    (project / "data/recipes/mix.json").unlink()
+    folder = str(error.value).rsplit(": ", 1)[1]
+    assert find_row(folder, PARAMS).prompt == "ask mix"
+    path.unlink()
     assert find_row("mix", PARAMS).prompt == "ask mix"
 
 
-@pytest.mark.parametrize(
-    "card", [None, "# mine\n", "## Recipe\n\n```json\n{broken\n```\n", "## Recipe\n\n```json\n[]\n```\n"]
-)
-def test_a_card_without_a_recipe_says_so(project: Path, card: str | None) -> None:
+@pytest.mark.parametrize("card", [None, "# A card\n", "## Recipe\n\n```json\n{broken\n```\n"])
+def test_a_card_without_a_recipe_is_refused(project: Path, card: str | None) -> None:
     path = project / "models/adapters/mix-1/README.md"
     path.unlink() if card is None else path.write_text(card)
     with pytest.raises(UserError, match=r"mix-1/README\.md: no recipe"):
         find_row("mix", PARAMS)
-
-
-def test_missing_hashes_say_who_writes_them(project: Path) -> None:
-    (project / "models/checkpoints/base.json").unlink()
-    with pytest.raises(UserError, match="checkpoint@base"):
-        find_row("zero-shot-base", PARAMS)
-
-
-def test_the_cards_recipe_is_the_one_it_was_written_with() -> None:
-    assert extract_recipe(model_card("mix-1", recipe("mix"), COUNTS)) == recipe("mix")
 
 
 @pytest.mark.parametrize(
@@ -141,8 +122,8 @@ def test_the_cards_recipe_is_the_one_it_was_written_with() -> None:
     ],
 )
 def test_a_card_with_a_broken_recipe_is_refused(tmp_path: Path, broken: dict[str, Any]) -> None:
-    """A foreign card names neither a folder outside, nor a function of torch's."""
+    """A card from elsewhere can name neither another folder nor a function of torch."""
     card = f"## Recipe\n\n```json\n{json.dumps(recipe('mix').model_dump() | broken)}\n```\n".encode()
     (tmp_path / "README.md").write_bytes(card + b"\xff")
     with pytest.raises(UserError, match=r"README\.md: no recipe in it"):
-        read_recipe(tmp_path)
+        read_trained_recipe(tmp_path)
