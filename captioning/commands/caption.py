@@ -113,10 +113,10 @@ def _read_file(path: Path, processor: Any) -> tuple[bytes | None, FileCaption]:
         return None, FileCaption(name, error=str(reason))
     except OSError as error:
         return None, FileCaption(name, error=(error.strerror or type(error).__name__).lower())
-    return encode_png(resize_for(processor, decoded.image)), FileCaption(name, notes=decoded.notes)
+    return encode_png(resize_for_model(decoded.image, processor)), FileCaption(name, notes=decoded.notes)
 
 
-def resize_for(processor: Any, image: Any) -> Any:
+def resize_for_model(image: Any, processor: Any) -> Any:
     """Resize `image` as the processor would, which then changes nothing more."""
     size = processor.image_processor.size
     return image.resize((size["width"], size["height"]), resample=processor.image_processor.resample)
