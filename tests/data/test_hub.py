@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -155,10 +156,7 @@ def test_a_full_disk_is_reported_before_and_during_a_fetch(
             fetch_weights(tmp_path)
     assert server.sent("model.safetensors") == 0
 
-    def fill_disk(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(hub, "_receive_part", fill_disk)
+    monkeypatch.setattr(hub, "_receive_part", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(UserError, match="the disk is full at"):
         fetch_weights(tmp_path)
 

@@ -16,12 +16,9 @@ def test_words_are_counted_with_and_without_stop_words() -> None:
     assert statistics.count_occurrences({"a": ["b a", "a"], "c": ["the a"]}, {"the"}) == {"a": 3, "b": 1}
 
 
-def test_the_mode_is_the_smallest_of_several() -> None:
+def test_lengths_are_summarised_and_listed() -> None:
     summary = {"mean": 5.0, "median": 5.0, "mode": 3, "minimum": 3, "maximum": 9}
-    assert statistics.summarise([5, 3, 3, 5, 9]) == summary
-
-
-def test_the_histogram_is_long_and_sorted() -> None:
+    assert statistics.summarise([5, 3, 3, 5, 9]) == summary, "the mode is the smallest of several"
     rows = [{"kind": "all", "words": 1, "captions": 1}, {"kind": "all", "words": 2, "captions": 2}]
     assert statistics.histogram({"all": [2, 1, 2]}) == rows
 

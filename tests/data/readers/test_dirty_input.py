@@ -1,6 +1,5 @@
 """Every case of dirty input has the outcome that `python -m tests.helpers.dirty` prints."""
 
-import csv
 import io
 import shutil
 from collections.abc import Callable
@@ -15,23 +14,10 @@ from captioning.data.readers.folder import read_folder
 from captioning.data.readers.rows import Source
 from captioning.evaluation.predictions import read_predictions
 from captioning.images.table import CaptionedImage
-from captioning.metrics.ptb import tokenize
 from captioning.params.load import load_params
-from tests.helpers.dirty import (
-    AS_IT_IS,
-    OUTCOMES,
-    REFUSED,
-    REPAIRED,
-    SET_ASIDE,
-    Case,
-    captioned,
-    images,
-    models,
-    parameters,
-    tables,
-)
-from tests.helpers.dirty.__main__ import KINDS, summary
-from tests.helpers.project_copy import ROOT, Project, copy_project
+from tests.helpers.dirty import AS_IT_IS, REFUSED, REPAIRED, SET_ASIDE, Case
+from tests.helpers.dirty import __main__ as corpus
+from tests.helpers.project_copy import ROOT
 
 
 def each_case(cases: list[Case]) -> pytest.MarkDecorator:
@@ -56,16 +42,17 @@ def read(path: Path) -> tuple[dict[str, CaptionedImage], Source]:
 
 
 def test_the_cases_differ_and_the_page_holds_their_counts() -> None:
-    for cases in KINDS.values():
+    for cases in corpus.KINDS.values():
         assert len({case.name for case in cases}) == len(cases)
-        assert all(case.outcome in OUTCOMES and bool(case.message) == (case.outcome != AS_IT_IS) for case in cases)
+        for case in cases:
+            assert case.outcome in corpus.OUTCOMES and bool(case.message) == (case.outcome != AS_IT_IS)
     document = ROOT / "docs/dirty-input.md"
-    assert document.read_text(encoding="utf-8") == summary(), "run `python -m tests.helpers.dirty --summary`"
+    assert document.read_text(encoding="utf-8") == corpus.summary(), "run `python -m tests.helpers.dirty --summary`"
 
 
-@each_case(images.CASES)
+@each_case(corpus.images.CASES)
 def test_an_image(tmp_path: Path, case: Case) -> None:
-    tables.good_folder(tmp_path)
+    corpus.tables.good_folder(tmp_path)
     (tmp_path / "a.jpg").write_bytes(content := case.make())
     by_id, source = read(tmp_path)
     assert by_id["b"].image == (tmp_path / "b.jpg").read_bytes()
@@ -83,15 +70,15 @@ def test_an_image(tmp_path: Path, case: Case) -> None:
         assert (image.mode, image.format, "transparency" in image.info) == ("RGB", "PNG", False)
 
 
-@each_case(tables.TABLES + tables.FOLDERS)
+@each_case(corpus.tables.TABLES + corpus.tables.FOLDERS)
 def test_a_table(tmp_path: Path, case: Case) -> None:
     path = tmp_path / "raw"
-    tables.good_folder(path)
-    if case in tables.FOLDERS:
+    corpus.tables.good_folder(path)
+    if case in corpus.tables.FOLDERS:
         case.make(path)
     else:
-        (path / "captions.csv").write_bytes(content := case.make(tables.GOOD))
-        assert content != tables.GOOD
+        (path / "captions.csv").write_bytes(content := case.make(corpus.tables.GOOD))
+        assert content != corpus.tables.GOOD
     outcome = check_outcome(lambda: read(path), case, path / "captions.csv")
     if outcome is None:
         return
@@ -103,32 +90,26 @@ def test_a_table(tmp_path: Path, case: Case) -> None:
         return
     assert source.set_aside == []
     first = case.result if isinstance(case.result, str) else "A port ."
-    assert by_id["a"].captions[0] == first and by_id["b"].captions == tuple(tables.CAPTIONS)
+    assert by_id["a"].captions[0] == first and by_id["b"].captions == tuple(corpus.tables.CAPTIONS)
     assert source.fired_rules == ({case.message: 1} if case.outcome == REPAIRED else {})
     assert isinstance(case.result, str) or tuple(by_id) == case.result
 
 
-def test_ptb_makes_one_token_of_text_without_spaces_and_drops_emoji() -> None:
-    thai, chinese = "\u0e17\u0e48\u0e32\u0e40\u0e23\u0e37\u0e2d", "\u6e2f\u53e3 \u6709"
-    tokens = list(tokenize([f"{thai} .", "A port \U0001f6a2 .", f"{chinese} ."]))
-    assert tokens == [thai, "a port", chinese]
-
-
-@each_case(parameters.CASES)
+@each_case(corpus.parameters.CASES)
 def test_params(tmp_path: Path, case: Case) -> None:
     path = tmp_path / "params.yaml"
-    path.write_bytes(content := case.make(parameters.GOOD))
-    assert content != parameters.GOOD
+    path.write_bytes(content := case.make(corpus.parameters.GOOD))
+    assert content != corpus.parameters.GOOD
     params = check_outcome(lambda: load_params(path), case, path)
     assert params is None or params.seeds == [1]
 
 
-@each_case(captioned.CASES)
+@each_case(corpus.captioned.CASES)
 def test_predictions(tmp_path: Path, case: Case) -> None:
     path = tmp_path / "mix-1.jsonl"
     path.write_bytes(case.make)
-    predictions = check_outcome(lambda: read_predictions(path, captioned.IDS), case, path)
-    assert predictions is None or [prediction["id"] for prediction in predictions] == captioned.IDS
+    predictions = check_outcome(lambda: read_predictions(path, corpus.captioned.IDS), case, path)
+    assert predictions is None or [prediction["id"] for prediction in predictions] == corpus.captioned.IDS
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +126,7 @@ def adapter_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
     return path
 
 
-@each_case(models.ADAPTERS)
+@each_case(corpus.models.ADAPTERS)
 def test_an_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, adapter_folder: Path, case: Case
 ) -> None:
@@ -161,7 +142,7 @@ def test_an_adapter(
     assert not (tmp_path / "unpickled").exists()
 
 
-@each_case(models.CHECKPOINTS)
+@each_case(corpus.models.CHECKPOINTS)
 def test_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, case: Case) -> None:
     """Both the stages and the check of a local folder before any stage refuse it."""
     from captioning.checkpoints.fetch import explain_unavailable
@@ -174,46 +155,3 @@ def test_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoin
     if case.outcome == REFUSED:
         assert "tensor" in case.name or explain_unavailable("folder", str(path), "main") is not None
     assert not (tmp_path / "unpickled").exists()
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy of the project that reads a folder."""
-    copy = copy_project(tmp_path_factory.mktemp("project"), ["mix"], [])
-    copy.set_params({"profiles.miniature.data.source": "folder"})
-    return copy
-
-
-UNREADABLE = [case for case in tables.TABLES if case.name in ("UTF-16", "an open quote")]
-TAGGED = [case for case in parameters.CASES if case.name == "a tag that runs a program"]
-
-
-@each_case(UNREADABLE + TAGGED)
-def test_a_stage_refuses_in_one_error_without_a_traceback(project: Project, case: Case) -> None:
-    raw, params = project.folder / "data/raw", project.folder / "params.yaml"
-    tables.good_folder(raw)
-    original = params.read_bytes()
-    if case in UNREADABLE:
-        (raw / "captions.csv").write_bytes(case.make(tables.GOOD))
-    else:
-        params.write_bytes(case.make(original))
-    run = project.run("python", "-m", "stages.download", ok=False)
-    params.write_bytes(original)
-    assert run.status == 1 and case.message in run.err
-    assert run.err.count("error:") == 1 and "Traceback" not in run.all
-    assert not (project.folder / "data/captions").exists()
-
-
-def test_a_stage_lists_what_it_set_aside_so_that_no_spreadsheet_runs_it(project: Project) -> None:
-    raw = project.folder / "data/raw"
-    tables.good_folder(raw)
-    (raw / "captions.csv").write_bytes(tables.with_name("=cmd()")(tables.GOOD).replace(b"b.jpg,A port", b"b.jpg,\x1b"))
-    project.run("python", "-m", "stages.download")
-    with (project.folder / "data/captions/set_aside.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    assert rows == [
-        ["image", "line", "reason"],
-        ["a.jpg", "0", "no row of captions.csv names it; add one with its captions"],
-        ["'=cmd()", "2", "no such file"],
-        ["b.jpg", "3", "caption_1 is nearly empty: '.'"],
-    ]

@@ -1,7 +1,6 @@
 """A folder's table is checked first; unusable rows are set aside with a reason; the drawn world keeps proportions."""
 
 import csv
-import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,7 +13,7 @@ from captioning.base.errors import UserError
 from captioning.data.readers.captions_csv import COLUMNS
 from captioning.data.readers.drawn import draw_world
 from captioning.data.readers.folder import read_folder
-from captioning.data.readers.rows import SetAside
+from captioning.data.readers.rows import SetAside, Unusable, check_name
 from captioning.data.sources import open_source
 from captioning.data.world.captions import recognise
 
@@ -89,16 +88,10 @@ def test_unusable_rows_and_captions_are_set_aside_with_a_reason(tmp_path: Path) 
     assert source.set_aside[-1] == SetAside(8, "b.jpg", "no usable caption; every image needs one")
 
 
-def test_a_name_has_at_most_255_bytes(tmp_path: Path) -> None:
-    """In the last name, 256 bytes are 130 characters."""
-    name = "a" * 251 + ".jpg"
-    save_image(tmp_path / name)
-    long_names = ["a" * 252 + ".jpg", "a" * 5000, "é" * 126 + ".jpg"]
-    write_table(tmp_path, [["UCM", "train", row, *CAPTIONS] for row in (name, *long_names)])
-    source = read_folder(tmp_path)
-    assert [image.path for image in source] == [name]
-    assert [aside.image for aside in source.set_aside] == long_names
-    assert {aside.reason for aside in source.set_aside} == {"its name is longer than 255 bytes"}
+def test_a_name_has_at_most_255_bytes() -> None:
+    assert check_name("a" * 251 + ".jpg")
+    with pytest.raises(Unusable, match="longer than 255 bytes"):
+        check_name("é" * 126 + ".jpg")
 
 
 def test_a_table_is_refused_with_all_its_faults(tmp_path: Path) -> None:
@@ -124,16 +117,6 @@ def test_the_drawn_world_keeps_proportions_and_facts() -> None:
     assert images == list(draw_world(100, 32, seed=1)) != list(draw_world(100, 32, seed=2))
 
 
-def test_a_sample_is_seeded_and_keeps_the_order(tmp_path: Path) -> None:
-    for number in range(9):
-        save_image(tmp_path / f"{number}.jpg")
-    write_table(tmp_path, [["UCM", "train", f"{number}.jpg", *CAPTIONS] for number in range(9)])
-    sample, again, large = (read_folder(tmp_path, images, 1) for images in (4, 4, 20))
-    ids = [image.id for image in sample]
-    assert ids == [image.id for image in again] == sorted(ids)
-    assert (len(ids), sample.total, large.total, sample.rows, large.rows) == (4, 4, 9, 9, 9)
-
-
 def test_no_reader_that_runs_a_program_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow would give PostScript to Ghostscript."""
     trace, program = tmp_path / "trace", tmp_path / "bin/gs"
@@ -146,13 +129,3 @@ def test_no_reader_that_runs_a_program_is_tried(tmp_path: Path, monkeypatch: pyt
     source = read_folder(tmp_path)
     assert list(source) == [] and not trace.exists()
     assert source.set_aside[0].reason.startswith("unreadable image: ")
-
-
-def test_a_photograph_on_its_side_is_turned_upright(tmp_path: Path) -> None:
-    """`python -m captioning` shows it so to the model, too."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (30, 20), "red").save(tmp_path / "a.jpg", exif=exif)
-    write_table(tmp_path, [["UCM", "train", "a.jpg", *CAPTIONS]])
-    (image,) = read_folder(tmp_path)
-    assert Image.open(io.BytesIO(image.image)).size == (20, 30)

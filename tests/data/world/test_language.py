@@ -116,15 +116,12 @@ def test_other_captions_name_scene_and_colour(write: Callable[[Scene, random.Ran
         assert recognise(text) == {"scene": {scene.scene}, "colour": {scene.colour}}
 
 
-def test_the_longest_name_wins() -> None:
+def test_the_longest_name_wins_and_no_other_part_of_a_caption_names_a_scene() -> None:
     assert recognise("a parking lot and two ports") == {"scene": {"parking lot", "port"}, "colour": set()}
     assert recognise("Red cars in the parking lot .") == {"scene": {"parking lot"}, "colour": {"red"}}
     assert recognise("many airports beside churches")["scene"] == {"airport", "church"}
     assert recognise("sparse residential area")["scene"] == {"sparse residential area"}
     assert recognise("reddish transport")["colour"] == set()
-
-
-def test_no_other_part_of_a_caption_names_a_scene() -> None:
     for kind in SCENES:
         parts = f"{kind.detail} {kind.thing} {kind.things} {' '.join(kind.beside)}"
         assert recognise(parts) == {"scene": set(), "colour": set()}
