@@ -199,10 +199,7 @@ def _explain_refusal(repository: Repository, error: Exception, has_token: bool) 
     if isinstance(error, errors.GatedRepoError) and not has_token:
         return f"it is gated; accept its licence on {page}, then set HF_TOKEN or run `hf auth login`"
     if isinstance(error, errors.GatedRepoError) or status == 403:
-        return (
-            f"the token has no access; accept the licence on {page} with the token's account, and let a fine-grained "
-            "HF_TOKEN read gated repositories"
-        )
+        return f"the token has no access; accept the licence on {page}, and let the token read gated repositories"
     if isinstance(error, errors.RepositoryNotFoundError):
         obstacle = "this token cannot read it" if has_token else "needs a token (HF_TOKEN or `hf auth login`)"
         return f"{page} does not exist, or it is private and {obstacle}"

@@ -25,7 +25,6 @@ from captioning.base.errors import UserError
 from captioning.images.pictures import FORMATS
 from captioning.images.table import apportion
 
-HASH_BITS = 64
 SPLITS = ("train", "validation", "test")
 METHODS = ("ratio", "own")
 SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -165,7 +164,7 @@ def find_near_pairs(hashes: UInt64[np.ndarray, " images"], distance: int) -> Ite
     """
     distinct, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     yield from ((int(first[value]), index) for index, value in enumerate(inverse) if first[value] != index)
-    edges = np.linspace(0, HASH_BITS, distance + 2).astype(int)
+    edges = np.linspace(0, 64, distance + 2).astype(int)
     for low, high in pairwise(edges):
         bands = (distinct >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
         order = np.argsort(bands, kind="stable")

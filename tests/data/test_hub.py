@@ -36,7 +36,7 @@ def fetch_weights(folder: Path) -> bytes:
     return hub.fetch_files(snapshot, snapshot.files, folder)["model.safetensors"].read_bytes()
 
 
-def test_an_interrupted_fetch_continues_and_complete_files_are_not_fetched_again(
+def test_an_interrupted_fetch_continues_and_only_damaged_files_are_fetched_again(
     server: HubServer, tmp_path: Path
 ) -> None:
     server.cuts["model.safetensors"] = 700_000
@@ -51,6 +51,8 @@ def test_an_interrupted_fetch_continues_and_complete_files_are_not_fetched_again
         assert fetch_weights(tmp_path / "models") == WEIGHTS
         assert server.sent("model.safetensors") - first == len(WEIGHTS) - size
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == sorted(FILES)
+    (tmp_path / "models/model.safetensors").write_bytes(bytes(len(WEIGHTS)))
+    assert fetch_weights(tmp_path / "models") == WEIGHTS
 
 
 def test_a_fetch_reconnects_while_attempts_bring_bytes(server: HubServer, tmp_path: Path) -> None:
@@ -84,11 +86,6 @@ def test_a_file_with_another_hash_is_refused(server: HubServer, tmp_path: Path, 
     with pytest.raises(UserError, match=f"the hash of {name} is not"):
         hub.fetch_files(snapshot, [file for file in snapshot.files if file.path == name], tmp_path / "models")
     assert not list((tmp_path / "models").iterdir())
-
-
-def test_a_damaged_local_file_is_fetched_again(server: HubServer, tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(bytes(len(WEIGHTS)))
-    assert fetch_weights(tmp_path) == WEIGHTS
 
 
 def test_only_the_hub_gets_the_token(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -20,7 +19,7 @@ from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
 from captioning.data.readers import captions_csv
 from captioning.data.readers.captions_csv import TABLE
-from captioning.data.readers.rows import Row, Source, Unusable, check_size, clean_images, sample_rows
+from captioning.data.readers.rows import Source, Unusable, check_size
 
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 IGNORED = "__MACOSX"
@@ -39,13 +38,10 @@ def read_archive(path: Path, images: int | None = None, seed: int = 0) -> Source
         content = _read_member(archive, members[table_name], captions_csv.MAX_TABLE_BYTES)
     except Unusable as reason:
         raise UserError(f"{path}: {table_name}: {reason}; fetch the archive again") from None
-    table = captions_csv.read_table(f"{path}: {table_name}", content)
-    sample, top = sample_rows(table, images, seed), PurePosixPath(table_name).parent
-    files = sorted({name.name for name in map(PurePosixPath, members) if name.parent in (top / "resized", top)})
-    source = Source(iter(()), len(sample), len(table), captions_csv.count_captions(table))
+    table, top = captions_csv.read_table(f"{path}: {table_name}", content), PurePosixPath(table_name).parent
+    files = [name.name for name in map(PurePosixPath, members) if name.parent in (top / "resized", top)]
+    source = captions_csv.open_table(table, files, images, seed, partial(_read_image, archive, members, top))
     source.origin = {"archive": path.name, "sha256": sha256(path)}
-    source.set_aside = captions_csv.find_uncaptioned(files, table)
-    source.images = clean_images(_rows(archive, members, top, list(sample)), source)
     return source
 
 
@@ -108,15 +104,9 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: i
     return content
 
 
-def _rows(archive: zipfile.ZipFile, members: Members, top: PurePosixPath, table: captions_csv.Lines) -> Iterator[Row]:
-    with archive:
-        for line, row in table:
-            names = (str(folder / row["image"]) for folder in (top / "resized", top))
-            member = next((members[name] for name in names if name in members), None)
-            yield captions_csv.make_row(line, row, partial(_read_image, archive, member))
-
-
-def _read_image(archive: zipfile.ZipFile, member: zipfile.ZipInfo | None) -> bytes:
+def _read_image(archive: zipfile.ZipFile, members: Members, top: PurePosixPath, name: str) -> bytes:
+    paths = (str(folder / name) for folder in (top / "resized", top))
+    member = next((members[path] for path in paths if path in members), None)
     if member is None:
         raise Unusable("no such file")
     check_size(member.file_size)

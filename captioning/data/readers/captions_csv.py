@@ -7,12 +7,13 @@ read. A malformed table is refused with all its faults at once; readers/rows.py 
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
 from captioning.base.errors import UserError
 from captioning.base.quoting import escape, join_faults, shorten
-from captioning.data.readers.rows import CAPTIONS, SPLITS, Row, SetAside
+from captioning.data.readers.rows import CAPTIONS, SPLITS, Row, SetAside, Source, clean_images, sample_rows
 
 TABLE = "captions.csv"
 COLUMNS = ("source", "split", "image", *CAPTIONS)
@@ -23,6 +24,7 @@ SIGNATURES = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK\x03\x04": "an E
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp")
 
 Lines = list[tuple[int, dict[str, str]]]  # line number, and fields by column
+ReadImage = Callable[[str], bytes]  # by the file's name
 
 
 def read_file(path: Path) -> Lines:
@@ -100,19 +102,18 @@ def _row_fault(row: dict[str, str]) -> str | None:
     return f"source {shorten(source)} holds a control character; remove it" if escape(source) != source else None
 
 
-def make_row(line: int, row: dict[str, str], read: Callable[[], bytes]) -> Row:
-    """Return a row of the table; `read` returns its image's bytes."""
-    captions = [row[column] for column in CAPTIONS]
-    return Row(line, "", row["image"], row["source"].strip(), row["split"].strip(), captions, read)
+def open_table(table: Lines, files: Iterable[str], images: int | None, seed: int, read_image: ReadImage) -> Source:
+    """Return a source of all rows or a seeded sample; images among `files` that no row names are set aside, line 0."""
+    sample, named = sample_rows(table, images, seed), {row["image"] for _, row in table}
+    captions = sum(bool(row[column].strip()) for _, row in table for column in CAPTIONS)
+    source = Source(iter(()), len(sample), len(table), captions)
+    for file in sorted(set(files) - named):
+        if PurePath(file).suffix.lower() in IMAGE_ENDINGS:
+            source.set_aside.append(SetAside(0, file, f"no row of {TABLE} names it; add one with its captions"))
+    source.images = clean_images((_make_row(line, row, read_image) for line, row in sample), source)
+    return source
 
 
-def count_captions(rows: Lines) -> int:
-    """Count the captions as published, which are not empty."""
-    return sum(bool(row[column].strip()) for _, row in rows for column in CAPTIONS)
-
-
-def find_uncaptioned(files: Iterable[str], rows: Lines) -> list[SetAside]:
-    """Set aside, at line 0, the images among `files` that no row names."""
-    named = {row["image"] for _, row in rows}
-    images = [file for file in files if PurePath(file).suffix.lower() in IMAGE_ENDINGS and file not in named]
-    return [SetAside(0, file, f"no row of {TABLE} names it; add one with its captions") for file in images]
+def _make_row(line: int, row: dict[str, str], read_image: ReadImage) -> Row:
+    name, captions = row["image"], [row[column] for column in CAPTIONS]
+    return Row(line, "", name, row["source"].strip(), row["split"].strip(), captions, partial(read_image, name))

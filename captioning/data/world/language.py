@@ -20,7 +20,6 @@ ASIDES = (  # true of any image; together with the facts they hold every word of
     "full : of; marked : by; this : place; the : place; there : place; it : place; here : place; we : see"
 )
 LEXICON = frozenset(captions.lexicon())
-COUNTED = tuple(kind for kind in SCENES if kind.max_count)
 
 
 def generic_caption(scene: Scene, rng: random.Random) -> str:
@@ -118,7 +117,8 @@ def questions(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
 def rsvqa_questions(scene: Scene, rng: random.Random) -> list[tuple[str, str]]:
     """Return questions of RSVQA-LR's kinds, with one short word as the answer: presence, area, number, comparison."""
     presence = _presence_question(scene, rng)
-    other = scene.kind if scene.count and rng.random() < 0.7 else rng.choice(COUNTED)
+    counted = [kind for kind in SCENES if kind.max_count]
+    other = scene.kind if scene.count and rng.random() < 0.7 else rng.choice(counted)
     count = scene.count if other.name == scene.scene else 0
     limit = rng.randint(0, 4)
     return [
