@@ -1,1 +1,1 @@
-"""PaliGemma: its inputs, its loss, its folder."""
+"""PaliGemma: its checkpoint folder, its inputs and its loss."""

@@ -1,16 +1,16 @@
-"""PaliGemma 1 and 2: loading in NF4, the prompt, the guard of its mask, and the supervised loss.
+"""PaliGemma 1 and 2: load it in NF4, make its inputs, compute the supervised loss.
 
 Sources: Beyer et al. 2024 (arXiv:2407.07726); Steiner et al. 2024 (PaliGemma 2, arXiv:2412.03555); Dettmers et al.
 2023 (QLoRA, arXiv:2305.14314): NF4 with double quantisation.
 
-Deliberate differences from the plain library path, each held equal to it in tests/paligemma/test_model.py:
+Three differences from the plain library path; tests/paligemma/test_model.py compares both:
 
 1. The head and the cross-entropy see suffix positions only: at 3B the head is 527M weights over 257,216 words, and
    the 256 image positions carry no label.
-2. Weights are frozen by hand. `prepare_model_for_kbit_training` would switch gradient checkpointing on, under which
-   `generate()` silently yields other tokens.
-3. `support_avx512bf16_for_cpu` is off on every 4-bit layer: one evaluation pass with it on repacks the layer, and from
-   then on no gradient flows through it.
+2. Weights are frozen by hand. `prepare_model_for_kbit_training` would turn on gradient checkpointing, with which
+   `generate()` silently returns other tokens.
+3. `support_avx512bf16_for_cpu` is off in every 4-bit layer: with it, one evaluation repacks the layer, and from then on
+   no gradient flows through it.
 """
 
 from collections.abc import Sequence
@@ -32,17 +32,16 @@ from captioning.base.errors import UserError
 from captioning.images.pictures import FORMATS
 from captioning.paligemma.folder import REMEDY, require_checkpoint, require_tokenizer
 
-UNQUANTISED_MODULES = [
-    "model.vision_tower",
-    "model.multi_modal_projector",
-    "lm_head",
-]  # full paths: a bare name skips nothing
+# Full paths: the library ignores a bare name.
+UNQUANTISED_MODULES = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
+NF4: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+LOCAL_FILES: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
 IGNORED = -100  # label of a position without loss
 LINEARS_PER_LAYER = 7  # q, k, v, o, gate, up, down
 
 
 def load_processor(folder: Path) -> PaliGemmaProcessor:
-    """The processor of a checkpoint folder, padding on the right: every row of one prompt starts its suffix alike."""
+    """Load a checkpoint's processor. It pads on the right, so with one prompt all suffixes start at one position."""
     require_tokenizer(folder)
     processor = PaliGemmaProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
     processor.tokenizer.padding_side = "right"
@@ -50,18 +49,15 @@ def load_processor(folder: Path) -> PaliGemmaProcessor:
 
 
 def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForConditionalGeneration:
-    """The checkpoint in `folder` with its decoder in NF4, everything frozen, in evaluation mode.
+    """Load the checkpoint in `folder` with its decoder in NF4, everything frozen, in evaluation mode.
 
-    Attention is the library's choice: SDPA, but eager in Gemma 2, whose scores are capped, which SDPA cannot do.
+    The library chooses SDPA for attention, but eager for Gemma 2: SDPA cannot cap its scores.
 
-    Raises:
-        UserError: no checkpoint stands there, or a damaged one.
-        RuntimeError: another number of 4-bit layers than seven a decoder layer.
+    Raises `UserError` if `folder` holds no complete checkpoint, `RuntimeError` if other layers than the decoder's are
+    in 4 bits.
     """
     require_checkpoint(folder)
-    model = _from_files(
-        folder, quantization_config=nf4_config(compute), dtype=getattr(torch, compute), device_map={"": device}
-    )
+    model = _load_weights(folder, compute, device)
     layers = [module for module in model.modules() if is_4bit(module)]
     expected = LINEARS_PER_LAYER * model.config.text_config.num_hidden_layers
     if len(layers) != expected:
@@ -71,36 +67,35 @@ def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForCondi
     return model.requires_grad_(False).eval()
 
 
-def _from_files(folder: Path, **options: Any) -> PaliGemmaForConditionalGeneration:
-    """`from_pretrained`, of safetensors alone; what it would only warn of is a `UserError`."""
+def _load_weights(folder: Path, compute: str, device: str) -> PaliGemmaForConditionalGeneration:
+    """Load safetensors only, in NF4. Raises `UserError` for tensors that the library would only warn about."""
+    dtype = getattr(torch, compute)
+    nf4 = BitsAndBytesConfig(**NF4, bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=UNQUANTISED_MODULES)
     try:
-        model, told = PaliGemmaForConditionalGeneration.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+        model, info = PaliGemmaForConditionalGeneration.from_pretrained(
+            folder, quantization_config=nf4, dtype=dtype, device_map={"": device}, **LOCAL_FILES
         )
     except RuntimeError as error:
         if "ignore_mismatched_sizes" not in str(error):
             raise
         raise UserError(f"{folder}: its weights have other shapes than config.json says; {REMEDY}") from None
-    if lacking := sorted(told["missing_keys"]):
-        raise UserError(f"{folder}: {len(lacking)} tensors are not in its weights, {lacking[0]} for one; {REMEDY}")
+    if missing := sorted(info["missing_keys"]):
+        raise UserError(f"{folder}: its weights lack {len(missing)} tensors, such as {missing[0]}; {REMEDY}")
     return model
 
 
 def load_frozen(folder: Path, compute: str, device: str, dequantise: bool) -> PaliGemmaForConditionalGeneration:
-    """`load_quantised`; with `dequantise`, NF4's weights spelt out in the compute dtype, 4 GB more at 3B.
+    """Do `load_quantised`; with `dequantise`, expand the weights: 4 GB more at 3B, and faster steps.
 
-    No step dequantises them again. The logits of the bare model are the same to the last bit; an adapter's
-    share is rounded once in bfloat16 instead of twice. Adapters are attached afterwards.
-
-    Raises:
-        UserError: as `load_quantised`, or the device has no room.
+    The logits of the bare model stay the same to the last bit; in bfloat16, an adapter's share is rounded once instead
+    of twice. Attach adapters afterwards. Raises `UserError` also if the device has too little memory.
     """
     model = load_quantised(folder, compute, device)
     if not dequantise:
         return model
-    values = sum(layer.in_features * layer.out_features for layer in model.modules() if is_4bit(layer))
+    weights = sum(layer.in_features * layer.out_features for layer in model.modules() if is_4bit(layer))
     free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else virtual_memory().available
-    if (needed := values * model.dtype.itemsize) > free:
+    if (needed := weights * model.dtype.itemsize) > free:
         raise UserError(
             f"{folder}: dequantised weights take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on {device}; "
             "set the profile's machine.dequantise: false, which is slower"
@@ -109,42 +104,27 @@ def load_frozen(folder: Path, compute: str, device: str, dequantise: bool) -> Pa
 
 
 def is_4bit(module: Any) -> bool:
-    """Whether a layer's weights are quantised."""
+    """Return whether a layer's weights are quantised."""
     return isinstance(module, bnb.nn.Linear4bit)
 
 
-def nf4_config(compute: str) -> BitsAndBytesConfig:
-    """NF4 with double quantisation for the decoder's linear layers; SigLIP and the projector stay as they are."""
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, compute),
-        llm_int8_skip_modules=UNQUANTISED_MODULES,
-    )
-
-
 def decode_image(data: bytes) -> Image.Image:
-    """Image bytes as RGB."""
+    """Return an encoded image as RGB."""
     return Image.open(BytesIO(data), formats=FORMATS).convert("RGB")
 
 
 def tokenise(processor: PaliGemmaProcessor, prompts: Sequence[str], suffixes: Sequence[str]) -> dict[str, Tensor]:
-    """The text half of what the processor returns, for images that are at hand; equal to it, token by token."""
-    tokenizer = processor.tokenizer
-    batch = tokenizer(
-        [_prefix_text(processor, prompt) for prompt in prompts],
-        text_pair=[suffix + tokenizer.eos_token for suffix in suffixes],
-        return_token_type_ids=True,
-        add_special_tokens=False,
-        padding="longest",
-        return_tensors="pt",
+    """Return what the processor returns for prompts and suffixes, token by token, without needing the images."""
+    texts = [_prefix_text(processor, prompt) for prompt in prompts]
+    pairs = [suffix + processor.tokenizer.eos_token for suffix in suffixes]
+    batch = processor.tokenizer(
+        texts, text_pair=pairs, return_token_type_ids=True, add_special_tokens=False, padding=True, return_tensors="pt"
     )
     return dict(batch) | {"labels": batch["input_ids"].masked_fill(batch["token_type_ids"] == 0, IGNORED)}
 
 
 def prompt_tokens(processor: PaliGemmaProcessor, prompt: str) -> Int[Tensor, " length"]:
-    """What stands before every caption: image placeholders, `<bos>`, the prompt, a newline."""
+    """Return the tokens before every caption: image placeholders, `<bos>`, the prompt, a newline."""
     text = _prefix_text(processor, prompt)
     return processor.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
 
@@ -154,10 +134,9 @@ def _prefix_text(processor: PaliGemmaProcessor, prompt: str) -> str:
 
 
 def require_suffix_mask(batch: Any) -> None:
-    """`token_type_ids` decide who sees whom: 0 on image and prompt (bidirectional), 1 on the suffix (causal).
+    """Raise `ValueError` if `token_type_ids` is not 1 on exactly the labelled positions, of which each row has some.
 
-    Raises:
-        ValueError: a position with a label is not marked as suffix, or none is: the labels would leak.
+    0 (image and prompt) means bidirectional attention, 1 (suffix) causal: with another mask, labels leak.
     """
     types = batch.get("token_type_ids")
     suffix = batch["labels"] != IGNORED
@@ -166,12 +145,12 @@ def require_suffix_mask(batch: Any) -> None:
 
 
 def pixel_values(processor: PaliGemmaProcessor, images: Sequence[bytes]) -> Float[Tensor, "images 3 height width"]:
-    """Encoded images as SigLIP takes them."""
+    """Return encoded images as SigLIP takes them."""
     return processor.image_processor([decode_image(image) for image in images], return_tensors="pt")["pixel_values"]
 
 
 def prompt_inputs(processor: PaliGemmaProcessor, images: Sequence[bytes], prompt: str) -> dict[str, Tensor]:
-    """Inputs of `generate` for one prompt over several images; equal lengths, no padding."""
+    """Return the inputs of `generate` for one prompt and several images. Their lengths are equal: no padding."""
     batch = processor(
         images=[decode_image(image) for image in images], text=["<image>" + prompt] * len(images), return_tensors="pt"
     )
@@ -179,31 +158,22 @@ def prompt_inputs(processor: PaliGemmaProcessor, images: Sequence[bytes], prompt
 
 
 def image_features(model: Any, pixel_values: Float[Tensor, "images 3 height width"]) -> BaseModelOutputWithPooling:
-    """Projected SigLIP features, `pooler_output: [images, tokens, hidden]`, as `mm_encoder_outputs` takes them."""
+    """Return projected SigLIP features (`pooler_output: [images, tokens, hidden]`), as `mm_encoder_outputs` needs."""
     return model.get_image_features(pixel_values.to(model.dtype), return_dict=True)
 
 
 def hidden_states(model: Any, batch: dict[str, Any]) -> Float[Tensor, "rows length hidden"]:
-    """The decoder's last hidden states. `batch` has `pixel_values`, or `features` from `image_features`."""
-    encoded = (
-        {"pixel_values": batch["pixel_values"].to(model.dtype)}
-        if "pixel_values" in batch
-        else {"mm_encoder_outputs": {"image": batch["features"]}}
-    )
-    return model.model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        token_type_ids=batch["token_type_ids"],
-        use_cache=False,
-        **encoded,
-    ).last_hidden_state
+    """Return the decoder's last hidden states. `batch` has `pixel_values`, or `features` from `image_features`."""
+    if "pixel_values" in batch:
+        encoded = {"pixel_values": batch["pixel_values"].to(model.dtype)}
+    else:
+        encoded = {"mm_encoder_outputs": {"image": batch["features"]}}
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids")}
+    return model.model(**inputs, use_cache=False, **encoded).last_hidden_state
 
 
 def head_logits(model: Any, hidden: Float[Tensor, "*tokens hidden"]) -> Float[Tensor, "*tokens vocabulary"]:
-    """What the head says of the next token, in float32, by the library's own steps.
-
-    Gemma 2 has its logits capped, cap * tanh(logits / cap), and as the library caps them: before float32.
-    """
+    """Return float32 logits of the next token. Gemma 2 caps them before the cast: cap * tanh(logits / cap)."""
     logits = model.lm_head(hidden)
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return logits.float() if cap is None else (torch.tanh(logits / cap) * cap).float()
@@ -212,12 +182,12 @@ def head_logits(model: Any, hidden: Float[Tensor, "*tokens hidden"]) -> Float[Te
 def suffix_logits(
     model: Any, hidden: Float[Tensor, "rows length hidden"], labels: Int[Tensor, "rows length"]
 ) -> tuple[Float[Tensor, "tokens vocabulary"], Int[Tensor, " tokens"], Tensor]:
-    """Logits in float32 that predict each labelled token, those tokens, and the mask `[rows, length - 1]` they fill."""
+    """Return the float32 logits that predict the labelled tokens, these tokens, and their mask `[rows, length - 1]`."""
     labelled = labels[:, 1:] != IGNORED
     return head_logits(model, hidden[:, :-1][labelled]), labels[:, 1:][labelled], labelled
 
 
 def supervised_loss(model: Any, batch: dict[str, Any], tokens: Tensor | int | None = None) -> Float[Tensor, ""]:
-    """Cross-entropy a suffix token; with `tokens` given (accumulation), their sum divided by it."""
+    """Return the mean cross-entropy of suffix tokens, or with `tokens` (accumulation) their sum divided by it."""
     logits, targets, _ = suffix_logits(model, hidden_states(model, batch), batch["labels"])
     return cross_entropy(logits, targets, reduction="sum") / (targets.numel() if tokens is None else tokens)

@@ -1,6 +1,7 @@
-"""What PaliGemma is given: the mask that hides the future, prompts, the collator's rows, images."""
+"""PaliGemma's inputs: the mask hides the future, prompts and tokens equal the library's, every image becomes RGB."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from captioning.paligemma.model import (
     IGNORED,
     decode_image,
     hidden_states,
-    load_processor,
     prompt_inputs,
     require_suffix_mask,
     tokenise,
@@ -22,86 +22,70 @@ from captioning.paligemma.model import (
 from tests.helpers.decoders import BOTH
 
 PROMPT = "caption en"
+OTHER_TOKEN = 700
 
 
-def plain(checkpoint: Path, **options: Any) -> PaliGemmaForConditionalGeneration:
-    return PaliGemmaForConditionalGeneration.from_pretrained(checkpoint, **options)
-
-
-def leak(model: Any, batch: dict[str, Any], **changed: Any) -> float:
-    """How far earlier suffix logits move when the last token of each row becomes another one."""
-    inputs = {key: value for key, value in (batch | changed).items() if key != "labels" and value is not None}
-    last = [int((row != IGNORED).nonzero().max()) for row in batch["labels"]]
-    first = int((batch["labels"][0] != IGNORED).nonzero().min())
-    other = inputs["input_ids"].clone()
-    for row, column in enumerate(last):
-        other[row, column] = 700
+def measure_leak(model: Any, batch: dict[str, Any], **changes: Any) -> float:
+    """Return how much earlier suffix logits change when the last token of each row becomes another one."""
+    inputs = {key: value for key, value in (batch | changes).items() if key != "labels"}
+    ends = [int((row != IGNORED).nonzero().max()) for row in batch["labels"]]
+    start = int((batch["labels"][0] != IGNORED).nonzero().min())
+    tokens = inputs["input_ids"].clone()
+    for row, end in enumerate(ends):
+        tokens[row, end] = OTHER_TOKEN
     with torch.no_grad():
-        moved = (model(**inputs).logits - model(**inputs | {"input_ids": other}).logits).abs()
-    return max(moved[row, first - 1 : column].max().item() for row, column in enumerate(last))
+        changed = (model(**inputs).logits - model(**inputs | {"input_ids": tokens}).logits).abs()
+    return max(changed[row, start - 1 : end].max().item() for row, end in enumerate(ends))
 
 
 @pytest.mark.parametrize(
     ("decoder", "attention"), [("gemma", "eager"), ("gemma", "sdpa"), ("gemma2", "eager")], indirect=["decoder"]
 )
 @pytest.mark.parametrize("training", [False, True])
-def test_the_collators_mask_hides_the_future(
-    checkpoint: Path, batch: dict[str, Any], attention: str, training: bool
-) -> None:
-    model = plain(checkpoint, attn_implementation=attention).train(training)
-    assert leak(model, batch) == 0
-    # Zero on the suffix is bidirectional under every attention: why require_suffix_mask is there.
-    assert leak(model, batch, token_type_ids=torch.zeros_like(batch["token_type_ids"])) > 0.1
-
-
-def test_without_token_type_ids_sdpa_leaks_where_nothing_is_padded(
-    checkpoint: Path, processor: Any, pictures: list[bytes]
-) -> None:
-    rows = [{"image": image, "prompt": PROMPT, "caption": "a red plane"} for image in pictures[:2]]
-    batch = Collator(processor)(rows)
-    assert batch["attention_mask"].all()
-    model = plain(checkpoint, attn_implementation="sdpa")
-    assert leak(model, batch) == 0
-    assert leak(model, batch, token_type_ids=None) > 0.1
+def test_suffix_mask_hides_the_future(checkpoint: Path, batch: dict[str, Any], attention: str, training: bool) -> None:
+    model: Any = PaliGemmaForConditionalGeneration.from_pretrained(checkpoint, attn_implementation=attention)
+    model.train(training)
+    assert measure_leak(model, batch) == 0
+    # Zeros on the suffix make every attention bidirectional: the reason for require_suffix_mask.
+    assert measure_leak(model, batch, token_type_ids=torch.zeros_like(batch["token_type_ids"])) > 0.1
 
 
 @BOTH
-def test_our_own_forward_hides_the_future(quantised: Any, batch: dict[str, Any]) -> None:
-    """The project's own forward, whose attention is SDPA, or in Gemma 2 eager."""
+def test_project_forward_hides_the_future(quantised: Any, batch: dict[str, Any]) -> None:
     column = int((batch["labels"][0] != IGNORED).nonzero().max())
-    other = batch["input_ids"].clone()
-    other[0, column] = 700
+    tokens = batch["input_ids"].clone()
+    tokens[0, column] = OTHER_TOKEN
     with torch.no_grad():
-        moved = hidden_states(quantised, batch) - hidden_states(quantised, batch | {"input_ids": other})
-    assert moved[0, :column].abs().max() == 0
-    assert moved[0, column].abs().max() > 0.1
+        changed = hidden_states(quantised, batch) - hidden_states(quantised, batch | {"input_ids": tokens})
+    assert changed[0, :column].abs().max() == 0
+    assert changed[0, column].abs().max() > 0.1
 
 
-@pytest.mark.parametrize("fault", ["missing", "zero", "one on the prefix", "one on the padding", "no suffix"])
-def test_check_mask_refuses(batch: dict[str, Any], fault: str) -> None:
+WRONG_TYPES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "missing": lambda batch: None,
+    "zero": lambda batch: batch["token_type_ids"] * 0,
+    "one on the prefix": lambda batch: batch["token_type_ids"].index_fill(1, torch.tensor([5]), 1),
+    "one on the padding": lambda batch: batch["token_type_ids"].masked_fill(batch["attention_mask"] == 0, 1),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG_TYPES)
+def test_wrong_mask_is_refused(batch: dict[str, Any], fault: str) -> None:
     require_suffix_mask(batch)
-    types = batch["token_type_ids"].clone()
-    if fault == "missing":
-        batch.pop("token_type_ids")
-    elif fault == "zero":
-        batch["token_type_ids"] = torch.zeros_like(types)
-    elif fault == "one on the prefix":
-        types[0, 5] = 1
-        batch["token_type_ids"] = types
-    elif fault == "one on the padding":
-        batch["token_type_ids"] = types.masked_fill(batch["attention_mask"] == 0, 1)
-    else:
-        types[1], batch["labels"][1] = 0, IGNORED
-        batch["token_type_ids"] = types
+    with pytest.raises(ValueError, match="token_type_ids"):
+        require_suffix_mask(batch | {"token_type_ids": WRONG_TYPES[fault](batch)})
+
+
+def test_row_without_suffix_is_refused(batch: dict[str, Any]) -> None:
+    batch["token_type_ids"][1], batch["labels"][1] = 0, IGNORED
     with pytest.raises(ValueError, match="token_type_ids"):
         require_suffix_mask(batch)
 
 
-def test_the_prompt_has_one_beginning_and_ends_its_line(processor: Any, pictures: list[bytes]) -> None:
+def test_prompt_has_one_bos_and_ends_its_line(processor: Any, pictures: list[bytes]) -> None:
     ids = prompt_inputs(processor, pictures[:1], PROMPT)["input_ids"][0].tolist()
     tokenizer = processor.tokenizer
-    images = [processor.image_token_id] * processor.image_seq_length
-    assert len(images) == 4
+    images = [processor.image_token_id] * 4
     assert ids == [*images, tokenizer.bos_token_id, *tokenizer.encode(f"{PROMPT}\n", add_special_tokens=False)]
     assert ids.count(tokenizer.bos_token_id) == 1
     assert tokenizer.decode(ids[-1:]) == "\n"
@@ -124,42 +108,28 @@ def test_prompts_start_as_training_rows_do(processor: Any, pictures: list[bytes]
         (["caption en"], [" a  b "]),
     ],
 )
-def test_tokenise_is_the_collators_text_half(
-    processor: Any, pictures: list[bytes], prompts: list[str], suffixes: list[str]
+def test_tokens_equal_the_processors(
+    checkpoint: Path, processor: Any, pictures: list[bytes], prompts: list[str], suffixes: list[str]
 ) -> None:
-    rows = [
-        {"image": image, "prompt": prompt, "caption": caption}
-        for image, prompt, caption in zip(pictures, prompts, suffixes, strict=False)
-    ]
-    theirs = Collator(processor)(rows)
-    ours = tokenise(processor, prompts, suffixes)
-    assert ours.keys() | {"pixel_values"} == theirs.keys()
-    for key, value in ours.items():
-        assert torch.equal(value, theirs[key]), key
-
-
-def test_the_collator_is_the_plain_processor_with_its_prompt(
-    checkpoint: Path, processor: Any, pictures: list[bytes]
-) -> None:
-    row = {"image": pictures[0], "prompt": PROMPT, "caption": "a red plane"}
-    theirs = PaliGemmaProcessor.from_pretrained(checkpoint)(
-        images=decode_image(pictures[0]), text="<image>caption en", suffix="a red plane", return_tensors="pt"
+    plain: Any = PaliGemmaProcessor.from_pretrained(checkpoint)
+    plain.tokenizer.padding_side = "right"
+    images = [decode_image(picture) for picture, _ in zip(pictures, prompts, strict=False)]
+    texts = [f"<image>{prompt}" for prompt in prompts]
+    expected = plain(images=images, text=texts, suffix=suffixes, padding="longest", return_tensors="pt")
+    tokens = tokenise(processor, prompts, suffixes)
+    rows = zip(pictures, prompts, suffixes, strict=False)
+    collated = Collator(processor)(
+        [{"image": image, "prompt": prompt, "caption": text} for image, prompt, text in rows]
     )
-    ours = Collator(processor)([row])
-    for key, value in theirs.items():
-        assert torch.equal(ours[key], value), key
-    assert ours["labels"][0, -1] == processor.tokenizer.eos_token_id
-
-
-def test_the_processor_pads_on_the_right(checkpoint: Path) -> None:
-    assert load_processor(checkpoint).tokenizer.padding_side == "right"
+    assert tokens.keys() | {"pixel_values"} == expected.keys() == collated.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in tokens.items())
+    assert all(torch.equal(value, expected[key]) for key, value in collated.items())
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGBA", "LA", "CMYK", "1", "RGB"])
-def test_every_kind_of_image_becomes_rgb(mode: str) -> None:
-    buffer = io.BytesIO()
-    picture = Image.new("RGB", (5, 3), (255, 255, 255)).convert(mode)
-    picture.save(buffer, "TIFF" if mode == "CMYK" else "PNG")
-    read = decode_image(buffer.getvalue())
-    assert (read.mode, read.size) == ("RGB", (5, 3))
-    assert read.getpixel((4, 2)) == (255, 255, 255)
+def test_image_of_any_mode_becomes_rgb(mode: str) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (5, 3), (255, 255, 255)).convert(mode).save(file, "TIFF" if mode == "CMYK" else "PNG")
+    image = decode_image(file.getvalue())
+    assert (image.mode, image.size) == ("RGB", (5, 3))
+    assert image.getpixel((4, 2)) == (255, 255, 255)
