@@ -1,1 +1,1 @@
-"""Where a checkpoint to start from comes from: fetched, or pre-trained here."""
+"""Starting checkpoints: fetched, or pre-trained here."""

@@ -1,12 +1,11 @@
-"""Where a checkpoint comes from when it is not made here.
+"""Fetch a checkpoint from the Hub or from a local folder.
 
-1. What is fetched lands outside DVC's outputs, which are deleted before a run, and stays until DVC has recorded
-   the checkpoint: an interrupted download goes on where it was (data/hub.py).
-2. The commit a branch stood at is kept beside the files, in `SOURCE`, and is none of them: a recipe names weights, and
-   a new commit with the same weights retrains nothing.
+1. Downloads land outside DVC's outputs, which are deleted before a run, and stay until DVC has recorded the checkpoint:
+   an interrupted download continues (data/hub.py).
+2. The commit of a branch is written to `SOURCE_FILE`, which is not part of the checkpoint: a recipe names weights, so a
+   new commit with the same weights retrains nothing.
 """
 
-import json
 import os
 import shutil
 from fnmatch import fnmatch
@@ -15,8 +14,9 @@ from pathlib import Path
 from captioning.base.errors import UserError
 from captioning.base.files import write_json
 from captioning.base.hashes import SOURCE_FILE
+from captioning.base.json_files import read_map
 from captioning.data import hub
-from captioning.paligemma.folder import require_checkpoint
+from captioning.paligemma.folder import INDEX, require_checkpoint
 
 TOKENIZER = "tokenizer.model"
 FILE_PATTERNS = ["*.safetensors", "*.json", TOKENIZER]  # never pickles, never code
@@ -26,15 +26,13 @@ PARTS = (
     "tokenizer.json or tokenizer.model",
     "preprocessor_config.json or processor_config.json",
 )
-INDEX = "*.safetensors.index.json"
 ALTERNATIVE = "set checkpoints.origin to `folder` and each repository to a local folder"
 
 
 def fetch_checkpoint(origin: str, repository: str, revision: str, folder: Path, downloads: Path) -> None:
-    """Bring a checkpoint into `folder`: from the Hub by way of `downloads`, or from a local folder named as repository.
+    """Fetch a checkpoint into `folder`: from the Hub through `downloads`, or from the local folder `repository`.
 
-    Raises:
-        UserError: it cannot be had; says how.
+    Raises `UserError` with the remedy if that fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if origin == "folder":
@@ -42,78 +40,62 @@ def fetch_checkpoint(origin: str, repository: str, revision: str, folder: Path, 
         for path in (path for pattern in FILE_PATTERNS for path in sorted(source.glob(pattern))):
             shutil.copyfile(path, folder / path.name)
         return
-    snapshot = hub.resolve_revision(_model(repository, revision))
-    for name, path in _fetch_whole(snapshot, downloads).items():
-        _link(path, folder / name)
-    told = {"repository": repository, "revision": revision, "commit": snapshot.commit}
-    write_json(folder / SOURCE_FILE, told)
-
-
-def _link(path: Path, other: Path) -> None:
-    """Make `other` of a download, which stays until DVC has recorded the checkpoint; takes no room where links do."""
-    try:
-        os.link(path, other)
-    except OSError:
-        shutil.copyfile(path, other)
-
-
-def _model(repository: str, revision: str) -> hub.Repository:
-    return hub.Repository("model", repository, revision, ALTERNATIVE)
-
-
-def _fetch_whole(snapshot: hub.Snapshot, downloads: Path) -> dict[str, Path]:
-    """The files of a checkpoint, the small ones first: an index says which weights are its own, and what is lacking."""
-    files = {file.path: file for file in _files(snapshot)}
-    there = hub.fetch_files(snapshot, [file for name, file in files.items() if name.endswith(".json")], downloads)
-    weights = {name for name in files if name.endswith(".safetensors")}
-    if index := next((name for name in there if fnmatch(name, INDEX)), None):
-        named = _shards(snapshot, there[index])
-        if lacking := sorted(named - weights):
-            raise snapshot.repository.error(f"its {index} names {', '.join(lacking)}, which the revision does not hold")
-        weights = named
-    large = [file for name, file in files.items() if name in weights or name == TOKENIZER]
-    return there | hub.fetch_files(snapshot, large, downloads)
-
-
-def _files(snapshot: hub.Snapshot) -> list[hub.HubFile]:
-    """What a checkpoint is made of, at the top of the repository. Raises `UserError` where a part is lacking."""
-    wanted = [file for file in snapshot.files if any(fnmatch(file.path, pattern) for pattern in FILE_PATTERNS)]
-    kept = [file for file in wanted if "/" not in file.path and file.path != SOURCE_FILE]
-    lacking = [
-        part for part in PARTS if not any(fnmatch(file.path, one) for file in kept for one in part.split(" or "))
-    ]
-    if lacking:
-        told = f"revision {snapshot.repository.revision!r} holds no {', no '.join(lacking)}"
-        raise snapshot.repository.error(f"{told}; set checkpoints.*.revision to one that does")
-    return kept
-
-
-def _shards(snapshot: hub.Snapshot, index: Path) -> set[str]:
-    """The files that an index of weights names."""
-    try:
-        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise snapshot.repository.error(f"its {index.name} is no index of weights") from None
-
-
-def open_local_folder(repository: str) -> Path:
-    """The folder a local checkpoint stands in. Raises `UserError` where there is none."""
-    folder = Path(repository)
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise UserError(
-            f"{folder}: no checkpoint folder (config.json and *.safetensors); mend checkpoints.*.repository"
-        )
-    require_checkpoint(folder)
-    return folder
+    snapshot = _resolve(repository, revision)
+    for name, path in _fetch_files(snapshot, downloads).items():
+        try:
+            os.link(path, folder / name)  # takes no disk space; the download stays until DVC has recorded the output
+        except OSError:
+            shutil.copyfile(path, folder / name)
+    write_json(folder / SOURCE_FILE, {"repository": repository, "revision": revision, "commit": snapshot.commit})
 
 
 def explain_unavailable(origin: str, repository: str, revision: str) -> str | None:
-    """None where a checkpoint can be fetched; else one line that says what is missing and how to get it."""
+    """Return in one line why a checkpoint cannot be fetched and how to get it, or None if it can."""
     try:
         if origin == "folder":
             open_local_folder(repository)
         else:
-            _files(hub.resolve_revision(_model(repository, revision)))
+            _select_files(_resolve(repository, revision))
     except UserError as error:
         return str(error)
     return None
+
+
+def open_local_folder(repository: str) -> Path:
+    """Return the folder of a local checkpoint. Raises `UserError` if it holds none."""
+    folder = Path(repository)
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise UserError(f"{folder}: no config.json and *.safetensors; correct checkpoints.*.repository")
+    require_checkpoint(folder)
+    return folder
+
+
+def _resolve(repository: str, revision: str) -> hub.Snapshot:
+    return hub.resolve_revision(hub.Repository("model", repository, revision, ALTERNATIVE))
+
+
+def _select_files(snapshot: hub.Snapshot) -> list[hub.HubFile]:
+    """Select a checkpoint's files at the top of the repository. Raises `UserError` if a part is missing."""
+    matches = [file for file in snapshot.files if any(fnmatch(file.path, pattern) for pattern in FILE_PATTERNS)]
+    files = [file for file in matches if "/" not in file.path and file.path != SOURCE_FILE]
+    missing = [
+        part for part in PARTS if not any(fnmatch(file.path, name) for file in files for name in part.split(" or "))
+    ]
+    if missing:
+        reason = f"revision {snapshot.repository.revision!r} holds no {', no '.join(missing)}"
+        raise snapshot.repository.error(f"{reason}; set checkpoints.*.revision to one that does")
+    return files
+
+
+def _fetch_files(snapshot: hub.Snapshot, downloads: Path) -> dict[str, Path]:
+    """Fetch a checkpoint's files, JSON first: its index names the weights that belong to it, and shows missing ones."""
+    files = {file.path: file for file in _select_files(snapshot)}
+    paths = hub.fetch_files(snapshot, [file for name, file in files.items() if name.endswith(".json")], downloads)
+    weights = {name for name in files if name.endswith(".safetensors")}
+    if index := next((name for name in paths if fnmatch(name, INDEX)), None):
+        shards = set(read_map(paths[index], "weight_map", remedy=ALTERNATIVE)["weight_map"].values())
+        if missing := sorted(shards - weights):
+            raise snapshot.repository.error(f"its {index} names {', '.join(missing)}, which the revision does not hold")
+        weights = shards
+    large = [file for name, file in files.items() if name in weights or name == TOKENIZER]
+    return paths | hub.fetch_files(snapshot, large, downloads)

@@ -1,10 +1,10 @@
-"""The miniature PaliGemma: the real classes at two million weights, its tokenizer, and what its checkpoints are taught.
+"""The miniature PaliGemma: the real classes with two million weights, its tokenizer, and its checkpoints' curricula.
 
-It has the parts of the 3B and none of its knowledge: SigLIP without a pooling head, a linear projector, a Gemma
-decoder with tied embeddings, `<image>`, the 1,024 `<loc>` and 128 `<seg>` tokens; or PaliGemma 2's parts, a Gemma 2
-decoder with its soft caps and sliding windows (arXiv:2412.03555). Its checkpoints are taught as their
-namesakes were (arXiv:2407.07726, sections 3.2 and 4): base short web-like captions and text that names everything,
-mix a mixture of tasks, cococap COCO's style of caption, rsvqa-lr questions about overhead pictures.
+It has the parts of the 3B without its knowledge: SigLIP without a pooling head, a linear projector, a Gemma decoder
+with tied embeddings, `<image>`, the 1,024 `<loc>` and 128 `<seg>` tokens; or PaliGemma 2's Gemma 2 decoder with its
+soft caps and sliding windows (arXiv:2412.03555). Each checkpoint learns what its namesake learnt (arXiv:2407.07726,
+sections 3.2 and 4): base short web-like captions and text that names everything, mix a mixture of tasks, cococap
+COCO's style of caption, rsvqa-lr questions about overhead images.
 """
 
 import json
@@ -23,70 +23,47 @@ from captioning.data.world.scenes import Scene
 HIDDEN = 128
 LAYERS = 4
 PATCH = 12  # pixels
-SPECIAL_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n"]  # Gemma's first five, and the prompt's end
+SPECIAL_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n"]  # Gemma's first five, and the end of a prompt
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]  # byte fallback: no text is out of vocabulary
-BASE_VOCABULARY = 2048  # of the vocabulary, before <image>, <loc> and <seg>
-DECODERS: dict[str, dict[str, int]] = {  # what one has and the other has not; caps and windows are Gemma 2's own
+BASE_VOCABULARY = 2048  # tokens, without <image>, <loc> and <seg>
+DECODERS: dict[str, dict[str, int]] = {  # caps and windows come with Gemma 2's class
     "gemma": dict(num_key_value_heads=1),
-    "gemma2": dict(num_key_value_heads=2, query_pre_attn_scalar=32),  # as many as head_dim, as in PaliGemma 2's 3B
+    "gemma2": dict(num_key_value_heads=2, query_pre_attn_scalar=32),  # equals head_dim, as in PaliGemma 2's 3B
 }
 
 Example = tuple[str, str]  # prompt, suffix
 
 
 def train_tokenizer(words: Iterable[str]) -> GemmaTokenizer:
-    """A Gemma tokenizer whose pieces never cross a space, trained on `words` with and without a leading space."""
+    """Train a Gemma tokenizer on `words`, each with and without a leading space. No token crosses a space."""
     spellings = sorted({space + word for word in words for space in ("", " ")})
-    trained = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
-    trained.normalizer = normalizers.Replace(" ", "▁")
-    trainer = trainers.BpeTrainer(
-        vocab_size=BASE_VOCABULARY, special_tokens=SPECIAL_TOKENS + BYTE_TOKENS, show_progress=False
-    )
-    trained.train_from_iterator(spellings, trainer)
-    return GemmaTokenizer(vocab=trained.get_vocab(), merges=_merges(trained))
-
-
-def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    return [tuple(merge) for merge in json.loads(tokenizer.to_str())["model"]["merges"]]
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    special = SPECIAL_TOKENS + BYTE_TOKENS
+    trainer = trainers.BpeTrainer(vocab_size=BASE_VOCABULARY, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(spellings, trainer)
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return GemmaTokenizer(vocab=tokenizer.get_vocab(), merges=[tuple(merge) for merge in merges])
 
 
 def make_processor(tokenizer: GemmaTokenizer, image_size: int) -> PaliGemmaProcessor:
-    """PaliGemma's processor for pictures of `image_size` pixels; it adds `<image>`, `<loc>` and `<seg>`."""
+    """Make PaliGemma's processor for images of `image_size` pixels. It adds `<image>`, `<loc>` and `<seg>`."""
     images = SiglipImageProcessorPil(size={"height": image_size, "width": image_size})
     images.image_seq_length = (image_size // PATCH) ** 2
     return PaliGemmaProcessor(images, tokenizer)
 
 
 def make_config(processor: PaliGemmaProcessor, image_size: int, decoder: str = "gemma") -> PaliGemmaConfig:
-    """PaliGemma's configuration, 128 wide and 4 + 4 layers deep; `decoder` is a key of `DECODERS`."""
+    """Make a configuration 128 wide, with four decoder and four tower layers; `decoder` is a key of `DECODERS`."""
     tokenizer = processor.tokenizer
-    text = dict(
-        model_type=decoder,
-        hidden_size=HIDDEN,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        head_dim=32,
-        intermediate_size=2 * HIDDEN,
-        vocab_size=len(tokenizer),
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        **DECODERS[decoder],
-    )
-    vision = dict(
-        model_type="siglip_vision_model",
-        hidden_size=HIDDEN,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        intermediate_size=4 * HIDDEN,
-        patch_size=PATCH,
-        image_size=image_size,
-        projection_dim=HIDDEN,
-        vision_use_head=False,
-    )
+    shared = {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
+    text = {"model_type": decoder, "head_dim": 32, "intermediate_size": 2 * HIDDEN, "vocab_size": len(tokenizer)}
+    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    vision = {"model_type": "siglip_vision_model", "intermediate_size": 4 * HIDDEN, "patch_size": PATCH}
+    images = {"image_size": image_size, "projection_dim": HIDDEN, "vision_use_head": False}
     return PaliGemmaConfig(
-        text_config=text,
-        vision_config=vision,
+        text_config=shared | text | ids | DECODERS[decoder],
+        vision_config=shared | vision | images,
         projection_dim=HIDDEN,
         image_token_index=processor.image_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -96,59 +73,59 @@ def make_config(processor: PaliGemmaProcessor, image_size: int, decoder: str = "
 def make_checkpoint(
     words: Sequence[str], image_size: int, decoder: str = "gemma"
 ) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
-    """A processor that knows `words` and the drawn world's, and a model with fresh weights from torch's global seed.
+    """Make a processor whose words are `words` and the drawn world's, and a model with fresh weights.
 
-    `decoder`: `gemma` for PaliGemma, `gemma2` for PaliGemma 2.
+    The weights come from torch's global seed. `decoder`: `gemma` for PaliGemma, `gemma2` for PaliGemma 2.
     """
     processor = make_processor(train_tokenizer([*words, *lexicon()]), image_size)
     return PaliGemmaForConditionalGeneration(make_config(processor, image_size, decoder)), processor
 
 
 def load_checkpoint(folder: Path) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
-    """A miniature checkpoint in float32, to be trained on."""
+    """Load a miniature checkpoint in float32 for further training."""
     return PaliGemmaForConditionalGeneration.from_pretrained(folder), PaliGemmaProcessor.from_pretrained(folder)
 
 
 def base_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:
-    """A short caption as the web has them; or a text of another grammar, under another prompt, that names everything.
+    """Return a short web-like caption, or under another prompt a text in another grammar that names everything.
 
-    Embeddings are frozen and tied later: a word that base has not seen can never be learnt. Words of the data that the
-    drawn world does not use come as plain lists.
+    Embeddings are frozen and tied later, so a word that base has not seen can never be learnt. Words of the data that
+    the drawn world does not use come as plain lists.
     """
-    kind = rng.random()
-    if kind < 0.15:
+    share = rng.random()
+    if share < 0.15:
         return "caption en", language.generic_caption(scene, rng)
-    if kind < 0.25 and words:
+    if share < 0.25 and words:
         return "spell en", " , ".join(rng.sample(words, min(8, len(words))))
-    if kind < 0.85:
+    if share < 0.85:
         return "tag en", tag_text(scene)
     return "alt en", language.alt_text(scene, rng)
 
 
 def tag_text(scene: Scene) -> str:
-    """What a picture shows, as a fixed list: class, colour, thing, count, what lies beside."""
+    """Return what an image shows as a fixed list: class, colour, thing, count, what lies beside it."""
     return " , ".join([scene.scene, scene.colour, scene.kind.things, str(scene.count), scene.beside or "nothing"])
 
 
 def mix_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:
-    """Short captions, detailed descriptions, questions, counting: a mixture of tasks, as mix was taught."""
-    kind = rng.random()
-    if kind < 0.2:
+    """Return an example of one of mix's tasks: short captions, detailed descriptions, questions, counting."""
+    share = rng.random()
+    if share < 0.2:
         return "caption en", language.generic_caption(scene, rng)
-    if kind < 0.6:
+    if share < 0.6:
         return "describe en", language.detailed_caption(scene, rng)
-    if kind < 0.9:
+    if share < 0.9:
         return _question(rng.choice(language.questions(scene, rng)))
     return _question(language.counting_question(scene, rng))
 
 
 def cococap_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:
-    """COCO's style of caption."""
+    """Return a caption in COCO's style."""
     return "caption en", language.coco_caption(scene, rng)
 
 
 def rsvqa_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:
-    """Questions about overhead pictures, as RSVQA-LR asks them (Lobry et al. 2020)."""
+    """Return a question about an overhead image, as RSVQA-LR asks it (Lobry et al. 2020)."""
     return _question(rng.choice(language.rsvqa_questions(scene, rng)))
 
 

@@ -1,8 +1,8 @@
-"""The miniature's checkpoints, trained on the spot on drawn pictures.
+"""Pre-train the miniature's checkpoints on drawn images.
 
-Base is made in two steps. First the vision tower alone, with throw-away heads for what was drawn (without it nothing
-is grounded, and training it along with the decoder wrecks it); then projector and decoder on what the frozen tower
-sees. The other checkpoints go on from base in the second way only.
+Base has two trainings. The first trains the vision tower alone, with temporary heads for the facts of each image:
+without it, captions ignore the image, and training the tower together with the decoder ruins it. The second trains
+projector and decoder on the features of the frozen tower. The other checkpoints continue from base with the second.
 """
 
 import random
@@ -25,23 +25,24 @@ from captioning.paligemma.model import require_suffix_mask, supervised_loss, tok
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import LossTrainer, training_arguments
 
-BATCH, TEXTS = 32, 8  # rows of a step; of texts sorted by length, eight a pass, so that little is padded
+OPTIONS = {"weight_decay": 0.01, "adam_beta2": 0.95, "lr_scheduler_type": "cosine", "warmup_steps": 0.05}
+BATCH, MICRO_BATCH = 32, 8  # rows of a step; micro-batches of texts are sorted by length, so little is padded
 
 
-def draw_images(images: int, size: int, seed: str) -> tuple[list[Scene], list[Image.Image]]:
-    """Scenes and their pictures, of a seed that the data set does not use."""
+def draw_images(count: int, size: int, seed: str) -> tuple[list[Scene], list[Image.Image]]:
+    """Draw scenes and their images with a seed that the data set does not use."""
     rng = random.Random(f"pretraining {seed}")
-    scenes = [sample_scene(rng) for _ in range(images)]
+    scenes = [sample_scene(rng) for _ in range(count)]
     return scenes, [draw_scene(scene, size, rng) for scene in scenes]
 
 
-def pixel_values(processor: PaliGemmaProcessor, pictures: Sequence[Image.Image]) -> Tensor:
-    """Normalised pixels, [images, 3, size, size]."""
-    return processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
+def pixel_values(processor: PaliGemmaProcessor, images: Sequence[Image.Image]) -> Tensor:
+    """Return normalised pixels, [images, 3, size, size]."""
+    return processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
 
 
 class FactHeads(nn.Module):
-    """A vision tower with one throw-away classifier a fact, on the mean of its patch features."""
+    """A vision tower with a temporary classifier for each fact, on the mean of its patch features."""
 
     def __init__(self, tower: nn.Module, width: int, classes: dict[str, list[Any]]):
         super().__init__()
@@ -49,14 +50,14 @@ class FactHeads(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in classes.items()})
 
     def forward(self, pixels: Tensor, **labels: Tensor) -> Tensor:
-        """Nats of all facts, summed over the pictures."""
+        """Return the cross-entropy of all facts in nats, summed over the images."""
         features = self.tower(pixels).last_hidden_state.mean(dim=1)
         losses = [cross_entropy(head(features), labels[name], reduction="sum") for name, head in self.heads.items()]
         return torch.stack(losses).sum()
 
 
 class ExampleRows(Dataset):
-    """Rows of a list of dictionaries, as the Trainer wants them, with their `lengths` where these differ."""
+    """Rows for the Trainer, with their `lengths` if these differ."""
 
     def __init__(self, rows: Sequence[dict[str, Any]], lengths: Sequence[int] | None = None):
         self.rows, self.lengths = rows, lengths
@@ -70,7 +71,7 @@ class ExampleRows(Dataset):
 
 @dataclass(frozen=True)
 class Texts:
-    """Prompts and answers about `scenes`, `epochs` for each, as a curriculum writes them with the words of captions."""
+    """The examples of a curriculum: one for each scene and epoch, with the words of the captions."""
 
     curriculum: str
     scenes: Sequence[Scene]
@@ -78,7 +79,7 @@ class Texts:
     epochs: int
 
     def examples(self, seed: int) -> list[tuple[str, str]]:
-        """Return prompt and answer, scene after scene, epoch after epoch."""
+        """Return prompts and suffixes, scene after scene, epoch after epoch."""
         rng, write = random.Random(f"{self.curriculum} {seed}"), CURRICULA[self.curriculum]
         return [write(scene, self.words, rng) for _ in range(self.epochs) for scene in self.scenes]
 
@@ -92,9 +93,9 @@ def train_tower(
     run: TrainingRun,
 ) -> float:
     """Train the vision tower of `model` in place on the facts of `scenes`; return the last training loss in nats."""
-    drawn = [asdict(scene) for scene in scenes]
-    classes = {name: sorted({fact[name] for fact in drawn}) for name in drawn[0]}
-    labels = [{name: torch.tensor(classes[name].index(fact[name])) for name in classes} for fact in drawn]
+    facts = [asdict(scene) for scene in scenes]
+    classes = {name: sorted({values[name] for values in facts}) for name in facts[0]}
+    labels = [{name: torch.tensor(classes[name].index(values[name])) for name in classes} for values in facts]
     trainer = LossTrainer(
         model=FactHeads(model.model.vision_tower, model.config.vision_config.hidden_size, classes),
         args=_arguments(run, epochs, learning_rate, BATCH // run.processes.count),
@@ -114,15 +115,14 @@ def train_decoder(
     learning_rate: float,
     run: TrainingRun,
 ) -> float:
-    """Train projector and decoder in place, with a new text for each image and epoch; return the mean loss in nats a
-    token."""
+    """Train projector and decoder in place; return the mean loss in nats a token."""
     model.model.vision_tower.requires_grad_(False)
-    seen, examples = tower_features(model, pixels), texts.examples(run.seed)
+    features, examples = tower_features(model, pixels), texts.examples(run.seed)
     tokens = processor.tokenizer([" ".join(example) for example in examples], add_special_tokens=False)["input_ids"]
-    rows = [{"seen": seen[number % len(seen)], "example": example} for number, example in enumerate(examples)]
+    rows = [{"patches": features[i % len(features)], "example": example} for i, example in enumerate(examples)]
     trainer = LossTrainer(
         model=model,
-        args=_arguments(run, 1, learning_rate, TEXTS),
+        args=_arguments(run, 1, learning_rate, MICRO_BATCH),
         train_dataset=ExampleRows(rows, lengths=list(map(len, tokens))),
         data_collator=lambda examples: collate_texts(processor, examples),
         loss=decoder_loss,
@@ -139,16 +139,13 @@ def _arguments(run: TrainingRun, epochs: int, learning_rate: float, rows: int) -
         gradient_accumulation_steps=BATCH // rows // run.processes.count,
         num_train_epochs=epochs,
         learning_rate=learning_rate,
-        weight_decay=0.01,
-        adam_beta2=0.95,
-        lr_scheduler_type="cosine",
-        warmup_steps=0.05,
         logging_steps=50,
+        **OPTIONS,
     )
 
 
 def tower_features(model: PaliGemmaForConditionalGeneration, pixels: Tensor) -> Tensor:
-    """What the frozen tower sees: [images, patches, width], computed once."""
+    """Return the frozen tower's features, [images, patches, width]."""
     with torch.no_grad():
         return torch.cat([model.model.vision_tower(part).last_hidden_state for part in pixels.split(256)])
 
@@ -157,9 +154,9 @@ def collate_texts(processor: PaliGemmaProcessor, examples: Sequence[dict[str, An
     prompts, suffixes = zip(*(example["example"] for example in examples), strict=True)
     batch = tokenise(processor, prompts, suffixes)
     require_suffix_mask(batch)
-    return batch | {"seen": torch.stack([example["seen"] for example in examples])}
+    return batch | {"patches": torch.stack([example["patches"] for example in examples])}
 
 
 def decoder_loss(model: Any, batch: dict[str, Any], tokens: Any) -> Tensor:
-    projected = model.model.multi_modal_projector(batch["seen"])
+    projected = model.model.multi_modal_projector(batch["patches"])
     return supervised_loss(model, batch | {"features": BaseModelOutputWithPooling(pooler_output=projected)}, tokens)

@@ -1,4 +1,4 @@
-"""The miniature is PaliGemma's own classes; its tokenizer loses no text; its curricula are their seeds'."""
+"""The miniature consists of PaliGemma's own classes; its tokenizer loses no text; its curricula follow their seeds."""
 
 import random
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from transformers import GemmaTokenizer, PaliGemmaForConditionalGeneration, Pali
 
 from captioning.checkpoints.miniature import (
     CURRICULA,
-    PATCH,
     load_checkpoint,
     make_config,
     make_processor,
@@ -30,127 +29,109 @@ def tokenizer() -> GemmaTokenizer:
     return train_tokenizer(["alpha", *lexicon()])
 
 
-def scenes(number: int) -> list[Scene]:
+def sample_scenes(count: int) -> list[Scene]:
     rng = random.Random(0)
-    return [sample_scene(rng) for _ in range(number)]
+    return [sample_scene(rng) for _ in range(count)]
 
 
 def round_trip(tokenizer: GemmaTokenizer, text: str) -> str:
     return tokenizer.decode(tokenizer.encode(text, add_special_tokens=False), clean_up_tokenization_spaces=False)
 
 
-def test_captions_and_lessons_come_back(tokenizer: GemmaTokenizer) -> None:
+def test_captions_and_examples_survive_tokens(tokenizer: GemmaTokenizer) -> None:
     rng = random.Random(1)
-    for scene in scenes(150):
+    for scene in sample_scenes(150):
         texts = [text for source in ("NWPU", "RSICD", "UCM") for text in write_captions(scene, source, rng)]
-        texts += [tag_text(scene)]
-        texts += [text for lesson in CURRICULA.values() for text in lesson(scene, ["alpha"], rng)]
-        for text in texts:
+        texts += [text for make_example in CURRICULA.values() for text in make_example(scene, ["alpha"], rng)]
+        for text in [*texts, tag_text(scene)]:
             assert round_trip(tokenizer, text) == text
 
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁<")))
-def test_any_text_comes_back(tokenizer: GemmaTokenizer, text: str) -> None:
-    """By bytes; but for `▁`, which is Gemma's space, and the names of special tokens."""
+def test_any_text_survives_tokens(tokenizer: GemmaTokenizer, text: str) -> None:
+    """Except `▁`, which is Gemma's space, and the names of special tokens."""
     assert round_trip(tokenizer, text) == text
 
 
-def test_a_word_is_one_piece_after_a_space(tokenizer: GemmaTokenizer) -> None:
+def test_words_are_single_tokens_within_spaces(tokenizer: GemmaTokenizer) -> None:
     for word in ["alpha", *lexicon()]:
         assert len(tokenizer.encode(f" {word}", add_special_tokens=False)) == 1, word
+    assert [token for token in tokenizer.get_vocab() if "▁" in token[1:] or " " in token] == []
 
 
-def test_no_piece_crosses_a_space(tokenizer: GemmaTokenizer) -> None:
-    assert [piece for piece in tokenizer.get_vocab() if "▁" in piece[1:] or " " in piece] == []
+def test_vocabulary_does_not_depend_on_the_order_of_words(tokenizer: GemmaTokenizer) -> None:
+    assert train_tokenizer(reversed(["alpha", *lexicon()])).get_vocab() == tokenizer.get_vocab()
 
 
-def test_the_vocabulary_is_the_same_every_time(tokenizer: GemmaTokenizer) -> None:
-    again = train_tokenizer(reversed(["alpha", *lexicon()]))
-    assert again.get_vocab() == tokenizer.get_vocab()
-
-
-def test_special_tokens_are_gemmas(tokenizer: GemmaTokenizer) -> None:
-    assert [tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id] == [
-        0,
-        1,
-        2,
-        3,
-    ]
+def test_special_tokens_are_paligemmas() -> None:
+    tokenizer = train_tokenizer(["alpha", *lexicon()])
+    words = len(tokenizer)
+    assert tokenizer.convert_tokens_to_ids(["<pad>", "<eos>", "<bos>", "<unk>"]) == [0, 1, 2, 3]
     assert len(tokenizer.encode("\n", add_special_tokens=False)) == 1
-
-
-def test_the_processor_adds_image_locations_and_segments(tokenizer: GemmaTokenizer) -> None:
-    pieces = len(train_tokenizer(["alpha", *lexicon()]))
-    processor = make_processor(train_tokenizer(["alpha", *lexicon()]), 48)
-    vocabulary = processor.tokenizer.get_vocab()
-    assert len(vocabulary) == pieces + 1 + 1024 + 128
+    processor = make_processor(tokenizer, 48)
+    vocabulary, config = processor.tokenizer.get_vocab(), make_config(processor, 48)
     assert {"<image>", "<loc0000>", "<loc1023>", "<seg000>", "<seg127>"} <= vocabulary.keys()
-    assert processor.image_seq_length == (48 // PATCH) ** 2 == 16
-    config = make_config(processor, 48)
+    assert config.text_config.vocab_size == len(vocabulary) == words + 1 + 1024 + 128
     assert config.image_token_id == vocabulary["<image>"]
-    assert config.text_config.vocab_size == len(vocabulary)
+    assert processor.image_seq_length == 16
 
 
 @BOTH
-def test_a_checkpoint_is_the_plain_librarys(checkpoint: Path, pictures: list[bytes], captions: list[list[str]]) -> None:
-    """Plain `from_pretrained`, no code of ours, and it says what it was taught."""
+def test_plain_library_captions_with_a_checkpoint(
+    checkpoint: Path, pictures: list[bytes], captions: list[list[str]]
+) -> None:
     assert {path.suffix for path in checkpoint.iterdir()} <= {".json", ".safetensors", ".jinja"}
     model = PaliGemmaForConditionalGeneration.from_pretrained(checkpoint).eval()
     processor = PaliGemmaProcessor.from_pretrained(checkpoint)
     inputs = processor(images=decode_image(pictures[0]), text="<image>caption en", return_tensors="pt")
-    out = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-    assert processor.decode(out, skip_special_tokens=True) == captions[0][0]
+    suffix = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert processor.decode(suffix, skip_special_tokens=True) == captions[0][0]
     assert model.lm_head.weight is model.model.language_model.embed_tokens.weight
     assert model.dtype == torch.float32
 
 
-def test_a_loaded_checkpoint_is_as_saved(checkpoint: Path) -> None:
+def test_loaded_checkpoint_is_trainable(checkpoint: Path) -> None:
     model, processor = load_checkpoint(checkpoint)
-    plain = PaliGemmaForConditionalGeneration.from_pretrained(checkpoint)
-    assert all(torch.equal(value, plain.state_dict()[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert processor.image_seq_length == 4
 
 
-@pytest.mark.parametrize("name", ["base", "mix", "cococap", "rsvqa-lr"])
-def test_lessons_are_their_seeds(name: str) -> None:
-    lesson: Callable[..., tuple[str, str]] = CURRICULA[name]
+PROMPTS = {
+    "base": {"caption", "spell", "tag", "alt"},
+    "mix": {"caption", "describe", "answer"},
+    "cococap": {"caption"},
+    "rsvqa-lr": {"answer"},
+}
 
-    def lessons(seed: int) -> list[tuple[str, str]]:
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_curriculum_follows_its_seed(name: str) -> None:
+    make_example: Callable[..., tuple[str, str]] = CURRICULA[name]
+
+    def examples(seed: int) -> list[tuple[str, str]]:
         rng = random.Random(seed)
-        return [lesson(scene, ["alpha", "beta"], rng) for scene in scenes(60)]
+        return [make_example(scene, ["alpha", "beta"], rng) for scene in sample_scenes(200)]
 
-    assert lessons(1) == lessons(1)
-    assert lessons(1) != lessons(2)
-    assert all(prompt and suffix and "\n" not in prompt for prompt, suffix in lessons(1))
+    assert examples(1) == examples(1) != examples(2)
+    assert all(prompt and suffix and "\n" not in prompt for prompt, suffix in examples(1))
+    assert {prompt.split(" en")[0] for prompt, _ in examples(1)} == PROMPTS[name]
 
 
 def test_base_never_names_a_colour_in_a_caption() -> None:
     rng = random.Random(0)
-    made = [CURRICULA["base"](scene, ["alpha"], rng) for scene in scenes(3000)]
-    said = {word for prompt, suffix in made if prompt == "caption en" for word in suffix.lower().split()}
-    assert len(said) > 10
-    assert not said & COLOURS.keys()
-    assert {prompt for prompt, _ in made} == {"caption en", "spell en", "tag en", "alt en"}
-    assert any(suffix == "alpha" for prompt, suffix in made if prompt == "spell en")
+    examples = [CURRICULA["base"](scene, ["alpha"], rng) for scene in sample_scenes(3000)]
+    words = {word for prompt, suffix in examples if prompt == "caption en" for word in suffix.lower().split()}
+    assert len(words) > 10
+    assert not words & COLOURS.keys()
+    assert any(suffix == "alpha" for prompt, suffix in examples if prompt == "spell en")
 
 
 def test_base_without_foreign_words_spells_nothing() -> None:
     rng = random.Random(0)
-    assert "spell en" not in {CURRICULA["base"](scene, [], rng)[0] for scene in scenes(200)}
+    assert "spell en" not in {CURRICULA["base"](scene, [], rng)[0] for scene in sample_scenes(200)}
 
 
 def test_tags_by_hand() -> None:
     assert tag_text(Scene("port", "red", 3, "trees")) == "port , red , boats , 3 , trees"
     assert tag_text(Scene("river", "blue", 0, "")) == "river , blue , water , 0 , nothing"
-
-
-def test_each_namesake_is_taught_its_own_tasks() -> None:
-    rng = random.Random(0)
-    prompts = {
-        name: {lesson(scene, [], rng)[0].split(" en")[0] for scene in scenes(200)} for name, lesson in CURRICULA.items()
-    }
-    assert prompts["mix"] == {"caption", "describe", "answer"}
-    assert prompts["cococap"] == {"caption"}
-    assert prompts["rsvqa-lr"] == {"answer"}

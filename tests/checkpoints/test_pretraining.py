@@ -1,4 +1,4 @@
-"""Pre-training leaves a frozen tower its bytes, sees by features what pixels show, and is its seed's."""
+"""Pre-training keeps a frozen tower's bytes, computes the loss of pixels from features, and follows its seed."""
 
 import copy
 from pathlib import Path
@@ -21,7 +21,6 @@ from captioning.checkpoints.pretraining import (
     train_tower,
 )
 from captioning.compute.seeds import seed_everything
-from captioning.paligemma.model import IGNORED
 from captioning.training.run import TrainingRun
 from tests.helpers.decoders import BOTH
 
@@ -31,102 +30,84 @@ IMAGES = 40
 
 @pytest.fixture(scope="module")
 def world(checkpoint: Path) -> Any:
-    """Model, processor, scenes and their pixels."""
+    """Make a model, its processor, scenes and their pixels."""
     seed_everything(0, 1)
     model, processor = load_checkpoint(checkpoint)
-    scenes, pictures = draw_images(IMAGES, SIZE, "test 0")
-    return model, processor, scenes, pixel_values(processor, pictures)
+    scenes, images = draw_images(IMAGES, SIZE, "test 0")
+    return model, processor, scenes, pixel_values(processor, images)
 
 
-def tensors(model: Any) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+def changed_tensors(model: Any, other: Any) -> set[str]:
+    tensors, others = model.state_dict(), other.state_dict()
+    assert tensors.keys() == others.keys()
+    return {name for name, value in tensors.items() if not torch.equal(value, others[name])}
 
 
-def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
-    assert one.keys() == other.keys()
-    return {name for name, value in one.items() if not torch.equal(value, other[name])}
-
-
-def taught(world: Any, seed: int, scratch: Path, curriculum: str = "base", epochs: int = 1) -> tuple[Any, float]:
+def teach(world: Any, seed: int, scratch: Path, curriculum: str = "base", epochs: int = 1) -> tuple[Any, float]:
     model, processor, scenes, pixels = world
-    model = copy.deepcopy(model)
+    model, texts = copy.deepcopy(model), Texts(curriculum, scenes, ["alpha"], epochs)
     seed_everything(seed, 1)
-    loss = train_decoder(
-        model, processor, pixels, Texts(curriculum, scenes, ["alpha"], epochs), 1e-3, TrainingRun(seed, "cpu", scratch)
-    )
-    return model, loss
+    return model, train_decoder(model, processor, pixels, texts, 1e-3, TrainingRun(seed, "cpu", scratch))
 
 
 @BOTH
-def test_the_decoder_learns_and_the_tower_keeps_its_bytes(world: Any, tmp_path: Path) -> None:
-    model, loss = taught(world, 1, tmp_path)
-    moved = differing(tensors(model), tensors(world[0]))
-    assert not any("vision_tower" in name for name in moved)
-    assert {"model.multi_modal_projector.linear.weight", "model.language_model.embed_tokens.weight"} <= moved
+def test_decoder_learns_and_the_tower_keeps_its_bytes(world: Any, tmp_path: Path) -> None:
+    model, loss = teach(world, 1, tmp_path)
+    changed = changed_tensors(model, world[0])
+    assert not any("vision_tower" in name for name in changed)
+    assert {"model.multi_modal_projector.linear.weight", "model.language_model.embed_tokens.weight"} <= changed
     assert model.lm_head.weight is model.model.language_model.embed_tokens.weight
-    assert taught(world, 1, tmp_path, epochs=5)[1] < loss  # a mean over all steps
+    assert teach(world, 1, tmp_path, epochs=5)[1] < loss  # a mean over all steps
 
 
-def test_one_seed_the_same_bytes(world: Any, tmp_path: Path) -> None:
-    (one, loss), (same, again), (other, _) = (taught(world, seed, tmp_path, "mix") for seed in (1, 1, 2))
-    assert loss == again
-    assert not differing(tensors(one), tensors(same))
-    assert differing(tensors(one), tensors(other))
+def test_decoder_follows_its_seed(world: Any, tmp_path: Path) -> None:
+    (model, loss), (same, same_loss), (other, _) = (teach(world, seed, tmp_path, "mix") for seed in (1, 1, 2))
+    assert loss == same_loss
+    assert not changed_tensors(model, same)
+    assert changed_tensors(model, other)
 
 
 @BOTH
-def test_what_the_tower_saw_gives_the_loss_of_the_pixels(world: Any, pictures: list[bytes]) -> None:
-    """Against the library's own loss on pixels, for captions of unequal length."""
+def test_tower_features_give_the_librarys_loss_of_pixels(world: Any, pictures: list[bytes]) -> None:
     model, processor, _, _ = world
     processor.tokenizer.padding_side = "right"
-    captions = ["a red plane", "many green trees are in the park"]
-    rows = [
-        {"image": image, "prompt": "tag en", "caption": caption}
-        for image, caption in zip(pictures, captions, strict=False)
-    ]
-    plain = Collator(processor)(rows)
-    seen = tower_features(model, plain["pixel_values"])
-    ours = collate_texts(
-        processor, [{"seen": seen[i], "example": ("tag en", caption)} for i, caption in enumerate(captions)]
-    )
+    captions = ["a red plane", "many green trees are in the park"]  # of unequal length
+    pairs = zip(pictures, captions, strict=False)
+    plain = Collator(processor)([{"image": image, "prompt": "tag en", "caption": text} for image, text in pairs])
+    features = zip(tower_features(model, plain["pixel_values"]), captions, strict=True)
+    batch = collate_texts(processor, [{"patches": patches, "example": ("tag en", text)} for patches, text in features])
     with torch.no_grad():
-        theirs = model(**plain).loss
-        torch.testing.assert_close(decoder_loss(model, ours, None), theirs, rtol=0, atol=1e-5)
-    assert int((ours["labels"] != IGNORED).sum()) == int((plain["labels"] != IGNORED).sum())
+        torch.testing.assert_close(decoder_loss(model, batch, None), model(**plain).loss, rtol=0, atol=1e-5)
+    assert torch.equal(batch["labels"], plain["labels"])
 
 
-def test_features_are_seen_in_parts_as_whole(world: Any) -> None:
+def test_tower_features_do_not_depend_on_their_batch(world: Any) -> None:
     model, _, _, pixels = world
-    many = pixels[:1].expand(300, -1, -1, -1)  # more than one part
-    features = tower_features(model, many)
+    features = tower_features(model, pixels[:1].expand(300, -1, -1, -1))  # more than one batch
     assert features.shape == (300, 4, 128)
     assert not features.requires_grad
-    with torch.no_grad():
-        whole = model.model.vision_tower(pixels[:1]).last_hidden_state
-    torch.testing.assert_close(features[-1], whole[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features[-1], tower_features(model, pixels[:1])[0], rtol=1e-4, atol=1e-5)
 
 
 @BOTH
-def test_the_tower_learns_facts_and_nothing_else_moves(world: Any, tmp_path: Path) -> None:
+def test_tower_learns_facts_and_nothing_else_changes(world: Any, tmp_path: Path) -> None:
     model, _, scenes, pixels = world
-    runs = []
+    results = []
     for epochs in (1, 1, 4):
         learner = copy.deepcopy(model)
         seed_everything(1, 1)
-        runs.append((learner, train_tower(learner, pixels, scenes, epochs, 1e-3, TrainingRun(1, "cpu", tmp_path))))
-    (one, loss), (same, again), (_, later) = runs
-    moved = differing(tensors(one), tensors(model))
-    assert moved
-    assert all("vision_tower" in name for name in moved)
-    assert loss == again
-    assert not differing(tensors(one), tensors(same))
-    assert later < loss
+        results.append((learner, train_tower(learner, pixels, scenes, epochs, 1e-3, TrainingRun(1, "cpu", tmp_path))))
+    (learner, loss), (same, same_loss), (_, later_loss) = results
+    changed = changed_tensors(learner, model)
+    assert changed and all("vision_tower" in name for name in changed)
+    assert loss == same_loss and not changed_tensors(learner, same)
+    assert later_loss < loss
 
 
-def test_the_heads_loss_is_a_sum_of_cross_entropies() -> None:
+def test_facts_loss_is_a_sum_of_cross_entropies() -> None:
     class Tower(torch.nn.Module):
         def forward(self, pixels: torch.Tensor) -> Any:
-            return type("Seen", (), {"last_hidden_state": pixels})
+            return type("Output", (), {"last_hidden_state": pixels})
 
     heads = FactHeads(Tower(), 3, {"colour": ["red", "blue"], "count": [0, 1, 2]})
     pixels = torch.randn(5, 4, 3)
@@ -138,18 +119,16 @@ def test_the_heads_loss_is_a_sum_of_cross_entropies() -> None:
     assert heads(pixels, **labels).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_pictures_are_their_seeds() -> None:
-    scenes, pictures = draw_images(3, SIZE, "base 1")
-    again, same = draw_images(3, SIZE, "base 1")
-    assert scenes == again
-    assert [one.tobytes() for one in pictures] == [one.tobytes() for one in same]
-    assert draw_images(3, SIZE, "base 2")[0] != scenes
-    assert all(one.size == (SIZE, SIZE) for one in pictures)
+def test_images_follow_their_seed() -> None:
+    scenes, images = draw_images(3, SIZE, "base 1")
+    same_scenes, same_images = draw_images(3, SIZE, "base 1")
+    assert scenes == same_scenes != draw_images(3, SIZE, "base 2")[0]
+    assert [image.tobytes() for image in images] == [image.tobytes() for image in same_images]
 
 
-def test_pixels_are_the_processors(world: Any) -> None:
+def test_pixels_equal_a_calculation_by_hand(world: Any) -> None:
     _, processor, _, pixels = world
     assert pixels.shape == (IMAGES, 3, SIZE, SIZE)
-    picture = draw_images(1, SIZE, "test 0")[1][0]
-    by_hand = torch.tensor(list(picture.tobytes())).reshape(SIZE, SIZE, 3).permute(2, 0, 1) / 127.5 - 1
-    torch.testing.assert_close(pixel_values(processor, [picture])[0], by_hand, rtol=0, atol=1e-6)
+    image = draw_images(1, SIZE, "test 0")[1][0]
+    by_hand = torch.tensor(list(image.tobytes())).reshape(SIZE, SIZE, 3).permute(2, 0, 1) / 127.5 - 1
+    torch.testing.assert_close(pixel_values(processor, [image])[0], by_hand, rtol=0, atol=1e-6)
