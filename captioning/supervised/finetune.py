@@ -1,7 +1,6 @@
 """Supervised QLoRA fine-tuning: cross-entropy on the caption, two epochs, the best epoch by validation loss (V.B).
 
-Which of an image's captions is learnt: `first` (the paper, III), `random` (another one each epoch, drawn from the
-seed), or `all` (five rows an image).
+An image's caption is `first` (the paper, III), `random` (another one each epoch, by the seed), or `all` (five rows).
 """
 
 import random
@@ -24,29 +23,28 @@ COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_loss")
 
 
 class CaptionRows(Dataset):
-    """Training rows `{image, prompt, caption}` of images with captions; `epoch` picks among them when drawn at
-    random. `images` are encoded, and decoded in their place before training."""
+    """Training rows `{image, prompt, caption}`. The Trainer sets `epoch`; `finetune` replaces `images` by pixels."""
 
     def __init__(self, images: Sequence[Any], captions: Sequence[Sequence[str]], prompt: str, choice: str, seed: int):
         self.images, self.captions, self.prompt, self.choice, self.seed = images, captions, prompt, choice, seed
         self.epoch = 0
-        per_image = [len(own) if choice == "all" else 1 for own in captions]
-        self.rows = [(image, caption) for image, count in enumerate(per_image) for caption in range(count)]
+        counts = [len(texts) if choice == "all" else 1 for texts in captions]
+        self.rows = [(image, caption) for image, count in enumerate(counts) for caption in range(count)]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image, caption = self.rows[index]
-        own = self.captions[image]
+        texts = self.captions[image]
         if self.choice == "random":
-            caption = random.Random(f"{self.seed} {self.epoch} {image}").randrange(len(own))
-        return {"image": self.images[image], "prompt": self.prompt, "caption": own[caption]}
+            caption = random.Random(f"{self.seed} {self.epoch} {image}").randrange(len(texts))
+        return {"image": self.images[image], "prompt": self.prompt, "caption": texts[caption]}
 
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What a fine-tuning leaves beside its adapter."""
+    """The results of a fine-tuning, without its adapter."""
 
     records: list[dict[str, Any]]  # of each logged step, columns COLUMNS
     best_epoch: int  # 1-based
@@ -61,11 +59,7 @@ def finetune(
     validation: CaptionRows,
     run: TrainingRun,
 ) -> FinetuneResult:
-    """Train the adapter of `model` in place, and leave it at its best epoch.
-
-    `machine.training_rows` of a step's batch x accumulation rows are one micro-batch; the gradient is always that of
-    the whole step.
-    """
+    """Train the adapter of `model` in place, and leave it at its best epoch."""
     for name, rows in ("train", train), ("validation", validation):
         file = run.folder / f"{name}.pixels"
         rows.images = list(decode_images(processor, rows.images, file, processes=run.processes))
@@ -86,21 +80,17 @@ def finetune(
     return FinetuneResult(step_records(history, COLUMNS), round(best["epoch"]), best["eval_loss"])
 
 
-def micro_batch_options(recipe: VariantRecipe, processes: int) -> dict[str, int]:
-    """Cut a process's share of a step into micro-batches of at most `machine.training_rows`, as the Trainer's
-    options."""
-    share = recipe.finetune.batch * recipe.finetune.accumulation // processes
-    size = min(recipe.machine.training_rows, share)
-    return {"per_device_train_batch_size": size, "gradient_accumulation_steps": share // size}
-
-
 def _arguments(recipe: VariantRecipe, run: TrainingRun) -> TrainingArguments:
-    settings = recipe.finetune
+    """Cut a process's share of each step into micro-batches of at most `machine.training_rows`."""
+    settings, machine = recipe.finetune, recipe.machine
+    share = settings.batch * settings.accumulation // run.processes.count
+    micro_batch = min(machine.training_rows, share)
     return training_arguments(
         run,
-        optim=OPTIMIZERS[recipe.machine.optimizer],
-        **micro_batch_options(recipe, run.processes.count),
-        per_device_eval_batch_size=recipe.machine.decoding_batch,
+        optim=OPTIMIZERS[machine.optimizer],
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=share // micro_batch,
+        per_device_eval_batch_size=machine.decoding_batch,
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,

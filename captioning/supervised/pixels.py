@@ -1,7 +1,7 @@
-"""Pictures decoded ahead of training, each once: a step takes them as bytes and normalises them, no more.
+"""Decode images once before training; a step then only normalises their bytes.
 
-At 224 pixels those of RISC's training split are 4 GB, which stand in memory or in a mapped file (training/mapped.py).
-The collator's rows equal those of the library's processor, run on every row of every step.
+At 224 pixels, RISC's training images take 4 GB, in memory or in a mapped file (training/mapped.py). The collator's rows
+equal those of the library's processor, which would decode every row in every step.
 """
 
 from collections.abc import Sequence
@@ -24,33 +24,36 @@ Pixels = UInt8[Tensor, "images 3 height width"]
 
 
 def decode_images(
-    processor: PaliGemmaProcessor, images: Sequence[bytes], file: Path, in_memory: int = MAX_RAM_BYTES,
+    processor: PaliGemmaProcessor,
+    images: Sequence[bytes],
+    file: Path,
+    max_ram_bytes: int = MAX_RAM_BYTES,
     processes: Processes = SINGLE_PROCESS,
-) -> Pixels:  # fmt: skip
-    """Encoded `images` as RGB of the size that SigLIP takes, 0 to 255; several processes share `file` and the work."""
+) -> Pixels:
+    """Decode `images` to RGB of SigLIP's size, 0 to 255. Several processes share `file` and the work."""
     size = processor.image_processor.size
     shape = (len(images), 3, size["height"], size["width"])
-    found = allocate(shape, torch.uint8, file, "decoded pictures", in_memory if processes.count == 1 else 0)
-    mine = processes.share(range(len(images)))
-    for place in progress(mine, len(mine), "decoding images"):
+    pixels = allocate(shape, torch.uint8, file, "decoded images", max_ram_bytes if processes.count == 1 else 0)
+    share = processes.share(range(len(images)))
+    for index in progress(share, len(share), "decoding images"):
         resized = processor.image_processor(
-            [decode_image(images[place])], do_rescale=False, do_normalize=False, return_tensors="np"
+            [decode_image(images[index])], do_rescale=False, do_normalize=False, return_tensors="np"
         )["pixel_values"]
-        found[place] = torch.from_numpy(np.asarray(resized[0], dtype=np.uint8))
+        pixels[index] = torch.from_numpy(np.asarray(resized[0], dtype=np.uint8))
     processes.wait()
-    return found
+    return pixels
 
 
 def normalise(processor: PaliGemmaProcessor, pixels: Pixels) -> Float[Tensor, "images 3 height width"]:
-    """As the processor does: times its scale, minus its mean, over its deviation."""
-    scale = processor.image_processor
-    mean, deviation = (torch.tensor(of).view(3, 1, 1) for of in (scale.image_mean, scale.image_std))
-    return (pixels.float() * scale.rescale_factor - mean) / deviation
+    """Normalise as the processor does: times its scale, minus its mean, over its deviation."""
+    settings = processor.image_processor
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (settings.image_mean, settings.image_std))
+    return (pixels.float() * settings.rescale_factor - mean) / deviation
 
 
 @dataclass(frozen=True)
 class DecodedCollator:
-    """Examples `{image: decoded, prompt, caption}` to a batch; raises ValueError where the mask would leak."""
+    """Make a batch of examples `{image: decoded, prompt, caption}`. Raises `ValueError` if its labels would leak."""
 
     processor: PaliGemmaProcessor
 
