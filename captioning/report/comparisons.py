@@ -16,12 +16,13 @@ from itertools import combinations
 from typing import Any
 
 from captioning.evaluation.significance import Difference, find_difference
-from captioning.report.table import Recipes, Row, Table
+from captioning.report.table import Recipes, Row, Run, Table
 from captioning.report.table_text import NONE, Cells
 
 RANKS = ("base-r4", "base-r8", "base-r16")
 CHECKPOINTS = ("base-r16", "mix", "cococap", "rsvqa-lr")
 CHOICES = ("first", "random", "all")
+CHOICE_HEADER = ["Model", "captions", "steps", "cost", "CIDEr", "95 % interval", "over the first"]
 
 
 def describe_sweeps(table: Table, differences: Sequence[Difference], recipes: Recipes) -> list[str]:
@@ -83,18 +84,12 @@ class Sweep:
         return f"{self.names[pair.first]} over {self.names[pair.second]}"
 
     def _conclude(self, differs: bool, seeds: int) -> str:
-        factor = f"{self.factor} or of what else differs" if self.is_mixed else self.factor
+        factor = f"{self.factor} or of the other settings" if self.is_mixed else self.factor
         if seeds > 1:
-            return (
-                f"an effect of {factor} is shown for {'the pairs that differ, and for no other' if differs else 'none'}"
-            )
+            return f"{'only the pairs that differ show' if differs else 'no pair shows'} an effect of {factor}"
         if differs:
-            return (
-                f"with one seed run-to-run noise is unmeasured: these captions differ, no effect of {factor} is shown"
-            )
-        return (
-            f"no effect of {factor} is shown, and with one seed run-to-run noise, which could hide one, is unmeasured"
-        )
+            return f"these captions differ, but one seed cannot show an effect of {factor}"
+        return f"no effect of {factor} is shown; with one seed, noise between runs is unmeasured and could hide one"
 
 
 def _larger_first(differences: Sequence[Difference], first: str, second: str) -> Difference:
@@ -119,9 +114,7 @@ def caption_choice_table(
         if choices[ordered[0].key] != choices[ordered[-1].key]:
             first = next((row.key for row in ordered if choices[row.key] == "first"), None)
             lines += [[row.name, choices[row.key], *_choice_cells(row, first, steps, differences)] for row in ordered]
-    return (
-        (["Model", "captions", "steps", "cost", "CIDEr", "95 % interval", "over the first"], lines) if lines else None
-    )
+    return (CHOICE_HEADER, lines) if lines else None
 
 
 def _without_captions(recipe: Mapping[str, Any]) -> str:
@@ -153,31 +146,22 @@ def refinement_name(recipe: Mapping[str, Any]) -> str:
     return f"{recipe['scst']['start']}, {recipe['scst']['baseline']}"
 
 
-def study_table(
-    recipes: Recipes,
-    training: Mapping[str, Sequence[Mapping[str, Any]]],
-    rows: Mapping[str, Mapping[str, Any]],
-    differences: Sequence[Difference],
-) -> Cells:
-    """Compare SCST's rows with their starts, one column for each row.
-
-    `recipes`: of SCST. `training`: metrics/training, one record for each seed. `rows`: of data/scores/scores.json.
-    """
+def study_table(run: Run) -> Cells:
+    """Compare SCST's rows with their starts, one column for each row; several seeds are joined with semicolons."""
     columns = {}
-    for row, recipe in recipes.items():
-        start = recipe["scst"]["start"]
-        test = _test_cells(rows[start]["mean"], rows[row]["mean"], find_difference(differences, row, start))
-        columns[refinement_name(recipe)] = _validation_cells(training[row]) | test
+    for row, recipe in run.refined.items():
+        start, rows = recipe["scst"]["start"], run.scores["rows"]
+        test = _test_cells(rows[start]["mean"], rows[row]["mean"], find_difference(run.differences, row, start))
+        columns[refinement_name(recipe)] = _validation_cells(run.training[row]) | test
     titles = list(next(iter(columns.values()), {}))
     return ["", *columns], [[title, *(column[title] for column in columns.values())] for title in titles]
 
 
 def _validation_cells(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    scores = (
-        f"{run['start_validation_cider']:.1f} → {run['validation_cider']:.1f} ({run['best_step']})" for run in runs
-    )
-    gains = (_format_gain(run["gain_percent"], run["gain_percent_low"], run["gain_percent_high"]) for run in runs)
-    return {"validation CIDEr, start → best (step)": "; ".join(scores), "validation gain, %": "; ".join(gains)}
+    scores = [(run["start_validation_cider"], run["validation_cider"], run["best_step"]) for run in runs]
+    gains = [_format_gain(run["gain_percent"], run["gain_percent_low"], run["gain_percent_high"]) for run in runs]
+    path = "; ".join(f"{start:.1f} → {best:.1f} ({step})" for start, best, step in scores)
+    return {"validation CIDEr, start → best (step)": path, "validation gain, %": "; ".join(gains)}
 
 
 def _test_cells(before: Mapping[str, float], after: Mapping[str, float], gain: Difference | None) -> dict[str, str]:

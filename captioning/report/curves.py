@@ -103,7 +103,7 @@ def _set_scst_titles(panels: np.ndarray, step: str) -> None:
     _set_titles(length, "Length of sampled captions (dashed: validation)", step, "words")
     _set_titles(share, "Sampled captions that ended (dashed: distinct)", step, "share")
     _set_titles(advantage, "Advantage: mean (dashed: deviation)", step, "CIDEr-D (0 to 10)")
-    _set_titles(loss, "Loss: mean of -A log p, of no level by itself", step, "CIDEr-D × nats")
+    _set_titles(loss, "Loss: mean of -A log p, whose level means nothing", step, "CIDEr-D × nats")
     share.set_ylim(0, 1.05)
 
 

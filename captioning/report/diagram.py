@@ -25,10 +25,7 @@ PLAIN, OBJECTIVE = ("#f4f6f8", "#9aa5b1"), ("#d9f0e6", "#009e73")
 WHITE = ("white", "#d5dbe2")
 GRADIENT = ADAPTER[1]
 LEGEND = {"frozen weights": FROZEN, "trained adapters": ADAPTER, "objective": OBJECTIVE, "data": PLAIN}
-PARTS = {
-    "table2": ("encoder", "decoder"),
-    "all-linear": ("encoder", "projector", "decoder"),
-}  # with adapters, by targets
+PARTS = {"table2": "encoder decoder", "all-linear": "encoder projector decoder"}  # with adapters, by targets
 LAYERS = {"table2": "q k v o gate up down", "all-linear": "all linear layers"}
 LAYERS |= {"decoder": LAYERS["table2"], "decoder-attention": "q k v o"}
 SOURCES = {"first": "reference C1", "all": "each of five\nreferences"}
@@ -82,7 +79,7 @@ def _draw_supervised(axes: Axes, recipe: Mapping[str, Any]) -> None:
     )
     image, prompt = Box(4, 44, 10.5, 8), Box(4, 27, 10.5, 8)
     encoder, projector, decoder = Box(19, 41.5, 18, 13), Box(41.5, 41.5, 14.5, 13), Box(19, 23.5, 37, 15)
-    adapters = dict.fromkeys(PARTS.get(lora["targets"], ("decoder",)), "adapters")
+    adapters = dict.fromkeys(PARTS.get(lora["targets"], "decoder").split(), "adapters")
     _draw_box(axes, image, "image")
     _draw_box(axes, prompt, f"prompt\n“{_shorten(tune['prompt'], 14)}”", size=8)
     _draw_frozen(axes, encoder, "SigLIP encoder", "frozen", adapters.get("encoder", ""))

@@ -90,16 +90,9 @@ def word_cloud(counts: Mapping[str, int], seed: int = CLOUD_SEED) -> Figure:
     if not counts:
         raise ValueError("no words to draw; counts is empty")
     colours = ListedColormap([BLUE, VERMILION, GREEN, "#7a4f9a", "#8a6100", INK])
-    layout: Any = {
-        "width": 1400,
-        "height": 700,
-        "margin": 6,
-        "max_words": 150,
-        "max_font_size": 240,
-        "random_state": seed,
-    }
-    layout |= {"prefer_horizontal": 0.95, "relative_scaling": 0.45, "font_path": findfont("DejaVu Sans")}
-    cloud = WordCloud(background_color="white", colormap=colours, **layout)
+    layout: Any = {"width": 1400, "height": 700, "margin": 6, "max_words": 150, "random_state": seed}
+    layout |= {"prefer_horizontal": 0.95, "relative_scaling": 0.45, "max_font_size": 240}
+    cloud = WordCloud(findfont("DejaVu Sans"), background_color="white", colormap=colours, **layout)
     figure = Figure(figsize=(9.0, 4.5))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(cloud.generate_from_frequencies(dict(sorted(counts.items()))).to_array(), interpolation="none")

@@ -13,26 +13,13 @@ import pandas
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from captioning.report.comparisons import (
-    caption_choice_table,
-    describe_sweeps,
-    refinement_name,
-    study_table,
-    study_title,
-)
+from captioning.report import comparisons, table_text
 from captioning.report.curves import scst_curves, training_curves
 from captioning.report.diagram import two_stage_pipeline
 from captioning.report.examples import Example
 from captioning.report.figures import table_figure
 from captioning.report.table import Row, Run, Table
-from captioning.report.table_text import (
-    Cells,
-    caption_1_cells,
-    caption_1_note,
-    format_count,
-    table_cells,
-    table_notes,
-)
+from captioning.report.table_text import Cells, table_cells
 
 MAX_LIST = 12  # values; longer lists of a metrics file are data, not key figures
 
@@ -40,9 +27,9 @@ MAX_LIST = 12  # values; longer lists of a metrics file are data, not key figure
 def draw_figures(table: Table, run: Run, steps: Mapping[str, Sequence[pandas.DataFrame]]) -> dict[str, Figure]:
     """Draw Table II, Figure 3 of the first row of SCST, and the curves; `steps`: by row, one table for each seed."""
     first = next(iter(run.refined.values()))
-    refinements = {refinement_name(recipe): steps[row] for row, recipe in run.refined.items()}
+    refinements = {comparisons.refinement_name(recipe): steps[row] for row, recipe in run.refined.items()}
     return {
-        "table-2": table_figure(*table_cells(table), table_notes(table)),
+        "table-2": table_figure(*table_cells(table), table_text.table_notes(table)),
         "figure-3": two_stage_pipeline(run.recipes[first["scst"]["start"]], first),
         "training-curves": training_curves({row: runs for row, runs in steps.items() if row not in run.refined}),
         "scst-curves": scst_curves(refinements),
@@ -61,14 +48,14 @@ def render_page(
         "profile": table.profile,
         "notice": model_notice(table, max(int(seeds[0]["all_parameters"]) for seeds in run.training.values())),
         "table": table_cells(table),
-        "notes": table_notes(table),
-        "sentences": describe_sweeps(table, differences, run.recipes),
+        "notes": table_text.table_notes(table),
+        "sentences": comparisons.describe_sweeps(table, differences, run.recipes),
         "rows": {row.key: row for row in table.rows},
-        "caption_1": caption_1_cells(table),
-        "caption_1_note": caption_1_note(table),
-        "caption_choice": caption_choice_table(table.rows, run.recipes, steps, differences),
-        "study_title": study_title(run.recipes[first], run.splits["images"]["train"]),
-        "study": study_table(run.refined, run.training, run.scores["rows"], differences),
+        "caption_1": table_text.caption_1_cells(table),
+        "caption_1_note": table_text.caption_1_note(table),
+        "caption_choice": comparisons.caption_choice_table(table.rows, run.recipes, steps, differences),
+        "study_title": comparisons.study_title(run.recipes[first], run.splits["images"]["train"]),
+        "study": comparisons.study_table(run),
         "study_signature": run.training[first][0]["signature"],
         "uris": {name: f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}" for name, svg in svgs.items()},
         "examples": examples,
@@ -86,10 +73,11 @@ def model_notice(table: Table, parameters: int) -> str:
     if table.profile == "paper":
         return ""
     images = "drawn scenes" if any("scene" in row.scores for row in table.rows) else "the images of a folder"
+    size = table_text.format_count(parameters)
     return (
-        f"This is not PaliGemma-3B: it is a model of {format_count(parameters)} parameters, its adapters counted, "
-        f"pre-trained on drawn scenes, here adapted to and tested on {images}. It runs the same code as the paper "
-        "profile; its numbers say nothing about what PaliGemma would score."
+        f"This is not PaliGemma-3B: it is a model of {size} parameters, including adapters, pre-trained on drawn scenes, "
+        f"here adapted to and tested on {images}. It runs the same code as the paper profile; its numbers say nothing "
+        "about what PaliGemma would score."
     )
 
 

@@ -22,18 +22,22 @@ Cells = tuple[list[str], list[list[str]]]  # header and rows; a row of one text 
 
 def table_notes(table: Table) -> list[str]:
     """Return what a reader must know to read the numbers."""
-    tests = "; where rows have several seeds, t tests over them must reject too, each pair alone"
+    seeds, tests = len(table.seeds), ""
+    noise = (
+        "One seed for each variant: noise between runs is not measured. Letters and intervals are about these "
+        "captions; they cannot show that one recipe is better than another."
+    )
+    if seeds > 1:
+        tests = "; where rows have several seeds, t tests over them must reject too, each pair alone"
+        noise = f"Mean ± standard deviation over {seeds} seeds; a difference within these deviations is noise. "
+        noise += "Rows without ± have no seed."
     return [
         f"Protocol: {table.rows[0].signature}; {table.images:,} test images. CIDEr, BLEU, METEOR and ROUGE-L times "
         "100; length in words; share: trainable of all parameters.",
         f"95 % interval: of CIDEr, paired bootstrap over test images with {table.resamples:,} resamples. Differs: rows "
-        f"that share a letter are not told apart in CIDEr, rows that share none are, at 5 % for all pairs together "
-        f"(max-T{tests if len(table.seeds) > 1 else ''}). A row without a letter is scored against other references.",
-        "One seed a variant: run-to-run noise is not measured. Letters and intervals speak of these captions; "
-        "no claim that one recipe beats another stands."
-        if len(table.seeds) == 1
-        else f"Mean ± standard deviation over {len(table.seeds)} seeds; a difference within these deviations is noise. "
-        "Rows without ± have no seed.",
+        "that share a letter do not differ significantly in CIDEr, rows that share none do, at 5 % for all pairs "
+        f"together (max-T{tests}). A row without a letter is scored against other references.",
+        noise,
     ]
 
 
@@ -60,9 +64,8 @@ def table_cells(table: Table) -> Cells:
 def caption_1_cells(table: Table) -> Cells:
     """Return the scores against `caption_1` alone, of the rows that have them."""
     rows = [row for row in table.rows if row.signature_alone]
-    return ["Model", *SCORES[:-1]], _group_rows(
-        rows, lambda row: [_format_score(row, name + CAPTION_1) for name in SCORES[:-1]]
-    )
+    names = SCORES[:-1]
+    return ["Model", *names], _group_rows(rows, lambda row: [_format_score(row, name + CAPTION_1) for name in names])
 
 
 def caption_1_note(table: Table) -> str:

@@ -1,11 +1,13 @@
 """SCST's table: start and gain of each baseline with intervals, in points and percent."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from captioning.evaluation.significance import Difference
 from captioning.report.comparisons import study_table, study_title
+from captioning.report.table import Run
 
 GREEDY, LEAVE_ONE_OUT = "scst-mix-greedy", "scst-mix-leave-one-out"
 RECIPES: dict[str, Any] = {
@@ -22,7 +24,7 @@ def row(cider: float, length: float, ended: float) -> dict[str, Any]:
     return {"mean": {"CIDEr": cider, "length": length, "ended": ended}}
 
 
-def run(best: float, step: int, *gain: float | None) -> dict[str, Any]:
+def training(best: float, step: int, *gain: float | None) -> dict[str, Any]:
     names = ("gain_percent", "gain_percent_low", "gain_percent_high")
     scores = {"start_validation_cider": 100.0, "validation_cider": best, "best_step": step}
     return scores | dict(zip(names, gain, strict=True))
@@ -31,10 +33,15 @@ def run(best: float, step: int, *gain: float | None) -> dict[str, Any]:
 ROWS = {"mix": row(200.0, 10.0, 0.99), GREEDY: row(210.0, 9.5, 1.0), LEAVE_ONE_OUT: row(190.0, 12.0, 0.9)}
 
 
+def run(records: dict[str, Any], rows: dict[str, Any]) -> Run:
+    recipes = {row: RECIPES[row] for row in records}
+    return Run({"rows": rows}, {"pairs": list(map(asdict, PAIRS))}, records, recipes, {}, {}, "")
+
+
 def test_table_by_hand() -> None:
-    runs = [run(104.0, 16, 4.0, -0.5, 8.5), run(103.0, 24, 3.0, -1.0, 7.0)]
-    training = {GREEDY: [run(105.0, 8, 5.0, 1.5, 8.0)], LEAVE_ONE_OUT: runs}
-    header, rows = study_table(RECIPES, training, ROWS, PAIRS)
+    records = {GREEDY: [training(105.0, 8, 5.0, 1.5, 8.0)]}
+    records[LEAVE_ONE_OUT] = [training(104.0, 16, 4.0, -0.5, 8.5), training(103.0, 24, 3.0, -1.0, 7.0)]
+    header, rows = study_table(run(records, ROWS))
     assert header == ["", "mix, greedy", "mix, leave-one-out"]
     assert rows == [
         ["validation CIDEr, start → best (step)", "100.0 → 105.0 (8)", "100.0 → 104.0 (16); 100.0 → 103.0 (24)"],
@@ -48,8 +55,8 @@ def test_table_by_hand() -> None:
 
 
 def test_a_start_with_score_0_has_no_percentage() -> None:
-    training = {GREEDY: [run(5.0, 8, None, None, None)]}
-    cells = dict(study_table({GREEDY: RECIPES[GREEDY]}, training, ROWS | {"mix": row(0.0, 10.0, 0.99)}, PAIRS)[1])
+    records = {GREEDY: [training(5.0, 8, None, None, None)]}
+    cells = dict(study_table(run(records, ROWS | {"mix": row(0.0, 10.0, 0.99)}))[1])
     assert cells["validation gain, %"] == cells["test gain, %"] == "–"
     assert cells["test gain, points"] == "+10.0 (+4.0 to +16.0)"
 

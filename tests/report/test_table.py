@@ -102,7 +102,7 @@ def test_other_variants_and_ranks_get_rows_and_removed_ones_do_not() -> None:
 def test_deviations_appear_with_several_seeds_and_the_note_names_the_noise() -> None:
     single, several = markdown(table()), markdown(table(seeds=(1, 2, 3)))
     assert "83.0 ± 0.5" in several and "over 3 seeds" in several and "t tests over them" in several
-    assert "±" not in single and "run-to-run noise is not measured" in single and "t tests" not in single
+    assert "±" not in single and "noise between runs is not measured" in single and "t tests" not in single
 
 
 def test_scene_and_colour_are_columns_only_for_drawn_images() -> None:
