@@ -1,4 +1,4 @@
-"""A small DVC project whose stages are shell commands, to try `pipeline.jobs` on: a foreach, a matrix, a folder."""
+"""A small DVC project of shell commands, to run `pipeline.jobs` in: a foreach, a matrix, a folder."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from ruamel.yaml import YAML
 from benchmarks.copies import set_values
 from tests.helpers.project_copy import ROOT, Finished, Project
 
-PATIENCE = 30.0  # seconds
+TIMEOUT = 30.0  # seconds
 MEET = "touch here-{me}; for i in $(seq 300); do test -f here-{other} && exit 0; sleep 0.05; done; echo alone; exit 1"
 ROW = "${item.name}-${item.seed}"
 STAGES: dict[str, Any] = {
-    "last": {  # named first, done last
+    "last": {  # first in the file, last to run
         "cmd": "cat rows/*.txt part-b.txt > last.txt",
         "deps": ["rows", "part-b.txt", "part-c.txt"],
         "outs": ["last.txt"],
@@ -41,17 +41,17 @@ STAGES: dict[str, Any] = {
         "outs": [f"rows/{ROW}.txt"],
     },
     "seed": {"cmd": "echo ${split.seed} > seed.txt", "params": ["split.seed"], "outs": ["seed.txt"]},
-}  # fmt: skip
+}
 
 
-class Stand(Project):
-    """The project, and its runner."""
+class JobsProject(Project):
+    """The project and its runner."""
 
     def jobs(self, *arguments: str, ok: bool = True) -> Finished:
         return self.run(sys.executable, "-m", "pipeline.jobs", *arguments, ok=ok)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The runner, under way."""
+        """Start the runner."""
         command = [sys.executable, "-m", "pipeline.jobs", *arguments]
         return subprocess.Popen(command, cwd=self.folder, text=True, stderr=subprocess.PIPE, start_new_session=True)
 
@@ -62,55 +62,55 @@ class Stand(Project):
     def set_params(self, values: dict[str, Any]) -> None:
         set_values(self.folder / "params.yaml", values)
 
-    def twin(self, folder: Path) -> "Stand":
+    def copy_to(self, folder: Path) -> "JobsProject":
         shutil.copytree(self.folder, folder, symlinks=True)
-        return Stand(folder)
+        return JobsProject(folder)
 
-    def written(self) -> dict[str, str]:
-        """dvc.lock and what the stages wrote, by path."""
-        found = [path for path in self.folder.rglob("*.txt") if ".dvc" not in path.parts]
-        return {str(path.relative_to(self.folder)): path.read_text() for path in found} | {"": self.read("dvc.lock")}
+    def read_outputs(self) -> dict[str, str]:
+        """Return the content of dvc.lock and of what the stages wrote, by path."""
+        paths = [path for path in self.folder.rglob("*.txt") if ".dvc" not in path.parts]
+        return {str(path.relative_to(self.folder)): path.read_text() for path in paths} | {"": self.read("dvc.lock")}
 
-    def held(self) -> Any:
-        """What DVC's locks on paths hold."""
+    def path_locks(self) -> Any:
+        """Return DVC's locks on paths."""
         path = self.folder / ".dvc/tmp/rwlock"
         return {key: value for key, value in json.loads(path.read_text()).items() if value}
 
 
-def stand(folder: Path) -> Stand:
-    """The project, never run."""
+def make_project(folder: Path) -> JobsProject:
+    """Make a project that has never run."""
     (folder / "rows").mkdir(parents=True)
     shutil.copy(ROOT / "params.yaml", folder / "params.yaml")
     (folder / ".gitignore").write_text("*.txt\n.cache/\nhere-*\n")
     (folder / "rows/.gitignore").write_text("*.txt\n")
-    project = Stand(folder)
+    project = JobsProject(folder)
     project.set_stages(STAGES)
     project.run("git", "init", "--quiet")
     project.run("dvc", "init", "--quiet")
     return project
 
 
-def number(path: Path) -> int:
-    """The process number that a command has left at `path`."""
-    until(lambda: path.is_file() and path.read_text().endswith("\n"))
+def read_pid(path: Path) -> int:
+    """Wait for the process number that a command writes to `path`."""
+    wait_until(lambda: path.is_file() and path.read_text().endswith("\n"))
     return int(path.read_text())
 
 
-def lives(process: int) -> bool:
+def is_alive(process: int) -> bool:
     return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
 
 
-def until(true: Callable[[], bool]) -> None:
-    """Wait for it; fails after `PATIENCE`."""
-    deadline = time.monotonic() + PATIENCE
-    while not true():
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds; fail after `TIMEOUT`."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def finish(runner: subprocess.Popen[str], number: int | None = None) -> tuple[int, str]:
-    """Send a signal, if any; exit status and what it said."""
+def end_runner(runner: subprocess.Popen[str], number: int | None = None) -> tuple[int, str]:
+    """Send a signal, if any, and return the exit status and the output."""
     if number is not None:
         os.kill(runner.pid, signal.Signals(number))
-    said = runner.communicate(timeout=2 * PATIENCE)[1]
-    return runner.returncode, said
+    output = runner.communicate(timeout=2 * TIMEOUT)[1]
+    return runner.returncode, output

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import job
 from pipeline.job import DONE, FAILED, Job, end_group, read_error
-from tests.helpers.jobs_project import lives, number, until
+from tests.helpers.jobs_project import is_alive, read_pid, wait_until
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
@@ -29,7 +29,7 @@ def start(work: Callable[[], bool], folder: Path) -> Job:
 def start_stubborn(folder: Path) -> Job:
     """Start a job whose command ignores SIGTERM."""
     stubborn = start(lambda: subprocess.call([sys.executable, "-c", STUBBORN]) < 0, folder)
-    until(lambda: stubborn.log.is_file() and "up" in stubborn.log.read_text())
+    wait_until(lambda: stubborn.log.is_file() and "up" in stubborn.log.read_text())
     return stubborn
 
 
@@ -57,17 +57,17 @@ def test_a_killed_job_takes_its_command_along(tmp_path: Path) -> None:
     stubborn = start_stubborn(tmp_path)
     (command,) = psutil.Process(stubborn.pid).children()
     stubborn.kill()
-    assert stubborn.status() == -9 and not lives(command.pid)
+    assert stubborn.status() == -9 and not is_alive(command.pid)
 
 
 def test_a_group_without_its_first_process_is_ended(tmp_path: Path) -> None:
     code = f'{sys.executable} -c "{STUBBORN}" & echo $! > {tmp_path / "number"}'
     first = subprocess.Popen(code, shell=True, start_new_session=True, stdout=subprocess.DEVNULL)
     first.wait()
-    command = number(tmp_path / "number")
-    assert lives(command)
+    command = read_pid(tmp_path / "number")
+    assert is_alive(command)
     end_group(first.pid)
-    assert not lives(command)
+    assert not is_alive(command)
 
 
 @pytest.mark.parametrize(

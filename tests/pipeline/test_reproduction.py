@@ -8,11 +8,11 @@ import pytest
 
 from pipeline import reproduction
 from pipeline.reproduction import Pipeline, remove_stale_locks
-from tests.helpers.jobs_project import stand
+from tests.helpers.jobs_project import make_project
 
 
 def test_a_record_that_is_interrupted_leaves_the_old_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = stand(tmp_path / "project")
+    project = make_project(tmp_path / "project")
     project.dvc("repro", "seed")
     before = project.read("dvc.lock")
     monkeypatch.chdir(project.folder)
@@ -23,7 +23,7 @@ def test_a_record_that_is_interrupted_leaves_the_old_lock(tmp_path: Path, monkey
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(reproduction, "to_lockfile", interrupt)
         Pipeline(["part@b"]).reproduce("part@b")
-    assert project.read("dvc.lock") == before and project.held() == {}
+    assert project.read("dvc.lock") == before and project.path_locks() == {}
     assert Pipeline(["part@b"]).reproduce("part@b")
     assert project.read("dvc.lock").startswith(before + "  part@b:\n")
     assert not Pipeline(["part@b"]).reproduce("part@b"), "nothing changed"
