@@ -1,6 +1,6 @@
-"""Each benchmark runs its subject and a peer in turn, in one process, and prints medians and their ratio.
+"""Each benchmark runs our code and a peer in turn, in one process, and prints medians and their ratio.
 
-Both compute as a stage does: with the instructions and the dtype of the active profile's machine.
+Both compute like a stage, with the instructions and the dtype of the active profile's machine.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""`make bench`: every benchmark, one line each."""
+"""`make bench`: run the benchmarks."""
 
-import stages  # noqa: F401  # how long threads spin
+import stages  # noqa: F401  # sets how long threads spin
 from benchmarks import reward, scst, supervised_step
 from benchmarks.side_by_side import HEADER
 

@@ -1,4 +1,4 @@
-"""A miniature of random weights, as true_shape writes its own: `python -m benchmarks.miniature_shape FOLDER`."""
+"""Write a miniature of random weights: `python -m benchmarks.miniature_shape FOLDER`."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ SIDE = 48  # pixels
 
 
 def write(folder: Path) -> None:
-    """Write the checkpoint. Weights come from torch's global seed."""
+    """Write the checkpoint; torch's global seed decides its weights."""
     for part in miniature.make_checkpoint([], SIDE):
         part.save_pretrained(folder)
 

@@ -1,12 +1,13 @@
-"""One SCST step as the paper's notebook would write it, from library calls alone: the peer of scst/refine.py.
+"""An SCST step as the paper's notebook would write it, from library calls: the peer of scst/refine.py.
 
-Two `generate` calls that share nothing, each encoding its images and running its prompts anew; a JVM tokenizer and
-pycocoevalcap at every step; an update on rows that repeat image and prompt for each sample, pixels, full head and all.
+It has two `generate` calls that share nothing, so each encodes its images and runs its prompts; a JVM tokenizer and
+pycocoevalcap in each step; and an update on rows that repeat pixels and prompt for each sample, with the full head.
 """
 
 import contextlib
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -26,58 +27,73 @@ def repeated_log_probabilities(
     barred: Sequence[int] = (),
     temperature: float = 1.0,
 ) -> Float[Tensor, "images captions"]:
-    """Log-probability of each caption: one row a caption, its image encoded and its prompt run for it alone.
+    """Return the log-probability of each caption; each is a row with its own image and prompt.
 
-    `prompt`: what the processor gives for the images; `model` may be an adapter's shell.
+    `prompt`: the processor's output for the images; `model` may have an adapter.
     """
-    number, rows = captions.shape[1], captions.flatten(0, 1)
-    many = {key: value.repeat_interleave(number, dim=0) for key, value in prompt.items()}
-    said = (rows != pad).long()
+    samples, rows = captions.shape[1], captions.flatten(0, 1)
+    repeated = {key: value.repeat_interleave(samples, dim=0) for key, value in prompt.items()}
+    is_token = (rows != pad).long()
     logits = model(
-        input_ids=torch.cat([many["input_ids"], rows], dim=1),
-        attention_mask=torch.cat([many["attention_mask"], said], dim=1),
-        token_type_ids=torch.cat([many["token_type_ids"], torch.ones_like(said)], dim=1),
-        pixel_values=many["pixel_values"],
+        input_ids=torch.cat([repeated["input_ids"], rows], dim=1),
+        attention_mask=torch.cat([repeated["attention_mask"], is_token], dim=1),
+        token_type_ids=torch.cat([repeated["token_type_ids"], torch.ones_like(is_token)], dim=1),
+        pixel_values=repeated["pixel_values"],
     ).logits
-    scores = logits[:, many["input_ids"].shape[1] - 1 : -1].float() / temperature
+    scores = logits[:, repeated["input_ids"].shape[1] - 1 : -1].float() / temperature
     scores[..., list(barred)] = -torch.inf
     tokens = scores.log_softmax(dim=-1).gather(2, rows[..., None])[..., 0]
-    return tokens.masked_fill(said == 0, 0.0).sum(dim=1).unflatten(0, (-1, number))
+    return tokens.masked_fill(is_token == 0, 0.0).sum(dim=1).unflatten(0, (-1, samples))
 
 
 Rewards = Callable[[Sequence[str], Sequence[Sequence[str]]], Tensor]  # captions, references of each image
 
 
+@dataclass(frozen=True)
+class Sampling:
+    samples: int  # per image
+    maximum_tokens: int
+    temperature: float
+
+
 def papers_step(
-    model: Any, processor: Any, prompt: Mapping[str, Tensor], references: Sequence[Sequence[str]], samples: int,
-    maximum_tokens: int, temperature: float, rewards_of: Rewards,
-) -> Float[Tensor, ""]:  # fmt: skip
-    """Greedy baseline, `samples` drawn captions an image, rewards, loss and backward. `references`: tokens by image."""
+    model: Any,
+    processor: Any,
+    prompt: Mapping[str, Tensor],
+    references: Sequence[Sequence[str]],
+    sampling: Sampling,
+    compute_rewards: Rewards,
+) -> Float[Tensor, ""]:
+    """Compute baseline, samples, rewards, loss and gradients. `references`: tokens by image."""
+    samples, maximum_tokens, temperature = astuple(sampling)
     pad, tokenizer = processor.tokenizer.pad_token_id, processor.tokenizer
     model.eval()
     greedy = generate_suffixes(model, processor, dict(prompt), maximum_tokens)
-    many = {key: value.repeat_interleave(samples, dim=0) for key, value in prompt.items()}
-    drawn = generate_suffixes(model, processor, many, maximum_tokens, do_sample=True, temperature=temperature, top_k=0)
+    repeated = {key: value.repeat_interleave(samples, dim=0) for key, value in prompt.items()}
+    sampled = generate_suffixes(
+        model, processor, repeated, maximum_tokens, do_sample=True, temperature=temperature, top_k=0
+    )
     baseline, rewards = (
-        rewards_of(tokenizer.batch_decode(captions, skip_special_tokens=True), references)
-        for captions in (greedy, drawn)
+        compute_rewards(tokenizer.batch_decode(captions, skip_special_tokens=True), references)
+        for captions in (greedy, sampled)
     )
     advantage = rewards.view(-1, samples) - baseline[:, None]
-    log_p = repeated_log_probabilities(model, prompt, drawn.view(-1, samples, drawn.shape[1]), pad, (), temperature)
+    log_p = repeated_log_probabilities(model, prompt, sampled.view(-1, samples, sampled.shape[1]), pad, (), temperature)
     loss = -(advantage.to(log_p) * log_p).mean()
     loss.backward()
     return loss.detach()
 
 
 def rewards_from_text(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Float[Tensor, " captions"]:
-    """pycocoevalcap's CIDEr of each caption as its own evaluation makes it: references and captions tokenised at each
-    call. Several captions in turn belong to one image; `references`: texts by image."""
-    many = _by_caption(captions, references)
-    return _cider(_tokens(many), captions)
+    """Return each caption's CIDEr as pycocoevalcap's evaluation does, which tokenises all texts in each call.
+
+    Consecutive captions belong to the same image; `references`: texts by image.
+    """
+    return _cider(_tokenise(_by_caption(captions, references)), captions)
 
 
 def rewards_from_tokens(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Float[Tensor, " captions"]:
-    """The same with `references` tokenised before, once for all."""
+    """Do the same for references that are tokenised in advance."""
     return _cider(_by_caption(captions, references), captions)
 
 
@@ -88,9 +104,10 @@ def _by_caption(captions: Sequence[str], references: Sequence[Sequence[str]]) ->
 
 def _cider(references: Mapping[int, list[str]], captions: Sequence[str]) -> Float[Tensor, " captions"]:
     with contextlib.redirect_stdout(io.StringIO()):
-        said = _tokens({number: [text] for number, text in enumerate(captions)})
-        return torch.from_numpy(Cider().compute_score(references, said)[1])
+        tokens = _tokenise({number: [text] for number, text in enumerate(captions)})
+        return torch.from_numpy(Cider().compute_score(references, tokens)[1])
 
 
-def _tokens(texts: Mapping[int, list[str]]) -> dict[int, list[str]]:
-    return PTBTokenizer().tokenize({number: [{"caption": text} for text in own] for number, own in texts.items()})
+def _tokenise(texts: Mapping[int, list[str]]) -> dict[int, list[str]]:
+    captions = {number: [{"caption": text} for text in image_texts] for number, image_texts in texts.items()}
+    return PTBTokenizer().tokenize(captions)

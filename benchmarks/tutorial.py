@@ -1,4 +1,4 @@
-"""The tutorial's collator: the library's processor on every row of every step. The peer of supervised/pixels.py."""
+"""The tutorial's collator, the peer of supervised/pixels.py: it runs the library's processor on each row of a step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from captioning.paligemma.model import decode_image, require_suffix_mask
 
 @dataclass(frozen=True)
 class Collator:
-    """Examples `{image: bytes, prompt: str, caption: str}` to a batch; raises ValueError where the mask would leak."""
+    """Make a batch of examples `{image: bytes, prompt: str, caption: str}`. Raises `ValueError` if the mask leaks."""
 
     processor: PaliGemmaProcessor
 

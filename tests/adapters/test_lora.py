@@ -45,7 +45,7 @@ TABLE_2 = {
 def three_billion() -> PaliGemmaForConditionalGeneration:
     """PaliGemma-3B's shape without its memory."""
     with torch.device("meta"):
-        return PaliGemmaForConditionalGeneration(true_shape.config(257_152))
+        return PaliGemmaForConditionalGeneration(true_shape.make_config(257_152))
 
 
 def count_low_rank(rank: int, shapes: list[tuple[int, int]]) -> int:

@@ -70,7 +70,7 @@ def test_a_frozen_encoder_has_neither_gradients_nor_moments(checkpoint: Path) ->
 
 def test_a_3b_step_in_gigabytes(tmp_path: Path) -> None:
     """Measured at the true shape on a CPU in bfloat16: 1.8 GiB per row of 295 tokens; NF4 decoder and others 2.9 GB."""
-    true_shape.config(257_152).save_pretrained(tmp_path)
+    true_shape.make_config(257_152).save_pretrained(tmp_path)
     meta = meta_model(tmp_path, "bfloat16", "cpu", LORA.model_copy(update={"rank": 16}))
     first, second = (meta.measure_training(rows, 5, 34).saved for rows in (1, 2))
     assert first / 2**30 == pytest.approx(1.71, abs=0.02)
