@@ -1,1 +1,1 @@
-"""LoRA adapters and their folder."""
+"""LoRA adapters: the model part, their folder, their model card."""

@@ -1,1 +1,1 @@
-"""What people run beside the stages: caption pictures, publish an adapter."""
+"""Commands for people, beside the stages: caption image files, publish an adapter."""

@@ -45,7 +45,7 @@ class Parcel:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    return exit_status(lambda: run(parser().parse_args(arguments)), "interrupted; look at the repository on the Hub")
+    return exit_status(lambda: run(parser().parse_args(arguments)), "interrupted")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -134,7 +134,9 @@ def upload_parcel(parcel: Parcel, repository: str, public: bool, revision: str, 
     api = huggingface_hub.HfApi()
     operations = [huggingface_hub.CommitOperationAdd(name, content) for name, content in parcel.files.items()]
     try:
-        _require_write_token(api.whoami())
+        user = api.whoami()
+        if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+            raise UserError(f"the token of {user.get('name')} can only read; make one on the Hub that can write")
         _open_repository(api, repository, public)
         if revision != MAIN:
             api.create_branch(repository, branch=revision, exist_ok=True)
@@ -148,12 +150,6 @@ def upload_parcel(parcel: Parcel, repository: str, public: bool, revision: str, 
     except Exception as error:  # a dozen kinds: no network, a time-out, a storage that fails
         reason = type(error.__cause__ or error).__name__
         raise UserError(f"{repository}: the Hub cannot be reached ({reason}); be online and try again") from None
-
-
-def _require_write_token(user: dict[str, Any]) -> None:
-    token = user.get("auth", {}).get("accessToken", {})
-    if token.get("role") == "read":
-        raise UserError(f"the token of {user.get('name')} can only read; make one on the Hub that can write")
 
 
 def _open_repository(api: Any, repository: str, public: bool) -> None:

@@ -1,1 +1,1 @@
-"""A captioned image: its row in the Parquet table, its picture."""
+"""Captioned images: decoding, and their Parquet table."""

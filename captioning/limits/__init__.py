@@ -1,1 +1,1 @@
-"""Whether a stage fits into memory, asked before it starts. Nothing here changes an output."""
+"""Check that a stage fits into memory before it starts. Nothing here changes an output."""

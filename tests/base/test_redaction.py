@@ -204,10 +204,10 @@ def test_files_with_a_token_are_not_published(tmp_path: Path) -> None:
     files: dict[str, bytes | Path] = {"README.md": b"# A card", "adapter_model.safetensors": weights}
     check_secrets(Parcel(files, ()), "Adapter mix-1")
     save_file({}, weights, {"made": f"with {TOKEN}"})
-    with pytest.raises(UserError, match=r"^adapter_model\.safetensors: a token") as caught:
+    with pytest.raises(UserError, match=r"^adapter_model\.safetensors: holds a token") as caught:
         check_secrets(Parcel(files, ()), "")
     clean(str(caught.value))
-    with pytest.raises(UserError, match=r"^README\.md, --message: a token"):
+    with pytest.raises(UserError, match=r"^README\.md, --message: holds a token"):
         check_secrets(Parcel({"README.md": f"see https://me:{KEY}@host".encode()}, ()), f"with {TOKEN}")
 
 
