@@ -50,32 +50,42 @@ def make_hub_card(
     introduction = introduction.replace(f'"models/adapters/{adapter}"', f'"{repository}"')
     if base:
         introduction = introduction.replace(f'"models/checkpoints/{recipe.checkpoint.name}"', f'"{base}"')
-    scores, rows = results.scores[results.row], [results.row, f"zero-shot-{recipe.checkpoint.name}", *YARDSTICKS]
-    is_miniature = recipe.checkpoint.origin == "miniature"
+    rows = [results.row, f"zero-shot-{recipe.checkpoint.name}", *YARDSTICKS]
     tags = list(dict.fromkeys([*parsed.data.to_dict().get("tags", []), "lora"]))
-    made = ModelCard.from_template(
-        ModelCardData(
-            model_name=adapter,
-            base_model=base,
-            library_name="peft",
-            pipeline_tag=TASK,
-            language="en",
-            license="apache-2.0" if is_miniature else "gemma",
-            tags=tags,
-            eval_results=[_eval_result(metric, scores, results.is_drawn) for metric in METRICS],
-        ),
+    hub_card = ModelCard.from_template(
+        _make_metadata(adapter, base, _is_miniature(recipe), tags, results),
         template_path=str(TEMPLATE),
         introduction=introduction.strip(),
         recipe=recipe_block.rstrip(),
-        scores=scores,
+        results=results,
         scores_table=_scores_table(results.scores, rows, ""),
         first_reference_table=_scores_table(results.scores, rows, CAPTION_1),
         images_table=_images_table(results),
         dataset=(DRAWN if results.is_drawn else REAL)[1],
-        is_miniature=is_miniature,
-        **{name: getattr(results, name) for name in ("splits", "manifest", "seeds", "is_drawn")},
+        is_miniature=_is_miniature(recipe),
     )
-    return str(made) + "\n"
+    return f"{hub_card}\n"
+
+
+def _is_miniature(recipe: AnyRecipe) -> bool:
+    return recipe.checkpoint.origin == "miniature"
+
+
+def _make_metadata(
+    adapter: str, base: str | None, is_miniature: bool, tags: list[str], results: Results
+) -> ModelCardData:
+    """Return the front matter, in which the Hub reads the scores as a model-index."""
+    scores = results.scores[results.row]
+    return ModelCardData(
+        model_name=adapter,
+        base_model=base,
+        library_name="peft",
+        pipeline_tag=TASK,
+        language="en",
+        license="apache-2.0" if is_miniature else "gemma",
+        tags=tags,
+        eval_results=[_eval_result(metric, scores, results.is_drawn) for metric in METRICS],
+    )
 
 
 def _eval_result(metric: str, scores: Mapping[str, Any], is_drawn: bool) -> EvalResult:
