@@ -1,6 +1,5 @@
-"""Images per second by batch: all that a GPU runs, on a miniature and a CPU; only the device's name is another."""
+"""Images per second by batch: everything that a GPU runs, on a miniature and a CPU."""
 
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 
 from benchmarks import throughput
 from benchmarks.planning import IMAGES
-from benchmarks.throughput import Speed, chosen, hours, measured, page, sweep
+from benchmarks.throughput import Speed, choose_speed, hours, measure, page, sweep
 from captioning.limits.memory import Need
 from captioning.params.load import load_params
 
@@ -22,31 +21,31 @@ def test_everything_is_measured_on_a_miniature(checkpoint: Path) -> None:
     text = throughput.main(checkpoint, "cpu", sizes=(1, 2), threads=1)
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:]
     assert rows == ["training", "training", "captioning", "captioning", "SCST", "SCST"]
-    told = json.loads(text.splitlines()[-1])["cpu"]
+    rows_by_name = json.loads(text.splitlines()[-1])["cpu"]
     names = {*(f"zero-shot-{name}" for name in PARAMS.zero_shot), *PARAMS.rows}
     names |= {f"scst-{start}-{baseline}" for start in PARAMS.scst.starts for baseline in PARAMS.scst.baselines}
-    assert told.keys() == names
-    assert all(row["hours"] > 0 for row in told.values())
+    assert rows_by_name.keys() == names
+    assert all(row["hours"] > 0 for row in rows_by_name.values())
 
 
-def test_batches_end_where_the_next_is_predicted_not_to_fit() -> None:
-    """Half a gigabyte of libraries, a margin of a tenth."""
+def test_batches_end_before_one_that_does_not_fit() -> None:
+    """Libraries take half a gigabyte, the margin is a tenth."""
     need = Need("k", 1, "images", {}, lambda items: items * GB, "cuda")
     tried: list[int] = []
 
-    def work(items: int) -> Any:
+    def make_step(items: int) -> Any:
         tried.append(items)
         return lambda: None
 
-    found = sweep(work, need, 5 * GB, (1, 2, 4, 8), "cpu")
-    assert tried == [1, 2, 4] and [speed.items for speed in found] == [1, 2, 4]
-    assert sweep(work, need, GB, (1, 2), "cpu") == []
+    speeds = sweep(make_step, need, 5 * GB, (1, 2, 4, 8), "cpu")
+    assert tried == [1, 2, 4] and [speed.items for speed in speeds] == [1, 2, 4]
+    assert sweep(make_step, need, GB, (1, 2), "cpu") == []
 
 
 def test_the_first_step_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([0.0, 100.0, 0.0, 2.0, 0.0, 4.0, 0.0, 3.0])
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(moments))
-    assert measured(lambda: None, 6, "cpu") == Speed(6, 2.0, 0)
+    assert measure(lambda: None, 6, "cpu") == Speed(6, 2.0, 0)
 
 
 def test_hours_of_a_row_are_its_images_at_its_speed() -> None:
@@ -55,27 +54,26 @@ def test_hours_of_a_row_are_its_images_at_its_speed() -> None:
         "captioning": Speed(64, 100.0, 12 * GB),
         "SCST": Speed(32, 10.0, 70 * GB),
     }
-    found = hours(PARAMS, speeds)
+    rows = hours(PARAMS, speeds)
     test = IMAGES["test"] / 100
     trained = (2 * IMAGES["train"] + 2 * IMAGES["validation"] / 3) / 40
-    assert found["base-r4"] == {"hours": round((trained + test) / 3600, 3), "gigabytes": 30.0}
-    assert found["zero-shot-mix"] == {"hours": round(test / 3600, 3), "gigabytes": 12.0}
-    assert found["scst-mix-greedy"] == {"hours": round((2 * IMAGES["train"] / 10 + test) / 3600, 3), "gigabytes": 70.0}
-    rows = PARAMS.model_copy(update={"rows": ["mix-all"]})
-    more = hours(rows, speeds)["mix-all"]["hours"] - found["mix"]["hours"]
-    assert math.isclose(more, 4 * 2 * IMAGES["train"] / 40 / 3600, abs_tol=0.002), "five captions an image"
+    assert rows["base-r4"] == {"hours": round((trained + test) / 3600, 3), "gigabytes": 30.0}
+    assert rows["zero-shot-mix"] == {"hours": round(test / 3600, 3), "gigabytes": 12.0}
+    assert rows["scst-mix-greedy"] == {"hours": round((2 * IMAGES["train"] / 10 + test) / 3600, 3), "gigabytes": 70.0}
+    params = PARAMS.model_copy(update={"rows": ["mix-all"]})
+    more = hours(params, speeds)["mix-all"]["hours"] - rows["mix"]["hours"]
+    assert math.isclose(more, 4 * 2 * IMAGES["train"] / 40 / 3600, abs_tol=0.002), "five captions per image"
 
 
-def test_the_profiles_own_batch_is_chosen_or_the_largest_below() -> None:
+def test_the_profiles_batch_or_the_next_smaller_one_is_chosen() -> None:
     speeds = [Speed(items, 1.0 * items, 0) for items in (1, 2, 4, 8)]
-    assert chosen(speeds, 4).items == 4
-    assert chosen(speeds, 64).items == 8
+    assert choose_speed(speeds, 4).items == 4
+    assert choose_speed(speeds, 64).items == 8
 
 
-def test_a_device_that_is_too_small_is_told() -> None:
-    one = [Speed(1, 1.0, GB)]
-    text = page(PARAMS, {"training": [], "captioning": one, "SCST": one}, "T4")
+def test_a_device_that_is_too_small_is_reported() -> None:
+    speeds = [Speed(1, 1.0, GB)]
+    text = page(PARAMS, {"training": [], "captioning": speeds, "SCST": speeds}, "T4")
     assert text.endswith("T4: not even one image at a time fits for training")
-    whole = page(PARAMS, {"training": one, "captioning": one, "SCST": one}, "T4")
-    assert json.loads(whole.splitlines()[-1]).keys() == {"T4"}
-    assert dataclasses.asdict(one[0])["items"] == 1
+    text = page(PARAMS, dict.fromkeys(("training", "captioning", "SCST"), speeds), "T4")
+    assert json.loads(text.splitlines()[-1]).keys() == {"T4"}
