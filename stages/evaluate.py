@@ -39,8 +39,7 @@ def main() -> None:
     with open_scorer() as scorer:
         for run, records in progress(list(zip(runs, predictions, strict=True)), len(runs), "rows"):
             captions = dict(zip(test, islice(tokenised, len(test)), strict=True))
-            ended = [record["ended"] for record in records]
-            results.append(evaluate(run, references, captions, facts, scorer, ended))
+            results.append(evaluate(run, references, captions, facts, scorer, [record["ended"] for record in records]))
         for row, (others, captions) in yardsticks(tokens, train, test, *features(train, test)).items():
             results.append(evaluate(Run(row, "yardstick", NO_SEED, None), others, captions, facts, scorer))
     rows, differences = score_rows(results, params.decoding.maximum_tokens), significance(results, SEED)

@@ -1,6 +1,5 @@
 """Write Table II, the figures, the curves and the page from scores, step records and predictions."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from captioning.images.table import read_ids, read_table
 from captioning.params.load import Params, load_params
 from captioning.params.recipes import refined_rows
 from captioning.report.examples import Example, draw_examples, group_images, make_examples
-from captioning.report.figures import caption_lengths, captioning_example, save_figure, word_cloud
+from captioning.report.figures import save_figure
 from captioning.report.page import draw_figures, render_page
 from captioning.report.table import Row, Run, build_table
 from captioning.report.table_text import text_files
@@ -34,16 +33,12 @@ def main() -> None:
         recipes={row: read_json(f"data/recipes/{row}.json") for row in rows},
         splits=read_json("metrics/splits.json"),
         captions=read_json("metrics/captions.json"),
-        params_text=page_params(Path("params.yaml").read_text(encoding="utf-8")),
+        params_text=Path("params.yaml").read_text(encoding="utf-8"),
     )
     table = build_table(run, params.zero_shot, params.profile, params.seeds)
     steps = {row: [pandas.read_csv(PLOTS / f"steps/{row}-{seed}.csv") for seed in params.seeds] for row in rows}
     words, examples = read_json("data/caption-words.json"), read_examples(table.rows, params)
-    figures = draw_figures(table, run, steps)
-    figures["figure-1"] = caption_lengths(words["lengths"], words["without"])
-    figures["figure-2"] = word_cloud(words["counts"])
-    for name, example in examples.items():
-        figures[name] = captioning_example(example.image, example.captions, example.title)
+    figures = draw_figures(table, run, steps, words) | {name: example.draw() for name, example in examples.items()}
     for name, figure in figures.items():
         save_figure(figure, PLOTS / name)
     svgs = {name: (PLOTS / f"{name}.svg").read_bytes() for name in figures}
@@ -51,11 +46,6 @@ def main() -> None:
     for name, text in (text_files(table) | {"report.html": page}).items():
         write_text(PLOTS / name, text)
     resume.remove_finished_runs()
-
-
-def page_params(text: str) -> str:
-    """Remove `tracking` and `resume` from params.yaml, since they change no result and must not change the page."""
-    return re.sub(r"^(tracking|resume):.*\n(?: .*\n)*\n?", "", text, flags=re.MULTILINE)
 
 
 def read_examples(rows: Sequence[Row], params: Params) -> dict[str, Example]:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.figure import Figure
 from PIL import Image
 
 from captioning.images.pictures import FORMATS
+from captioning.report.figures import captioning_example
 from captioning.report.table import Row
 
 EXAMPLES = 4  # the paper's Figures 4-7
@@ -30,9 +32,9 @@ class Example:
     encoded: bytes
     captions: tuple[tuple[str, str], ...]
 
-    @property
-    def image(self) -> Image.Image:
-        return Image.open(io.BytesIO(self.encoded), formats=FORMATS)
+    def draw(self) -> Figure:
+        image = Image.open(io.BytesIO(self.encoded), formats=FORMATS)
+        return captioning_example(image, self.captions, self.title)
 
     @property
     def heading(self) -> str:

@@ -5,6 +5,7 @@ machine name, so the same run gives the same bytes.
 """
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,26 @@ from captioning.report import comparisons, table_text
 from captioning.report.curves import scst_curves, training_curves
 from captioning.report.diagram import two_stage_pipeline
 from captioning.report.examples import Example
-from captioning.report.figures import table_figure
+from captioning.report.figures import caption_lengths, table_figure, word_cloud
 from captioning.report.table import Row, Run, Table
 from captioning.report.table_text import Cells, table_cells
 
 MAX_LIST = 12  # values; longer lists of a metrics file are data, not key figures
 
 
-def draw_figures(table: Table, run: Run, steps: Mapping[str, Sequence[pandas.DataFrame]]) -> dict[str, Figure]:
-    """Draw Table II, Figure 3 of the first row of SCST, and the curves; `steps`: by row, one table for each seed."""
+def draw_figures(
+    table: Table, run: Run, steps: Mapping[str, Sequence[pandas.DataFrame]], words: Mapping[str, Any]
+) -> dict[str, Figure]:
+    """Draw Table II, Figures 1 to 3 and the curves. `steps`: by row, one table for each seed. `words`: of captions.
+
+    Figure 3 shows the first row of SCST.
+    """
     first = next(iter(run.refined.values()))
     refinements = {comparisons.refinement_name(recipe): steps[row] for row, recipe in run.refined.items()}
     return {
         "table-2": table_figure(*table_cells(table), table_text.table_notes(table)),
+        "figure-1": caption_lengths(words["lengths"], words["without"]),
+        "figure-2": word_cloud(words["counts"]),
         "figure-3": two_stage_pipeline(run.recipes[first["scst"]["start"]], first),
         "training-curves": training_curves({row: runs for row, runs in steps.items() if row not in run.refined}),
         "scst-curves": scst_curves(refinements),
@@ -63,7 +71,7 @@ def render_page(
         "recipes": recipe_table(table.rows, run.recipes),
         "splits": key_figures(run.splits),
         "captions": key_figures(run.captions),
-        "params_text": run.params_text,
+        "params_text": shown_params(run.params_text),
     }
     return template.render(content) + "\n"
 
@@ -75,10 +83,15 @@ def model_notice(table: Table, parameters: int) -> str:
     images = "drawn scenes" if any("scene" in row.scores for row in table.rows) else "the images of a folder"
     size = table_text.format_count(parameters)
     return (
-        f"This is not PaliGemma-3B: it is a model of {size} parameters, including adapters, pre-trained on drawn scenes, "
-        f"here adapted to and tested on {images}. It runs the same code as the paper profile; its numbers say nothing "
-        "about what PaliGemma would score."
+        f"This is not PaliGemma-3B: it is a model of {size} parameters, including adapters, pre-trained on drawn "
+        f"scenes, here adapted to and tested on {images}. It runs the same code as the paper profile; its numbers say "
+        "nothing about what PaliGemma would score."
     )
+
+
+def shown_params(text: str) -> str:
+    """Remove `tracking` and `resume` from params.yaml, which change no result and must not change the page."""
+    return re.sub(r"^(tracking|resume):.*\n(?: .*\n)*\n?", "", text, flags=re.MULTILINE)
 
 
 def vocabulary_table(table: Table, scores: Mapping[str, Any]) -> Cells:

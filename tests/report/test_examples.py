@@ -58,5 +58,5 @@ def test_a_figure_has_each_rows_caption_and_the_first_reference() -> None:
     example = examples["figure-4"]
     models = ("Name zero-shot-base", "nothing"), ("Name full-adapter", "much")
     assert example.captions == (*models, ("Reference C1", "a first one"))
-    assert example.heading == "Figure 4. Image i (UCM)" and example.image.size == (8, 8)
+    assert example.heading == "Figure 4. Image i (UCM)"
     assert example.text.startswith("Name zero-shot-base: “nothing”; ")

@@ -13,12 +13,12 @@ from safetensors.torch import save
 
 from captioning.base.errors import UserError
 from captioning.params.load import Tracking, load_params
+from captioning.report.page import shown_params
 from captioning.runtime import tracking
 from captioning.runtime.tracking import missing_package, tracked
 from captioning.supervised.finetune import CaptionRows, finetune
 from captioning.training.run import TrainingRun
 from captioning.training.states import trainable_weights
-from stages.report import shown_params
 from tests.helpers.small_recipes import change
 
 ROOT = Path(__file__).parents[2]
