@@ -1,8 +1,7 @@
-"""Corpus scores agree with hand calculations and our own CIDEr-D; METEOR's process ends; yardsticks by hand."""
+"""Corpus scores agree with our own CIDEr-D; METEOR's process ends; yardsticks by hand."""
 
 import io
 import json
-import math
 import os
 import random
 from collections.abc import Iterator
@@ -46,9 +45,8 @@ def real_scorer() -> Iterator[Scorer]:
 def _corpus() -> tuple[dict[str, list[str]], dict[str, str]]:
     rng = random.Random(1)
     references = {f"i{i}": [" ".join(rng.choices(WORDS, k=rng.randint(4, 9))) for _ in range(5)] for i in range(30)}
-    return references, {
-        id_: rng.choice([*captions, " ".join(rng.choices(WORDS, k=6))]) for id_, captions in references.items()
-    }
+    texts = {id_: [*captions, " ".join(rng.choices(WORDS, k=6))] for id_, captions in references.items()}
+    return references, {id_: rng.choice(captions) for id_, captions in texts.items()}
 
 
 def test_all_metrics_of_perfect_empty_and_other_captions(real_scorer: Scorer) -> None:
@@ -75,15 +73,6 @@ def test_corpus_cider_is_the_mean_of_our_own_cider_in_any_order(alone: bool) -> 
     assert scores.corpus["CIDEr"] == pytest.approx(expected.mean())
     reordered = Scorer(NoMeteor()).score(dict(reversed(truth.items())), dict(reversed(hypotheses.items())))
     assert reordered.ids == scores.ids and reordered.corpus == scores.corpus
-
-
-def test_bleu_and_rouge_by_hand() -> None:
-    # Two of three words are right, of four: brevity penalty e^(1 - 4/3). LCS "a port": precision 2/3, recall 1/2.
-    scores = Scorer(NoMeteor()).score({"a": ["a port with boats"]}, {"a": "a green port"})
-    assert scores.corpus["BLEU-1"] == pytest.approx(100 * math.exp(1 - 4 / 3) * 2 / 3, rel=1e-6)
-    precision, recall, beta = 2 / 3, 1 / 2, 1.2
-    f_measure = (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
-    assert scores.corpus["ROUGE-L"] == pytest.approx(100 * f_measure)
 
 
 @pytest.mark.parametrize(

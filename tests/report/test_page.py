@@ -1,7 +1,6 @@
 """The page is complete in itself, escapes captions, is the same in each run, and follows the parameters."""
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -20,42 +19,20 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-class Page(HTMLParser):
-    """Tags, addresses and alternative texts of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.alts: list[str | None] = []
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        if tag not in ("meta", "link", "img", "br"):
-            self.open.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
-        self.alts += [dict(attrs).get("alt")] if tag == "img" else []
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
 def test_page_fetches_nothing_escapes_captions_and_is_the_same_in_each_run(run: Path) -> None:
     stage.main()
     text = (run / "plots/report.html").read_text()
-    page = Page(text)
-    assert page.open == [] and "script" not in page.tags
-    assert all(address.startswith(("data:", "#")) for address in page.addresses)
-    assert len(page.alts) == 9 and all(page.alts)  # Figures 1-7 and two sets of curves
+    addresses = re.findall(r'(?:src|href|srcset|data|action)="([^"]*)"', text)
+    assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
+    assert (
+        len(re.findall(r'<img [^>]*alt="[^"]+"', text)) == text.count("<img ") == 9
+    )  # Figures 1-7 and two sets of curves
     code = re.sub(r"base64,[A-Za-z0-9+/=]+", "", text).replace("www.w3.org", "")
     assert not re.search(r"url\(|@import|https?://", code)
-    assert "&lt;script&gt;" in text and "This is not PaliGemma-3B" in text
-    for content in ("Rank sweep: no pair", "Checkpoint comparison: no pair", "training: the 500-image study"):
-        assert content in text
-    for content in ("+8.0 (+6.0 to +11.0)", "PTB|refs:caption_1", "Protocol of validation: CIDEr-D|validation"):
-        assert content in text
+    assert "&lt;script&gt;" in text and "<script" not in text and "This is not PaliGemma-3B" in text
+    contents = ["Rank sweep: no pair", "Checkpoint comparison: no pair", "training: the 500-image study"]
+    contents += ["+8.0 (+6.0 to +11.0)", "PTB|refs:caption_1", "Protocol of validation: CIDEr-D|validation"]
+    assert [content for content in contents if content not in text] == []
     assert str(run) not in text
     files = {path: path.read_bytes() for path in sorted((run / "plots").iterdir()) if path.is_file()}
     figures = {f"{name}.{suffix}" for name in ("table-2", "figure-3", "figure-7") for suffix in ("png", "svg")}
