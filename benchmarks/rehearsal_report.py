@@ -1,4 +1,4 @@
-"""What the rehearsal prints: seconds and memory by stage beside the prediction, SCST by part, sizes of adapters."""
+"""The rehearsal's report: seconds, memory and prediction by stage, SCST's seconds by part, sizes of adapters."""
 
 import csv
 import json
@@ -20,15 +20,15 @@ TABLE_II = {  # variant: trainable weights, share in percent (facts of the paper
     "base-r4": (5_649_408, 0.1929), "base-r8": (11_298_816, 0.3850), "base-r16": (22_597_632, 0.7670),
     "full-adapter": (14_179_072, 0.4827),
 }  # fmt: skip
-RANKS = {"base-r4": 4, "base-r8": 8}  # adapted without being trained
+RANKS = {"base-r4": 4, "base-r8": 8}  # not trained here
 CLOSING = re.compile(r"^\w+: [\d.]+ s, (?P<memory>[\d.]+) GB(, (?P<gpu>[\d.]+) GB of the GPU)?$")
-MAPPED = "embeddings, SigLIP and projector"  # on a CPU read from the checkpoint's file where it lies
+MAPPED = "embeddings, SigLIP and projector"  # a CPU maps the checkpoint's file
 
 
 def report(
     copy: Path, parts: Sequence[Part], captions: Sequence[str], device: str, against_paper: bool
 ) -> tuple[int, str]:
-    """Exit status, 1 where an adapter is not the paper's, and the text."""
+    """Return the exit status (1: an adapter has another size than the paper's) and the text."""
     needs = {part.name: largest_need(copy, part.name, captions, device) for part in parts}
     lines = [memory_table(parts, needs), "", scst_parts(copy), ""]
     counts = adapter_sizes(copy)
@@ -37,15 +37,14 @@ def report(
     if against_paper:
         lines.append(f"not Table II's: {', '.join(sorted(wrong))}" if wrong else "the sizes of Table II, to the weight")
     seconds = sum(part.seconds for part in parts)
-    lines.append(
-        f"in all {seconds / 60:.1f} min, at most {max(part.resident for part in parts) / 2**30:.1f} GiB a process"
-    )
+    memory = max(part.resident for part in parts) / 2**30
+    lines.append(f"in all {seconds / 60:.1f} min, at most {memory:.1f} GiB a process")
     return int(bool(wrong)), "\n".join(lines)
 
 
 def memory_table(parts: Sequence[Part], needs: dict[str, Need | None]) -> str:
-    """A row a stage. Beside the prediction stands what it predicts: on a CPU, what belongs to no file and the weights
-    that stay in theirs; on a GPU, what torch had of it."""
+    """Return a row for each stage. `counted` is comparable with the prediction: on a CPU, memory of no file and the
+    weights that are mapped; on a GPU, torch's memory."""
     lines = [
         "| stage | seconds | resident, GB | counted, GB | predicted, GB | of it margin |",
         "|---|---|---|---|---|---|",
@@ -63,14 +62,14 @@ def memory_table(parts: Sequence[Part], needs: dict[str, Need | None]) -> str:
 
 
 def closing(part: Part) -> dict[str, float]:
-    """What a stage says of its memory at its end, in GB."""
-    found = [match for line in part.lines if (match := CLOSING.match(line))]
-    told = found[-1].groupdict() if found else {}
-    return {name: float(value) for name, value in told.items() if value is not None}
+    """Return the memory that a stage reports at its end, in GB."""
+    matches = [match for line in part.lines if (match := CLOSING.match(line))]
+    values = matches[-1].groupdict() if matches else {}
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def largest_need(copy: Path, stage: str, captions: Sequence[str], device: str) -> Need | None:
-    """The prediction for the largest thing that a stage does; None for one that loads no model."""
+    """Return the largest predicted need of a stage, or None if it loads no model."""
     name, _, item = stage.partition("@")
     checkpoint = copy / "models/checkpoints/base"
     recipes, row = copy / "data/recipes", item.rpartition("-")[0]
@@ -91,24 +90,24 @@ def largest_need(copy: Path, stage: str, captions: Sequence[str], device: str) -
 
 
 def scst_parts(copy: Path) -> str:
-    """Seconds of SCST's steps by part."""
+    """Return the seconds of SCST's steps by part."""
     lines = []
     for path in sorted((copy / ".cache/timings").glob("scst-*.csv")):
         with path.open(encoding="utf-8") as file:
             steps = list(csv.DictReader(file))
         parts = {name: sum(float(step[name] or 0) for step in steps) for name in steps[0]}
-        told = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in parts.items())
-        lines.append(f"{path.stem}: {len(steps)} steps: {told}")
+        text = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in parts.items())
+        lines.append(f"{path.stem}: {len(steps)} steps: {text}")
     return "\n".join(lines)
 
 
 def adapter_sizes(copy: Path) -> dict[str, tuple[int, float]]:
-    """Trainable weights and their share in percent: of what was trained, and of the ranks that were not."""
-    found = {name: _json(copy / f"metrics/training/{name}-1.json") for name in TRAINED}
+    """Return trainable weights and their share in percent, of trained adapters and of other ranks."""
+    sizes: dict[str, Any] = {name: _json(copy / f"metrics/training/{name}-1.json") for name in TRAINED}
     for name, rank in RANKS.items():
         lora = read_any_recipe(copy / f"data/recipes/{TRAINED[0]}.json").lora.model_copy(update={"rank": rank})
-        found[name] = count_parameters(meta_model(copy / "models/checkpoints/base", "bfloat16", "cpu", lora).model)
-    return {name: (int(of["trainable_parameters"]), round(of["share"], 4)) for name, of in sorted(found.items())}
+        sizes[name] = count_parameters(meta_model(copy / "models/checkpoints/base", "bfloat16", "cpu", lora).model)
+    return {name: (int(size["trainable_parameters"]), round(size["share"], 4)) for name, size in sorted(sizes.items())}
 
 
 def _json(path: Path) -> Any:

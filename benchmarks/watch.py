@@ -37,7 +37,7 @@ def watch(
 ) -> tuple[int, list[Part]]:
     """Return exit status and parts. `begins` names the part that a line of output begins, or returns None."""
     parts = [Part("before", time.monotonic())]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "bufsize": 1}
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "bufsize": 1}
     process: Any = subprocess.Popen(command, cwd=folder, env=os.environ | dict(environment), **streams)
     ended = threading.Event()
     reader = threading.Thread(target=_measure_memory, args=(process.pid, parts, ended), daemon=True)

@@ -1,4 +1,4 @@
-"""The rehearsal in the small: what it sets, what it watches, what it prints; and all of it on a miniature."""
+"""The rehearsal's settings, measurements and report; and a complete rehearsal with a miniature."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import rehearsal, rehearsal_report
 from benchmarks.copies import ROOT, set_values
-from benchmarks.rehearsal import SIDE, SPLITS, check_disk, draw_pictures, rehearse, settings, stage_begins
+from benchmarks.rehearsal import SIDE, SPLITS, check_disk, draw_images, rehearse, settings, stage_begins
 from benchmarks.rehearsal_report import MAPPED, closing, memory_table
 from benchmarks.watch import Part, watch
 from captioning.data.readers.folder import read_folder
@@ -23,42 +23,42 @@ GB = 10**9
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("shape", list(SIDE))
-def test_it_is_the_papers_profile_with_less_of_everything(tmp_path: Path, shape: str, device: str) -> None:
+def test_settings_are_the_papers_profile_with_smaller_numbers(tmp_path: Path, shape: str, device: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes((ROOT / "params.yaml").read_bytes())
     set_values(path, settings(shape, tmp_path, device))
     params, paper = load_params(path), load_params(ROOT / "params.yaml")
     assert params.profile == "paper" and params.active.machine.device == device
     assert params.active.machine.dequantise == paper.profiles["paper"].machine.dequantise
-    assert starting_checkpoints(params) == {"base"}, "one checkpoint on the disk"
+    assert starting_checkpoints(params) == {"base"}, "only one checkpoint fits on the disk"
     assert {params.variants[row].targets or params.lora.targets for row in params.rows} == {"table2", "all-linear"}
 
 
-def test_a_key_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text("a: {b: 1}  # kept\n")
+    path.write_text("a: {b: 1}  # comment\n")
     set_values(path, {"a.b": 2})
-    assert path.read_text() == "a: {b: 2}  # kept\n"
-    with pytest.raises(KeyError, match=r"params.yaml has no a.c any more"):
+    assert path.read_text() == "a: {b: 2}  # comment\n"
+    with pytest.raises(KeyError, match="params.yaml has no a.c"):
         set_values(path, {"a.c": 2})
 
 
-def test_pictures_are_rows_of_the_folder(tmp_path: Path) -> None:
-    said = draw_pictures(tmp_path, 48)
+def test_images_have_rows(tmp_path: Path) -> None:
+    captions = draw_images(tmp_path, 48)
     total = sum(SPLITS.values())
     images = list(read_folder(tmp_path))
-    assert len(images) == total and len(said) == 5 * total
-    assert {split: sum(one.split == split for one in images) for split in SPLITS} == SPLITS
+    assert len(images) == total and len(captions) == 5 * total
+    assert {split: sum(image.split == split for image in images) for split in SPLITS} == SPLITS
 
 
-def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_first(tmp_path: Path) -> None:
     check_disk(tmp_path, 1)
-    with pytest.raises(SystemExit, match="too little disk; name a --folder on another"):
+    with pytest.raises(SystemExit, match="too little disk"):
         check_disk(tmp_path, 1e18)
 
 
-def test_a_command_is_cut_into_its_parts(tmp_path: Path) -> None:
-    """What the second part takes of memory is not the first's."""
+def test_a_command_is_split_into_parts(tmp_path: Path) -> None:
+    """The second part's memory does not count for the first."""
     code = (
         "import time\nprint(\"Running stage 'one':\")\ntime.sleep(1.2)\n"
         "print(\"Running stage 'two@a-1':\")\nheld = b'1' * 300_000_000\ntime.sleep(1.2)\nprint('done')\n"
@@ -73,11 +73,11 @@ def test_a_command_is_cut_into_its_parts(tmp_path: Path) -> None:
     assert all(1 < part.seconds < 20 for part in parts[1:])
 
 
-def test_the_closing_line_is_the_stages(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stages_last_line_is_parsed(capsys: pytest.CaptureFixture[str]) -> None:
     stage_main(lambda: None)()
     line = capsys.readouterr().err.strip()
-    told = closing(Part("any", 0.0, lines=("noise", re.sub(r"^[\w.]+:", "generate:", line))))
-    assert 0.01 < told["memory"] < 100
+    values = closing(Part("any", 0.0, lines=("noise", re.sub(r"^[\w.]+:", "generate:", line))))
+    assert 0.01 < values["memory"] < 100
     on_gpu = "generate: 1.0 s, 2.50 GB, 7.25 GB of the GPU"
     assert closing(Part("any", 0.0, lines=(on_gpu,))) == {"memory": 2.5, "gpu": 7.25}
     assert closing(Part("any", 0.0, lines=("nothing",))) == {}
@@ -109,8 +109,8 @@ def test_a_row_tells_what_was_counted_beside_what_was_predicted() -> None:
     ]
 
 
-def test_the_whole_of_it_on_a_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """`dvc repro` of the paper's profile in a copy, to its end; no network, no GPU."""
+def test_a_complete_rehearsal_with_a_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """`dvc repro` of the paper's profile completes in a copy, without network and GPU."""
     monkeypatch.setattr(rehearsal_report, "TABLE_II", {})
     status, text = rehearse(tmp_path, "miniature", "cpu")
     assert status == 0, text
@@ -122,9 +122,7 @@ def test_the_whole_of_it_on_a_miniature(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "project/plots/report.html").exists()
 
 
-def test_an_adapter_of_another_size_than_table_iis_is_a_failure(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_adapter_whose_size_is_not_table_iis_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sizes = dict(rehearsal_report.TABLE_II)
     monkeypatch.setattr(rehearsal_report, "adapter_sizes", lambda copy: sizes)
     monkeypatch.setattr(rehearsal_report, "scst_parts", lambda copy: "")
@@ -134,12 +132,14 @@ def test_an_adapter_of_another_size_than_table_iis_is_a_failure(
     assert status == 1 and "not Table II's: base-r8" in text
 
 
-def test_on_a_gpu_it_goes_on_to_speeds_and_cleans_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[Any] = []
+def test_on_a_gpu_speeds_are_measured_and_the_folder_is_removed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[Any] = []
     monkeypatch.setattr(rehearsal.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(rehearsal, "rehearse", lambda *given: asked.append(given) or (0, "table"))
-    monkeypatch.setattr(rehearsal, "throughput", lambda *given: asked.append(given) or 0)
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *arguments: calls.append(arguments) or (0, "table"))
+    monkeypatch.setattr(rehearsal, "measure_throughput", lambda *arguments: calls.append(arguments) or 0)
     folder = tmp_path / "scratch"
     assert rehearsal.main(["--folder", str(folder)]) == 0
-    assert asked == [(folder, "3b", "cuda"), (folder / "checkpoint", "cuda")]
+    assert calls == [(folder, "3b", "cuda"), (folder / "checkpoint", "cuda")]
     assert not folder.exists()
