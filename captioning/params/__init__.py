@@ -1,1 +1,1 @@
-"""params.yaml: its sections, its faults, and the recipes made of it."""
+"""params.yaml: its sections, its faults, and the recipes made from it."""

@@ -1,4 +1,4 @@
-"""A recipe: everything that the training of one row depends on, as a type. Each is a file in data/recipes/.
+"""A recipe holds everything that the training of one row depends on. Each is a file in data/recipes/.
 
 params/recipes.py makes recipes from params.yaml.
 """
@@ -13,13 +13,12 @@ from captioning.base.hashes import require_hashes
 from captioning.params.faults import describe_faults
 from captioning.params.sections import (
     Checkpoint,
+    Decoding,
     Finetune,
     Launch,
     Lora,
     Machine,
-    Positive,
     ProfileScst,
-    Rate,
     Sampling,
     Section,
 )
@@ -31,16 +30,15 @@ CHECKPOINTS = Path("models/checkpoints")
 class FinetuneSettings(Finetune):
     """The section `finetune` with the learning rate of the profile or the variant."""
 
-    learning_rate: Rate
+    learning_rate: float
 
 
-class ScstSettings(Sampling, ProfileScst):
-    """The sections `scst` of params.yaml and of its profile, with what the refined row brings along."""
+class ScstSettings(Sampling, ProfileScst, Decoding):
+    """The sections `scst` of params.yaml and of its profile, with the settings of the refined row."""
 
     start: str  # the variant that is refined
     baseline: Literal["greedy", "leave-one-out"]
     prompt: str
-    maximum_tokens: Positive
 
 
 class StartCheckpoint(Section):
@@ -52,7 +50,7 @@ class StartCheckpoint(Section):
 
 
 class Recipe(Section):
-    """What recipes of both kinds hold."""
+    """The part that recipes of both kinds share."""
 
     variant: str  # name of the row
     checkpoint: StartCheckpoint
@@ -106,9 +104,9 @@ def _read(path: Path, kind: TypeAdapter[R]) -> R:
 
 
 def open_checkpoint(start: StartCheckpoint) -> Path:
-    """Return the folder of a recipe's checkpoint, and watch it while the stage works: dvc.yaml cannot name it.
+    """Return the folder of a recipe's checkpoint. Raises `UserError` if its files are not those of the recipe.
 
-    Raises `UserError` if its files are not those of the recipe.
+    The stage watches the folder while it works, because dvc.yaml cannot name it.
     """
     folder = CHECKPOINTS / start.name
     inputs.watch(folder)

@@ -1,7 +1,7 @@
 """Make the recipes of all rows from params.yaml and the checkpoints' hashes.
 
-The list of rows is made here, too. DVC watches the values of params.yaml by `params:`, but how they are combined is
-code, which a stage has to list.
+DVC watches the values of params.yaml through `params:`. How they are combined is code, which a stage has to list: so it
+is in this file alone.
 """
 
 from itertools import product
@@ -21,7 +21,7 @@ from captioning.params.sections import Lora
 
 
 def refined_rows(params: Params) -> dict[str, tuple[str, str]]:
-    """Return, for each row of SCST, its start and its baseline."""
+    """Return the start and the baseline of each row of SCST."""
     pairs = product(params.scst.starts, params.scst.baselines)
     return {f"scst-{start}-{baseline}": (start, baseline) for start, baseline in pairs}
 
@@ -40,7 +40,7 @@ def make_recipes(params: Params) -> dict[str, AnyRecipe]:
 
 
 def variant_recipe(params: Params, name: str) -> VariantRecipe:
-    """Return the recipe of a variant: `lora` and `finetune`, with the values of the profile and the variant on top."""
+    """Return the recipe of a variant: `lora` and `finetune`, with the changes of the profile and the variant."""
     variant, profile = params.variants[name], params.active.finetune
     changes = variant.model_dump(exclude_none=True)
     rate = changes.get("learning_rate", profile.learning_rates.get(name, profile.learning_rate))
@@ -63,7 +63,7 @@ def scst_recipe(params: Params, row: str, start: str, baseline: str) -> ScstReci
     """Return the recipe of a row that refines the variant `start`, with the checkpoint and prompt of that variant.
 
     The learning rate is divided by the scaling of that adapter. Adam moves A and B by the learning rate, whatever their
-    gradient, so one rate now means one step size of the weights for every start.
+    gradient, so every start then has the same step size of the weights.
     """
     variant = variant_recipe(params, start)
     settings = params.scst.model_dump(exclude={"starts", "baselines"}) | params.active.scst.model_dump()

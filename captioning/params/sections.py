@@ -1,5 +1,7 @@
-"""The sections of params.yaml: their types and bounds. Values live in params.yaml only: there are no defaults here but
-those of a variant's delta, which mean "as in `lora`"."""
+"""The sections of params.yaml: their types and bounds.
+
+Values are in params.yaml only. The only defaults are those of a variant's changes, which mean "as in `lora`".
+"""
 
 from typing import Annotated, Literal, get_args
 
@@ -7,12 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 NonNegative = Annotated[int, Field(ge=0, strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # NumPy takes no larger one
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]  # NumPy's limit
 Rate = Annotated[float, Field(gt=0, le=1)]
+Factor = Annotated[float, Field(ge=1)]
+PositiveNumber = Annotated[float, Field(gt=0)]
+NonNegativeNumber = Annotated[float, Field(ge=0)]
+Ratio = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Threads = Annotated[int, Field(ge=1, le=256, strict=True)]
 Rank = Annotated[int, Field(ge=1, le=256, strict=True)]
 Line = Annotated[str, Field(pattern=r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$")]  # text without control characters
+Prompt = Annotated[
+    str, Field(pattern=r"^[^<>\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$")
+]  # the processor adds <image>, <bos>, newline
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Targets = Literal["table2", "decoder", "decoder-attention", "all-linear"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
@@ -23,13 +32,13 @@ CHECKPOINTS: tuple[str, ...] = get_args(Checkpoint)
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)  # true is no number
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)  # true is not a number
 
 
 class Ratios(Section):
-    train: Annotated[float, Field(gt=0, lt=1)]
-    validation: Annotated[float, Field(gt=0, lt=1)]
-    test: Annotated[float, Field(gt=0, lt=1)]
+    train: Ratio
+    validation: Ratio
+    test: Ratio
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> "Ratios":
@@ -47,39 +56,37 @@ class Split(Section):
 
 class Lora(Section):
     rank: Rank
-    alpha: Annotated[float, Field(gt=0)]
+    alpha: PositiveNumber
     dropout: Share
     rslora: bool
     targets: Targets
 
 
 class Finetune(Section):
-    prompt: Annotated[
-        str, Field(pattern=r"^[^<>\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$")
-    ]  # the processor adds <image>, <bos>, newline
+    prompt: Prompt
     captions: Captions
     batch: Positive
     accumulation: Positive
     epochs: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NonNegativeNumber
     scheduler: Scheduler
     warmup: Share
-    gradient_clip: Annotated[float, Field(gt=0)]
-    lora_plus: Annotated[float, Field(ge=1)]
+    gradient_clip: PositiveNumber
+    lora_plus: Factor
 
 
 class Variant(Section):
-    """Deltas on `lora` and `finetune`; what is left out is as there."""
+    """Changes of `lora` and `finetune` for one row."""
 
     checkpoint: Checkpoint
     rank: Rank | None = None
-    alpha: Annotated[float, Field(gt=0)] | None = None
+    alpha: PositiveNumber | None = None
     dropout: Share | None = None
     rslora: bool | None = None
     targets: Targets | None = None
     captions: Captions | None = None
     learning_rate: Rate | None = None
-    lora_plus: Annotated[float, Field(ge=1)] | None = None
+    lora_plus: Factor | None = None
     warmup: Share | None = None
     epochs: Positive | None = None
 
@@ -93,15 +100,15 @@ class Launch(Section):
 
 
 class Sampling(Section):
-    """The part of `scst` that each of its rows shares."""
+    """The settings of `scst` that all its rows share."""
 
     samples: Positive
     top_k: NonNegative
     top_p: Annotated[float, Field(gt=0, le=1)]
-    kl: Annotated[float, Field(ge=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    kl: NonNegativeNumber
+    weight_decay: NonNegativeNumber
     scheduler: Scheduler
-    gradient_clip: Annotated[float, Field(gt=0)]
+    gradient_clip: PositiveNumber
     validation_images: Positive
 
 
@@ -111,11 +118,11 @@ class Scst(Sampling):
 
 
 class Declared(Section):
-    """What a source must hold, all its rows counted."""
+    """The images and captions that a source must hold, over all its rows."""
 
     images: Positive
     captions: Positive
-    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # of the archive; "" where none is known
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # of the archive; "": any
 
 
 class Data(Section):
@@ -136,7 +143,7 @@ class MiniatureTraining(Section):
 
 
 class BaseTraining(MiniatureTraining):
-    processes: Literal[1, 2, 4]  # they share the four passes of a step
+    processes: Literal[1, 2, 4]  # they share the four micro-batches of a step
     tower_epochs: Positive
     tower_learning_rate: Rate
 
@@ -171,7 +178,7 @@ class ProfileFinetune(Section):
 
 class ProfileScst(Section):
     learning_rate: Rate
-    temperature: Annotated[float, Field(gt=0)]
+    temperature: PositiveNumber
     images: NonNegative
     epochs: Positive
     batch: Positive
@@ -203,4 +210,32 @@ class Tracking(Section):
 
 
 class Resume(Section):
-    every: Annotated[float, Field(ge=0)]
+    every: NonNegativeNumber
+
+
+class Params(Section):
+    """params.yaml as a whole."""
+
+    profile: Literal["miniature", "paper"]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    rows: Annotated[list[str], Field(min_length=1)]
+    launch: Launch
+    tracking: Tracking
+    resume: Resume
+    split: Split
+    lora: Lora
+    finetune: Finetune
+    variants: Annotated[dict[Name, Variant], Field(min_length=1)]
+    zero_shot: list[Checkpoint]
+    decoding: Decoding
+    scst: Scst
+    profiles: dict[Literal["miniature", "paper"], Profile]
+
+    @property
+    def active(self) -> Profile:
+        """The profile that `profile` names."""
+        return self.profiles[self.profile]
+
+    @property
+    def data(self) -> Data:
+        return self.active.data
