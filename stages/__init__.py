@@ -1,7 +1,7 @@
-"""One script a stage: read parameters, call the library, write outputs.
+"""One script for each stage: it reads parameters, calls the library and writes outputs.
 
-Before its code is imported, what a stage declares in dvc.yaml is hashed (runtime/inputs.py), and the numerical
-libraries are told of instructions and threads (compute/instructions.py).
+Before a stage's code is imported, the inputs that it declares in dvc.yaml are hashed (runtime/inputs.py), and the
+instructions and threads of the numerical libraries are set (compute/instructions.py).
 """
 
 import os
@@ -14,5 +14,5 @@ from captioning.runtime.notices import silence_known_notices
 os.environ.setdefault(*instructions.SPIN)  # for tests and benchmarks, too
 os.environ.setdefault(*instructions.NO_COMPILER)
 silence_known_notices()
-if sys.argv[0] == "-m":  # `python -m stages.x`, whose code is not read yet
+if sys.argv[0] == "-m":  # `python -m stages.x`, before x is imported
     stage.begin(sys.orig_argv[sys.orig_argv.index("-m") :])

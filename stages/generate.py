@@ -3,8 +3,8 @@
 import argparse
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from captioning.adapters.lora import load_adapter
 from captioning.base.files import write_text
@@ -22,40 +22,33 @@ from captioning.runtime.stage import stage_main
 
 @stage_main
 def main() -> None:
-    arguments = parse()
-    params = load_params()
+    arguments, params = parse_arguments(), load_params()
     machine, prompt, maximum_tokens = params.active.machine, params.finetune.prompt, params.decoding.maximum_tokens
-    processes = start_processes(params.launch.processes, machine.device)
-    if processes is None:
+    if (processes := start_processes(params.launch.processes, machine.device)) is None:
         return
     seed_everything(0, processes.threads(machine.threads))
-    checkpoint, device, lora = arguments.checkpoint, visible_device(machine.device), None
-    if arguments.recipe:
-        recipe = read_any_recipe(arguments.recipe)
-        checkpoint, lora = open_checkpoint(recipe.checkpoint), recipe.lora
-    require_memory(generation_needs(checkpoint, prompt, maximum_tokens, machine, device, lora), machine)
-    ids = read_ids(Path("data/splits/test.txt"))
-    model = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
-    if arguments.adapter:
-        model = load_adapter(model, arguments.adapter)
+    device, recipe = visible_device(machine.device), arguments.recipe and read_any_recipe(arguments.recipe)
+    checkpoint = open_checkpoint(recipe.checkpoint) if recipe else arguments.checkpoint
+    require_memory(
+        generation_needs(checkpoint, prompt, maximum_tokens, machine, device, recipe and recipe.lora), machine
+    )
+    ids, size = read_ids(Path("data/splits/test.txt")), machine.decoding_batch
+    frozen = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
+    model = load_adapter(frozen, arguments.adapter) if arguments.adapter else frozen
     images = [example.image for example in read_images(Path("data/captions/images.parquet"), ids)]
-    size, processor = machine.decoding_batch, load_processor(checkpoint)
     batches = processes.share([images[begin : begin + size] for begin in range(0, len(images), size)])
-
-    def caption(batch: list[bytes]) -> list[dict[str, Any]]:
-        return [asdict(text) for text in greedy_captions(model, processor, batch, prompt, maximum_tokens, len(batch))]
-
+    options = {"prompt": prompt, "maximum_tokens": maximum_tokens, "batch": size}
+    caption = partial(greedy_captions, model, load_processor(checkpoint), **options)
     with exclusive_run_folder(processes.is_main, processes.wait) as folder:
         results = Results(device_folder(folder, model.device) / f"{processes.rank}.jsonl")
-        captioned = processes.gather_in_order(results.map(batches, caption, "batches"))
-    if not processes.is_main:
-        return
-    captions = [caption for batch in captioned for caption in batch]
-    rows = [{"id": id_, "caption": text.pop("text"), **text} for id_, text in zip(ids, captions, strict=True)]
-    write_text(arguments.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        results.map(batches, lambda batch: [asdict(text) for text in caption(batch)], "batches")
+        captions = [text for batch in processes.gather_in_order(results.results) for text in batch]
+    if processes.is_main:
+        rows = [{"id": id_, "caption": text.pop("text"), **text} for id_, text in zip(ids, captions, strict=True)]
+        write_text(arguments.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def parse() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument("--checkpoint", type=Path, help="a checkpoint folder, as it is")

@@ -1,4 +1,4 @@
-"""Fine-tune one variant with one seed: its recipe, its checkpoint, training and validation images -> an adapter."""
+"""Fine-tune an adapter of one variant with one seed."""
 
 from pathlib import Path
 
@@ -26,38 +26,33 @@ def main(variant: str, seed: int) -> None:
     processes = start_processes(recipe.launch.processes, machine.device)
     if processes is None:
         return
-    device, name = visible_device(machine.device), f"{variant}-{seed}"
-    checkpoint = open_checkpoint(recipe.checkpoint)
-    train = rows("train", settings.prompt, settings.captions, seed)
-    validation = rows("validation", settings.prompt, "first", seed)
-    processor = load_processor(checkpoint)
-    captions = [caption for rows in (train, validation) for image in rows.captions for caption in image]
-    require_memory(finetune_needs(checkpoint, recipe, longest_suffix(processor, captions), device), machine)
+    device, name, checkpoint = visible_device(machine.device), f"{variant}-{seed}", open_checkpoint(recipe.checkpoint)
+    train = read_rows("train", settings.prompt, settings.captions, seed)
+    validation = read_rows("validation", settings.prompt, "first", seed)
+    captions = [caption for captions in [*train.captions, *validation.captions] for caption in captions]
+    longest = longest_suffix(processor := load_processor(checkpoint), captions)
+    require_memory(finetune_needs(checkpoint, recipe, longest, device), machine)
     seed_everything(seed, processes.threads(machine.threads))
     frozen = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
     model = attach_adapter(frozen, lora_config(**dict(recipe.lora)))
-    params = load_params()  # only of what changes no output, so dvc.yaml does not list it
+    params = load_params()  # dvc.yaml does not list it: only settings that change no output are used
     with (
         exclusive_run_folder(processes.is_main, processes.wait) as folder,
         tracked(params.tracking, name, processes.is_main) as tracking,
     ):
         run = TrainingRun(seed, device, folder, processes, params.resume.every, tracking)
-        finetuned = finetune(model, processor, recipe, train, validation, run)
-    if not processes.is_main:
-        return
-    counts = count_parameters(model)
-    save_adapter(model, Path("models/adapters") / name, model_card(name, recipe, counts))
-    write_records(Path(f"plots/steps/{name}.csv"), finetuned.records, COLUMNS)
-    best = {"best_epoch": finetuned.best_epoch, "validation_loss": round(finetuned.validation_loss, 6)}
-    write_json(Path(f"metrics/training/{name}.json"), counts | best)
+        result = finetune(model, processor, recipe, train, validation, run)
+    if processes.is_main:
+        counts = count_parameters(model)
+        save_adapter(model, Path("models/adapters") / name, model_card(name, recipe, counts))
+        write_records(Path(f"plots/steps/{name}.csv"), result.records, COLUMNS)
+        best = {"best_epoch": result.best_epoch, "validation_loss": round(result.validation_loss, 6)}
+        write_json(Path(f"metrics/training/{name}.json"), counts | best)
 
 
-def rows(split: str, prompt: str, choice: str, seed: int) -> CaptionRows:
-    """Read the images and captions of a split."""
-    ids = read_ids(Path(f"data/splits/{split}.txt"))
-    examples = read_images(Path("data/captions/images.parquet"), ids)
-    images, captions = [example.image for example in examples], [example.captions for example in examples]
-    return CaptionRows(images, captions, prompt, choice, seed)
+def read_rows(split: str, prompt: str, choice: str, seed: int) -> CaptionRows:
+    rows = read_images(Path("data/captions/images.parquet"), read_ids(Path(f"data/splits/{split}.txt")))
+    return CaptionRows([row.image for row in rows], [row.captions for row in rows], prompt, choice, seed)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write the recipe of each trained row: profile, defaults and changes merged, the checkpoint hashed."""
+"""Write the recipe of each trained row: settings of profile and variant merged, and the checkpoint's hashes."""
 
 import shutil
 from pathlib import Path

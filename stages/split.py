@@ -1,4 +1,4 @@
-"""Train, validation and test ids; near-equal images on one side; leakage of both ways to split, measured."""
+"""Split images into train, validation and test, near-equal ones together; measure the leakage of each method."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def main() -> None:
     settings = load_params().split
     table = read_table(IMAGES, columns=["id", "source", "split"]).to_pydict()
     ids = table["id"]
-    hashes = [perceptual_hash(one.image) for one in progress(stream_images(IMAGES), len(ids), "hashes")]
+    hashes = [perceptual_hash(image.image) for image in progress(stream_images(IMAGES), len(ids), "hashes")]
     images = SplitImages(
         ids,
         table["source"],
@@ -28,10 +28,10 @@ def main() -> None:
         settings.seed,
     )
     groups = images.group_images()
-    chosen = images.split(settings.method, groups)
-    write_ids(chosen)
+    splits = images.split(settings.method, groups)
+    write_ids(splits)
     leakages = images.measure_leakages(groups, read_captions(IMAGES))
-    metrics = {"method": settings.method, **images.count_images(chosen, groups), "leakage": leakages}
+    metrics = {"method": settings.method, **images.count_images(splits, groups), "leakage": leakages}
     write_json(Path("metrics/splits.json"), metrics)
 
 

@@ -51,7 +51,7 @@ def write_json(path: Path, content: Any, indent: int | None = 1, **options: Any)
 
 def write_records(path: Path, records: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     """Write step records as CSV: floats have six significant digits, a missing value is an empty cell."""
-    with atomic_file(path) as partial, partial.open("w", newline="") as file:
+    with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for record in records:

@@ -22,6 +22,7 @@ from captioning.checkpoints.miniature import CURRICULA
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import Scene, sample_scene
 from captioning.paligemma.model import require_suffix_mask, supervised_loss, tokenise
+from captioning.params.sections import BaseTraining, MiniatureTraining
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import LossTrainer, training_arguments
 
@@ -82,6 +83,25 @@ class Texts:
         """Return prompts and suffixes, scene after scene, epoch after epoch."""
         rng, write = random.Random(f"{self.curriculum} {seed}"), CURRICULA[self.curriculum]
         return [write(scene, self.words, rng) for _ in range(self.epochs) for scene in self.scenes]
+
+
+def train_checkpoint(
+    model: PaliGemmaForConditionalGeneration,
+    processor: PaliGemmaProcessor,
+    name: str,
+    words: Sequence[str],
+    settings: MiniatureTraining,
+    run: TrainingRun,
+) -> None:
+    """Train the checkpoint `name` in place on images drawn for it: its decoder, in `BaseTraining` first its tower."""
+    size = model.config.vision_config.image_size
+    scenes, images = draw_images(settings.images, size, f"{name} {run.seed}")
+    pixels, curriculum = pixel_values(processor, images), name
+    if isinstance(settings, BaseTraining):
+        train_tower(model, pixels, scenes, settings.tower_epochs, settings.tower_learning_rate, run)
+        curriculum = "base"
+    texts = Texts(curriculum, scenes, words, settings.epochs)
+    train_decoder(model, processor, pixels, texts, settings.learning_rate, run)
 
 
 def train_tower(
