@@ -38,7 +38,8 @@ def main(name: str) -> None:
 
 def pretrain(params: Params, name: str, settings: Any) -> tuple[Any, Any] | None:
     """Pre-train a miniature checkpoint; return model and processor, or None in all processes but the main one."""
-    from captioning.checkpoints import miniature, pretraining
+    from captioning.checkpoints.miniature import load_checkpoint, make_checkpoint
+    from captioning.checkpoints.pretraining import train_checkpoint
     from captioning.compute.processes import start_processes
     from captioning.compute.seeds import seed_everything
     from captioning.training.run import TrainingRun
@@ -48,14 +49,11 @@ def pretrain(params: Params, name: str, settings: Any) -> tuple[Any, Any] | None
         return None
     seed_everything(data.seed, params.active.machine.threads)
     words = Path("data/words.txt").read_text(encoding="utf-8").split("\n")[:-1] if is_new else []
-    if is_new:
-        model, processor = miniature.make_checkpoint(words, data.image_size, DECODERS[name])
-    else:
-        model, processor = miniature.load_checkpoint(FOLDER / "base")
+    start = make_checkpoint(words, data.image_size, DECODERS[name]) if is_new else load_checkpoint(FOLDER / "base")
     with exclusive_run_folder(processes.is_main, processes.wait) as folder:
         run = TrainingRun(data.seed, "cpu", folder, processes, params.resume.every)
-        pretraining.train_checkpoint(model, processor, name, words, settings, run)
-    return (model, processor) if processes.is_main else None
+        train_checkpoint(*start, name, words, settings, run)
+    return start if processes.is_main else None
 
 
 if __name__ == "__main__":

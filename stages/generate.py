@@ -23,22 +23,20 @@ from captioning.runtime.stage import stage_main
 @stage_main
 def main() -> None:
     arguments, params = parse_arguments(), load_params()
-    machine, prompt, maximum_tokens = params.active.machine, params.finetune.prompt, params.decoding.maximum_tokens
+    machine, prompt, limit = params.active.machine, params.finetune.prompt, params.decoding.maximum_tokens
     if (processes := start_processes(params.launch.processes, machine.device)) is None:
         return
     seed_everything(0, processes.threads(machine.threads))
-    device, recipe = visible_device(machine.device), arguments.recipe and read_any_recipe(arguments.recipe)
+    recipe = read_any_recipe(arguments.recipe) if arguments.recipe else None
+    device, lora = visible_device(machine.device), recipe.lora if recipe else None
     checkpoint = open_checkpoint(recipe.checkpoint) if recipe else arguments.checkpoint
-    require_memory(
-        generation_needs(checkpoint, prompt, maximum_tokens, machine, device, recipe and recipe.lora), machine
-    )
+    require_memory(generation_needs(checkpoint, prompt, limit, machine, device, lora), machine)
     ids, size = read_ids(Path("data/splits/test.txt")), machine.decoding_batch
-    frozen = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
+    frozen, processor = load_frozen(checkpoint, machine.compute, device, machine.dequantise), load_processor(checkpoint)
     model = load_adapter(frozen, arguments.adapter) if arguments.adapter else frozen
     images = [example.image for example in read_images(Path("data/captions/images.parquet"), ids)]
     batches = processes.share([images[begin : begin + size] for begin in range(0, len(images), size)])
-    options = {"prompt": prompt, "maximum_tokens": maximum_tokens, "batch": size}
-    caption = partial(greedy_captions, model, load_processor(checkpoint), **options)
+    caption = partial(greedy_captions, model, processor, prompt=prompt, maximum_tokens=limit, batch=size)
     with exclusive_run_folder(processes.is_main, processes.wait) as folder:
         results = Results(device_folder(folder, model.device) / f"{processes.rank}.jsonl")
         results.map(batches, lambda batch: [asdict(text) for text in caption(batch)], "batches")
