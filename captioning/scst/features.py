@@ -1,7 +1,7 @@
-"""Image features, encoded once for a whole run: SCST freezes the encoder, so every epoch and every caption shares them.
+"""Image features, encoded once for a whole run: SCST freezes the encoder, so all epochs and captions share them.
 
-At PaliGemma-3B's size an image's projected features are 256 x 2048 numbers, 1 MB in bfloat16: those of RISC's training
-split, 28 GB, go to a file that the system maps into memory; what is smaller stays in memory.
+At PaliGemma-3B's size, an image's projected features are 256 x 2048 numbers, 1 MB in bfloat16. Those of RISC's
+training split, 28 GB, go to a file that the system maps; smaller ones stay in memory.
 """
 
 import zlib
@@ -12,20 +12,24 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PaliGemmaProcessor
 
-from captioning.compute.processes import SINGLE_PROCESS, Processes
-from captioning.paligemma.model import image_features, pixel_values
+from captioning.adapters.lora import unwrap_adapter
+from captioning.compute.processes import SINGLE_PROCESS, Processes, device_folder
+from captioning.images.table import draw_ids, read_ids, read_images
+from captioning.paligemma.model import image_features, pixels
 from captioning.runtime.progress import progress
 from captioning.runtime.resume import Results
 from captioning.training.mapped import MAX_RAM_BYTES, allocate
+from captioning.training.run import TrainingRun
 
 
 @dataclass(frozen=True)
 class EncodedImages(Dataset):
-    """Images by id with their features, as the Trainer's rows."""
+    """Ids and features of images, as rows for the Trainer."""
 
     ids: Sequence[str]
     features: Float[Tensor, "images tokens hidden"]
@@ -38,8 +42,19 @@ class EncodedImages(Dataset):
 
 
 def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Rows of `EncodedImages` as a batch: `id`, a list, and `features: [images, tokens, hidden]`."""
+    """Join rows of `EncodedImages` to a batch: `id`, a list, and `features: [images, tokens, hidden]`."""
     return {"id": [row["id"] for row in rows], "features": torch.stack([row["features"] for row in rows])}
+
+
+def encode_split(
+    model: PeftModel, processor: PaliGemmaProcessor, split: str, number: int, batch: int, run: TrainingRun
+) -> EncodedImages:
+    """Encode `number` images of a split, drawn with the run's seed (0: all of them), `batch` at a time."""
+    ids = draw_ids(read_ids(Path(f"data/splits/{split}.txt")), number, f"scst {split} {run.seed}")
+    images = [example.image for example in read_images(Path("data/captions/images.parquet"), ids)]
+    file = device_folder(run.folder, model.device) / f"{split}.features"
+    features = encode_images(unwrap_adapter(model), processor, images, batch, file, processes=run.processes)
+    return EncodedImages(ids, features)
 
 
 def encode_images(
@@ -48,37 +63,36 @@ def encode_images(
     images: Sequence[bytes],
     batch: int,
     file: Path,
-    in_memory: int = MAX_RAM_BYTES,
+    max_ram_bytes: int = MAX_RAM_BYTES,
     processes: Processes = SINGLE_PROCESS,
 ) -> Float[Tensor, "images tokens hidden"]:
-    """Projected features of encoded `images` in their order, on the CPU, in the model's dtype.
+    """Return the projected features of `images` in their order, on the CPU, in the model's dtype.
 
-    `file` is made where they are of more than `in_memory` bytes, and holds them then: what an interrupted run has
-    encoded stays. Several processes share one file and the work. Raises `UserError` where the disk has no room for it.
+    More than `max_ram_bytes` go to `file`, where those of an interrupted run are reused. Several processes share the
+    file and the work. Raises `UserError` if the disk is too small.
     """
     shape = (len(images), processor.image_seq_length, model.config.text_config.hidden_size)
-    found = allocate(shape, model.dtype, file, "image features", in_memory if processes.count == 1 else 0)
+    features = allocate(shape, model.dtype, file, "image features", max_ram_bytes if processes.count == 1 else 0)
     batches = processes.share(range(0, len(images), batch))
-    there = Results(file.with_name(f"{file.name}.{processes.rank}.done")) if file.exists() else None
-    begin = 0 if there is None else count_intact_batches(found, batch, batches, there)
-    for start in progress(batches[begin:], len(batches) - begin, "encoding images"):
-        some = images[start : start + batch]
+    checksums = Results(file.with_name(f"{file.name}.{processes.rank}.done")) if file.exists() else None
+    encoded = 0 if checksums is None else count_intact_batches(features, batch, batches, checksums)
+    for start in progress(batches[encoded:], len(batches) - encoded, "encoding images"):
+        inputs = pixels(processor, images[start : start + batch]).to(model.device)
         with torch.no_grad():
-            encoded = image_features(model, pixel_values(processor, some).to(model.device)).pooler_output
-        found[start : start + len(some)] = encoded.cpu()
-        if there is not None:
-            there.add(checksum(found[start : start + len(some)]))
+            features[start : start + batch] = image_features(model, inputs).pooler_output.cpu()
+        if checksums is not None:
+            checksums.add(checksum(features[start : start + batch]))
     processes.wait()
-    return found
+    return features
 
 
-def count_intact_batches(found: Tensor, batch: int, batches: Sequence[int], there: Results) -> int:
-    """How many of `batches` an interrupted run has encoded: their checksums are those it noted."""
-    for number, (start, noted) in enumerate(zip(batches, there.results, strict=False)):
-        if checksum(found[start : start + batch]) != noted:
-            there.truncate(number)
+def count_intact_batches(features: Tensor, batch: int, batches: Sequence[int], checksums: Results) -> int:
+    """Return how many of `batches` an interrupted run has encoded and written, and drop the checksums of the others."""
+    for number, (start, expected) in enumerate(zip(batches, checksums.results, strict=False)):
+        if checksum(features[start : start + batch]) != expected:
+            checksums.truncate(number)
             break
-    return len(there.results)
+    return len(checksums.results)
 
 
 def checksum(values: Tensor) -> int:

@@ -1,11 +1,11 @@
-"""The policy gradient of a caption's reward: what each caption is worth, and how likely the policy is to say it.
+"""The policy gradient of a caption's reward: the advantage of each caption, and its probability under the policy.
 
 Sources: Rennie et al. 2017 (arXiv:1612.00563), section 3; Luo 2020 (arXiv:2003.09971) for the leave-one-out baseline;
 Ahmadian et al. 2024 (arXiv:2402.14740) for the KL penalty within the reward.
 
-With b * KL(policy || start) as penalty, the objective is E[r - b log policy / start], whose exact gradient is that of
-the reward r - b log policy(caption) / start(caption): the penalty is a part of the reward and needs no estimator.
-Under top-k or top-p a caption outside the start's own support counts as just within it; else the penalty is infinite.
+With the penalty b * KL(policy || start), the objective is E[r - b log policy / start]. Its exact gradient is that of
+the reward r - b log policy(caption) / start(caption): the penalty is part of the reward and needs no estimator.
+Under top-k or top-p, a caption outside the start's support counts as just within it; else the penalty is infinite.
 """
 
 from typing import Any
@@ -16,21 +16,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioning.paligemma.model import head_logits
-from captioning.scst.packing import Prefix, hidden_states
+from captioning.scst.packing import Prefix, caption_states
 from captioning.scst.sampling import Sampling
 
 
 def advantages(
     rewards: Float[np.ndarray, "images samples"], greedy: Float[np.ndarray, " images"] | None
 ) -> Float[np.ndarray, "images samples"]:
-    """Reward minus baseline: the greedy caption's reward, or the mean of the other samples where there is none.
+    """Subtract the baseline: the greedy caption's reward or, without one, the mean reward of the other samples.
 
-    Equal rewards of an image leave exactly nothing. Raises `ValueError` for the mean of no other sample.
+    Equal rewards of an image give exactly 0. Raises `ValueError` if a single sample has no others.
     """
     if greedy is not None:
         return rewards - greedy[:, None]
     if rewards.shape[1] < 2:
-        raise ValueError("leave-one-out needs two samples an image or more")
+        raise ValueError("leave-one-out needs at least two samples per image")
     others = (rewards.sum(axis=1, keepdims=True) - rewards) / (rewards.shape[1] - 1)
     return np.where(np.ptp(rewards, axis=1, keepdims=True) == 0, 0.0, rewards - others)
 
@@ -38,18 +38,18 @@ def advantages(
 def caption_log_probabilities(
     model: Any, prefix: Prefix, captions: Int[Tensor, "images captions tokens"], sampling: Sampling, pad: int
 ) -> Float[Tensor, "images captions"]:
-    """Log-probability of each caption under the distribution it was drawn from, `<eos>` counted where it was said.
+    """Return the log-probability of each caption, including its `<eos>`, under the distribution it was drawn from.
 
-    The head, 257,216 words wide at 3B, sees the tokens of captions only.
+    The head, 257,216 words wide at 3B, runs on tokens of captions only.
     """
-    said = captions != pad
-    logits = head_logits(model, hidden_states(model, prefix, captions, said)[said])
-    tokens = sampling.log_probabilities(logits, captions[said])
-    return torch.zeros(said.shape, device=tokens.device).masked_scatter(said, tokens).sum(dim=2)
+    is_token = captions != pad
+    logits = head_logits(model, caption_states(model, prefix, captions, is_token)[is_token])
+    tokens = sampling.log_probabilities(logits, captions[is_token])
+    return torch.zeros(is_token.shape, device=tokens.device).masked_scatter(is_token, tokens).sum(dim=2)
 
 
 def policy_loss(
     log_p: Float[Tensor, "images captions"], advantage: Float[np.ndarray, "images captions"]
 ) -> Float[Tensor, ""]:
-    """Mean over captions of -A log p."""
+    """Return the mean over captions of -A log p."""
     return -(torch.as_tensor(advantage, dtype=log_p.dtype, device=log_p.device) * log_p).mean()

@@ -1,15 +1,15 @@
-"""Packed rows: an image's prefix once, then all its captions, each blind to the others.
+"""Packed rows: an image's prefix once, then all its captions, which do not see each other.
 
     row = [image and prompt | caption 1 | ... | caption N]
 
-A caption's tokens see the prefix and their own caption's earlier tokens; positions start anew in each. The row gives
-what N rows give that repeat the prefix (scst/test_packing.py), at 350 instead of 1,390 tokens for N = 5 captions of
-15 tokens after 260.
+A caption's tokens see the prefix and the earlier tokens of their own caption; positions restart in each caption. The
+row gives the same results as N rows that repeat the prefix (tests/scst/test_packing.py), with 350 instead of 1,390
+tokens for N = 5 captions of 15 tokens after 260.
 
-1. The row comes in two pieces. `prefill` runs the prefix through the library's own forward, once an image; its keys
-   and values serve the decoding of every caption (scst/rollout.py) and then, gradients attached, the update.
+1. The row is computed in two parts. `prefill` runs the prefix through the library's own forward, once per image; its
+   keys and values serve the decoding of all captions (scst/rollout.py) and then, with gradients, the update.
 2. Positions count from 1, as PaliGemma's do.
-3. All prompts are the same, so that every image's captions begin at the same place.
+3. All prompts are equal, so that the captions of all images start at the same position.
 4. Every token sees the whole prefix: rows longer than the window of a sliding layer (Gemma 2: 4,096) are refused.
 """
 
@@ -35,73 +35,66 @@ class Prefix:
         return self.layers[0][0].shape[2]
 
     def cache(self) -> DynamicCache:
-        """A cache that begins with this prefix and grows without changing it."""
+        """Return a cache that starts with this prefix and grows without changing it."""
         return DynamicCache(list(self.layers))
 
     def detached(self) -> "Prefix":
-        """The same values without their graph."""
+        """Return the same values without their graph."""
         return Prefix(tuple((keys.detach(), values.detach()) for keys, values in self.layers), self.last.detach())
 
 
 def prefill(model: Any, prompt: Int[Tensor, " length"], features: Float[Tensor, "images tokens hidden"]) -> Prefix:
-    """Run image and prompt, whose attention is bidirectional, through `model` (a PaliGemma, not its adapter's shell).
+    """Run image and prompt, whose attention is bidirectional, through `model` (a PaliGemma without its PeftModel).
 
-    `prompt` is the processor's: image placeholders, `<bos>`, the prompt, a newline.
+    `prompt` comes from the processor: image placeholders, `<bos>`, the prompt, a newline.
     """
     rows = prompt.expand(len(features), -1)
-    done = model.model(
+    output = model.model(
         input_ids=rows,
         attention_mask=torch.ones_like(rows),
         token_type_ids=torch.zeros_like(rows),
         mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=features)},
         use_cache=True,
     )
-    layers = tuple((layer.keys, layer.values) for layer in done.past_key_values.layers)
-    return Prefix(layers, done.last_hidden_state[:, -1])
+    layers = tuple((layer.keys, layer.values) for layer in output.past_key_values.layers)
+    return Prefix(layers, output.last_hidden_state[:, -1])
 
 
-def hidden_states(
+def caption_states(
     model: Any,
     prefix: Prefix,
     captions: Int[Tensor, "images captions tokens"],
-    said: Bool[Tensor, "images captions tokens"],
+    is_token: Bool[Tensor, "images captions tokens"],
 ) -> Float[Tensor, "images captions tokens hidden"]:
-    """The hidden states that predict each token that was `said`; what is not said, after a caption's end, gets none.
+    """Return the hidden states that predict each token; positions after `<eos>`, where `is_token` is false, get zeros.
 
-    A caption's last token predicts nothing that is wanted, so it is not run. What is run stands close together: a row
-    is as long as the captions of one image, not as its longest caption times their number.
+    A caption's last token predicts nothing, so it is not run. A row has the length of the captions of one image
+    together, not of its longest caption times their number.
     """
-    predicting = torch.zeros(*captions.shape, prefix.last.shape[1], dtype=prefix.last.dtype, device=prefix.last.device)
-    predicting[:, :, 0] = prefix.last[:, None]
-    if not said[:, :, 1:].any():
-        return predicting
-    image, caption, place = said[:, :, 1:].nonzero(as_tuple=True)  # of each token that predicts another
-    row = _places(image)
-    shape = (len(captions), int(row.max()) + 1)
-    caption_of, place_of = (torch.full(shape, -1, device=row.device) for _ in range(2))
-    tokens = torch.zeros(shape, dtype=captions.dtype, device=row.device)
-    caption_of[image, row], place_of[image, row] = caption, place
-    tokens[image, row] = captions[image, caption, place]
-    hidden = run_packed(
-        model, tokens, packed_mask(prefix.length, caption_of), prefix.length + 1 + place_of, prefix.cache()
-    )
-    return predicting.index_put((image, caption, place + 1), hidden[image, row])
-
-
-def _places(image: Int[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
-    """The place of each token in its image's row; tokens are ordered by image."""
-    numbers = torch.bincount(image)
-    starts = numbers.cumsum(dim=0) - numbers
-    return torch.arange(len(image), device=image.device) - starts[image]
+    states = torch.zeros(*captions.shape, prefix.last.shape[1], dtype=prefix.last.dtype, device=prefix.last.device)
+    states[:, :, 0] = prefix.last[:, None]
+    if not is_token[:, :, 1:].any():
+        return states
+    image, caption, token = is_token[:, :, 1:].nonzero(as_tuple=True)  # of each token that predicts another
+    per_image = torch.bincount(image)
+    column = torch.arange(len(image), device=image.device) - (per_image.cumsum(dim=0) - per_image)[image]
+    shape = (len(captions), int(column.max()) + 1)
+    caption_of, token_of = (torch.full(shape, -1, device=image.device) for _ in range(2))
+    row = torch.zeros(shape, dtype=captions.dtype, device=image.device)
+    caption_of[image, column], token_of[image, column] = caption, token
+    row[image, column] = captions[image, caption, token]
+    mask, positions = packed_mask(prefix.length, caption_of), prefix.length + 1 + token_of
+    hidden = run_packed(model, row, mask, positions, prefix.cache())
+    return states.index_put((image, caption, token + 1), hidden[image, column])
 
 
 def packed_mask(prefix: int, caption: Int[Tensor, "images queries"]) -> Bool[Tensor, "images queries keys"]:
-    """Who sees whom: every token the prefix, and of its own caption itself and what came before.
+    """Let each token see the prefix, itself and the earlier tokens of its caption.
 
-    `caption`: which caption each token belongs to; the tokens of one stand in their order.
+    `caption`: the number of each token's caption; the tokens of one caption are in their order.
     """
-    own = (caption[:, :, None] == caption[:, None]).tril()
-    return torch.cat([own.new_ones(*caption.shape, prefix), own], dim=2)
+    same_caption = (caption[:, :, None] == caption[:, None]).tril()
+    return torch.cat([same_caption.new_ones(*caption.shape, prefix), same_caption], dim=2)
 
 
 def run_packed(
@@ -111,28 +104,27 @@ def run_packed(
     positions: Int[Tensor, "#images queries"],
     cache: DynamicCache,
 ) -> Float[Tensor, "images queries hidden"]:
-    """The decoder's last hidden states of `tokens` after what `cache` holds; `cache` grows by them.
+    """Return the decoder's last hidden states of `tokens`, and append them to `cache`.
 
-    Raises:
-        ValueError: a row outgrows the decoder's sliding window.
+    Raises `ValueError` if a row is longer than the decoder's sliding window.
     """
     decoder = model.model.language_model
     window = getattr(decoder.config, "sliding_window", None)
     if window is not None and mask.shape[2] > window:
-        raise ValueError(f"a packed row of {mask.shape[2]} tokens outgrows the decoder's window of {window}")
+        raise ValueError(f"a packed row of {mask.shape[2]} tokens is longer than the decoder's window of {window}")
     embedded = decoder.embed_tokens(tokens)
-    done = decoder(
+    output = decoder(
         inputs_embeds=embedded,
-        attention_mask=_as_taken(decoder, mask[:, None], embedded.dtype),
+        attention_mask=_attention_mask(decoder, mask[:, None], embedded.dtype),
         position_ids=positions,
         past_key_values=cache,
         use_cache=True,
     )
-    return done.last_hidden_state
+    return output.last_hidden_state
 
 
-def _as_taken(decoder: Any, mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Tensor:
-    """`mask` as the decoder's attention takes it: eager adds it to the scores, and true and false would be 1 and 0."""
+def _attention_mask(decoder: Any, mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Tensor:
+    """Convert `mask` for eager attention, which adds it to the scores and would take true and false as 1 and 0."""
     if decoder.config._attn_implementation != "eager":
         return mask
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)

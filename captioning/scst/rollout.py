@@ -1,8 +1,8 @@
-"""Captions of a batch of images, decoded together in packed rows: one greedy caption if wanted, and N drawn ones.
+"""Decode the captions of a batch of images together, in packed rows: N drawn captions, and the greedy one if needed.
 
-Each image's prefix is run once and stored once; at every step all its captions put one token each into the same row,
-where they see the prefix and their own tokens only (scst/packing.py). The tokens are those of `generate` on
-rows that repeat the prefix, the drawn ones by the same random numbers (tests/scst/test_packing.py).
+Each image's prefix is run and stored once. In every step, each caption of an image appends one token to the same row
+(scst/packing.py). The tokens are those of `generate` on rows that repeat the prefix, the drawn ones by the same random
+numbers (tests/scst/test_packing.py).
 """
 
 from typing import Any
@@ -17,51 +17,52 @@ from captioning.scst.sampling import Sampling
 
 
 def rollout(
-    model: Any, prefix: Prefix, sampling: Sampling, samples: int, greedy: bool, maximum_tokens: int, eos: int, pad: int,
-    points: Float[Tensor, "images samples tokens"] | None = None,
-) -> Int[Tensor, "images captions tokens"]:  # fmt: skip
-    """Token ids, padded after `eos`; with `greedy`, the greedy caption stands first and `samples` drawn ones follow.
+    model: Any,
+    prefix: Prefix,
+    sampling: Sampling,
+    points: Float[Tensor, "images samples limit"],
+    greedy: bool,
+    eos: int,
+    pad: int,
+) -> Int[Tensor, "images captions tokens"]:
+    """Return token ids, padded after `eos`: with `greedy` first the greedy caption, then the samples.
 
-    `model` is a PaliGemma in evaluation mode. `points`: the uniform numbers that draw each token; None: torch's global
-    generator gives them. No caption is longer than `maximum_tokens`, `eos` counted.
+    `model` is a PaliGemma in evaluation mode. `points` are uniform numbers from 0 to 1, each of which draws one token;
+    a caption has at most `limit` tokens, including `eos`.
     """
+    captions, limit, tokens = points.shape[1] + greedy, points.shape[2], list[Tensor]()
     with torch.inference_mode():
-        tokens = _decode(model, prefix.detached(), sampling, samples + greedy, greedy, maximum_tokens, eos, pad, points)
-    return tokens.clone()  # an ordinary tensor, which a graph may keep
+        prefix = prefix.detached()
+        cache = prefix.cache()
+        hidden = prefix.last[:, None].repeat(1, captions, 1)  # a copy: for a view, a CPU copies the head per image
+        ended = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+        while True:
+            logits = head_logits(model, hidden)
+            tokens.append(_choose(logits, sampling, greedy, points[:, :, len(tokens)]).masked_fill(ended, pad))
+            ended = ended | (tokens[-1] == eos)
+            if len(tokens) == limit or bool(ended.all()):
+                break
+            positions = torch.full((1, captions), prefix.length + len(tokens), device=hidden.device)
+            mask = _step_mask(prefix.length, captions, len(tokens)).to(hidden.device)
+            hidden = run_packed(model, tokens[-1], mask, positions, cache)
+    return torch.stack(tokens, dim=2)  # outside, as a graph cannot hold tensors of the inference mode
 
 
-def _decode(
-    model: Any, prefix: Prefix, sampling: Sampling, captions: int, greedy: bool, maximum_tokens: int, eos: int,
-    pad: int, points: Tensor | None,
-) -> Int[Tensor, "images captions tokens"]:  # fmt: skip
-    cache = prefix.cache()
-    hidden = prefix.last[:, None].repeat(1, captions, 1)  # rows of their own: a CPU copies the head for a view's
-    ended = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-    tokens: list[Tensor] = []
-    while True:
-        drawing = None if points is None else points[:, :, len(tokens)]
-        chosen = _choose(head_logits(model, hidden), sampling, greedy, drawing).masked_fill(ended, pad)
-        tokens.append(chosen)
-        ended = ended | (chosen == eos)
-        if len(tokens) == maximum_tokens or bool(ended.all()):
-            return torch.stack(tokens, dim=2)
-        position = torch.full((1, captions), prefix.length + len(tokens), device=hidden.device)
-        mask = _step_mask(prefix.length, captions, len(tokens)).to(hidden.device)
-        hidden = run_packed(model, chosen, mask, position, cache)
-
-
-def _choose(logits: Tensor, sampling: Sampling, greedy: bool, points: Tensor | None) -> Int[Tensor, "images captions"]:
-    """The next token of each caption; `logits` are `[images, captions, vocabulary]`, the greedy caption's first."""
-    likeliest = sampling.best(logits[:, 0])[:, None] if greedy else None
-    rest = logits[:, int(greedy) :]
-    if not rest.shape[1]:
-        assert likeliest is not None
-        return likeliest
-    drawn = sampling.draw(rest.flatten(0, 1), points).unflatten(0, rest.shape[:2])
-    return drawn if likeliest is None else torch.cat([likeliest, drawn], dim=1)
+def _choose(
+    logits: Float[Tensor, "images captions vocabulary"],
+    sampling: Sampling,
+    greedy: bool,
+    points: Float[Tensor, "images samples"],
+) -> Int[Tensor, "images captions"]:
+    """Return the next token of each caption; the greedy caption comes first."""
+    likeliest = [sampling.best(logits[:, 0])[:, None]] if greedy else []
+    if not points.shape[1]:
+        return likeliest[0]
+    drawn = sampling.draw(logits[:, int(greedy) :].flatten(0, 1), points.flatten()).unflatten(0, points.shape)
+    return torch.cat([*likeliest, drawn], dim=1)
 
 
 def _step_mask(prefix: int, captions: int, steps: int) -> Bool[Tensor, "1 captions keys"]:
-    """Rows grow by one token of every caption a step, so a caption's own tokens are every `captions`-th."""
-    own = torch.eye(captions, dtype=torch.bool).repeat(1, steps)
-    return torch.cat([own.new_ones(captions, prefix), own], dim=1)[None]
+    """Each step appends one token per caption, so every `captions`-th token of a row belongs to the same caption."""
+    same_caption = torch.eye(captions, dtype=torch.bool).repeat(1, steps)
+    return torch.cat([same_caption.new_ones(captions, prefix), same_caption], dim=1)[None]

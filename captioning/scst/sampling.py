@@ -1,13 +1,13 @@
 """The distribution that captions are drawn from and scored under: one object for both, so that they cannot differ.
 
-Logits are barred (tokens no caption may hold), divided by the temperature, cut to the top k and then to the nucleus
-p, each by transformers' own warper and in the order of its `generate`.
+Logits of barred tokens become minus infinity; then logits are divided by the temperature, cut to the top k and then to
+the nucleus p, each by transformers' own warper and in the order of its `generate`.
 
 Sources: Fan et al. 2018 (arXiv:1805.04833) for top-k, Holtzman et al. 2020 (arXiv:1904.09751) for top-p.
 
-1. A drawn token is always within its own support. Scoring computes the logits once more, in another order of
-   summation; a token at the edge of the nucleus could fall out of it by the last digit, and have probability zero.
-2. Tokens are not drawn by `torch.multinomial`, with the same distribution (`draw`).
+1. A drawn token always belongs to its own support. Scoring computes the logits again, in another order of summation;
+   a token at the edge of the nucleus could drop out by the last digit, and get probability zero.
+2. `draw` replaces `torch.multinomial`, with the same distribution.
 """
 
 import hashlib
@@ -23,25 +23,22 @@ from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWar
 
 
 def uniform(seed: int, step: int, id_: str, samples: int, tokens: int) -> Float[Tensor, "samples tokens"]:
-    """Numbers from 0 to 1 that draw an image's captions at one step: its own, whatever else is drawn beside it."""
+    """Return numbers from 0 to 1 that draw an image's captions at one step; they do not depend on other images."""
     key = hashlib.sha256(f"{seed} {step} {id_}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(key[:8]) >> 1)
     return torch.rand((samples, tokens), dtype=torch.float64, generator=generator)
 
 
 def draw(
-    probabilities: Float[Tensor, "rows vocabulary"], points: Float[Tensor, " rows"] | None = None
+    probabilities: Float[Tensor, "rows vocabulary"], points: Float[Tensor, " rows"]
 ) -> Int[Tensor, " rows"]:
-    """One index a row, each as likely as its probability, none that has probability zero.
+    """Draw an index per row with its probability, never one of probability zero.
 
-    One uniform number a row (`points`; None: from torch's global generator) and the inverse of the cumulative
-    distribution, in float64. `torch.multinomial` wants a
-    random number for each entry of the vocabulary, a third of the time of decoding on a CPU.
+    `points`, one uniform number per row, go through the inverse of the cumulative distribution, in float64.
+    `torch.multinomial` draws a random number per entry of the vocabulary, a third of the decoding time on a CPU.
     """
     mass = probabilities.double().cumsum(dim=-1)
     total = mass[:, -1:]
-    if points is None:
-        points = torch.rand(total.shape, dtype=total.dtype, device=total.device)
     point = points.view_as(total) * total
     below = torch.minimum(point, total.nextafter(torch.zeros_like(total)))
     return torch.searchsorted(mass, below, right=True)[:, 0]
@@ -57,19 +54,19 @@ class Sampling:
     top_p: float = 1.0
 
     def draw(
-        self, logits: Float[Tensor, "rows vocabulary"], points: Float[Tensor, " rows"] | None = None
+        self, logits: Float[Tensor, "rows vocabulary"], points: Float[Tensor, " rows"]
     ) -> Int[Tensor, " rows"]:
-        """One token a row, by `points`, or from torch's global generator."""
+        """Draw one token per row by uniform numbers."""
         return draw(self._warped(logits).softmax(dim=-1), points)
 
     def best(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
-        """The likeliest token of each row that is not barred."""
+        """Return the likeliest token of each row that is not barred."""
         return self._allowed(logits).argmax(dim=-1)
 
     def log_probabilities(
         self, logits: Float[Tensor, "tokens vocabulary"], drawn: Int[Tensor, " tokens"]
     ) -> Float[Tensor, " tokens"]:
-        """Log-probability of each drawn token; differentiable, the support held fixed."""
+        """Return the log-probability of each drawn token; it is differentiable, with a fixed support."""
         scores = self._allowed(logits / self.temperature)
         if self.top_k or self.top_p < 1:
             outside = self._warped(logits.detach()).isneginf().scatter(1, drawn[:, None], False)
@@ -82,7 +79,7 @@ class Sampling:
     def _warped(self, logits: Tensor) -> Tensor:
         scores = self._allowed(logits)
         for warper in self._warpers:
-            scores = warper(None, scores)  # none of them reads the tokens so far
+            scores = warper(None, scores)  # no warper here reads the earlier tokens
         return scores
 
     @cached_property

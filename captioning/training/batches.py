@@ -1,11 +1,11 @@
-"""Which rows each micro-batch holds, the same optimizer steps whether one process takes them or several.
+"""The rows of each micro-batch: the same optimizer steps, whether one process takes them or several.
 
-An epoch's order is drawn from seed and epoch alone. It is cut into steps, the rows of a step are dealt to the processes
-in turn, and each process cuts its own into micro-batches. In a last, short step a process may get an empty one: no row
-is repeated to fill it.
+Seed and epoch alone determine an epoch's order. It is cut into steps; the rows of a step are dealt to the processes in
+turn, and each process cuts its share into micro-batches. In a last, short step a process may get an empty micro-batch:
+no row is repeated to fill it.
 
-Rows of unequal length may be sorted within their step, so that a micro-batch holds rows of about one length, little is
-padded, and no process waits long for another. A step's rows, and so its gradient, are the same.
+Rows of unequal length can be sorted within their step, so that a micro-batch needs little padding and no process waits
+long for another. This does not change the rows of a step, nor its gradient.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from captioning.compute.processes import SINGLE_PROCESS, Processes
 class StepBatches(Sampler[list[int]]):
     """Micro-batches of `batch` row numbers for one process, which takes `accumulation` of them in each step.
 
-    If the data set has `lengths`, the rows of a step are sorted by length; if it has an `epoch`, it is kept up to date.
+    If the data set has `lengths`, the rows of a step are sorted by length. If it has an `epoch`, it is kept up to date.
     """
 
     def __init__(
@@ -29,41 +29,34 @@ class StepBatches(Sampler[list[int]]):
         self.rows, self.batch, self.accumulation = rows, batch, accumulation
         self.seed, self.processes, self.epoch = seed, processes, 0
         self.lengths: Sequence[int] | None = getattr(rows, "lengths", None)
+        self.step_rows = batch * accumulation * processes.count
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer."""
+        """Set the epoch; the Trainer calls this."""
         self.epoch = epoch
         if hasattr(self.rows, "epoch"):
             self.rows.epoch = epoch
 
-    @property
-    def step(self) -> int:
-        """Rows of a step, over all processes."""
-        return self.batch * self.accumulation * self.processes.count
-
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.rows), self.step)
-        return whole * self.accumulation + -(-rest // (self.batch * self.processes.count))
+        full_steps, remaining = divmod(len(self.rows), self.step_rows)
+        return full_steps * self.accumulation + -(-remaining // (self.batch * self.processes.count))
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
         order = torch.randperm(len(self.rows), generator=generator).tolist()
-        for begin in range(0, len(self.rows), self.step):
-            step = order[begin : begin + self.step]
+        for start in range(0, len(self.rows), self.step_rows):
+            step = order[start : start + self.step_rows]
             if self.lengths is not None:
                 step.sort(key=self.lengths.__getitem__)
-            own = list(self.processes.share(step))
-            longest = -(-len(step) // self.processes.count)
-            yield from (own[place : place + self.batch] for place in range(0, longest, self.batch))
+            share = list(self.processes.share(step))
+            largest_share = -(-len(step) // self.processes.count)
+            yield from (share[first : first + self.batch] for first in range(0, largest_share, self.batch))
 
 
 class EpochLoader(DataLoader):
-    """A loader of `StepBatches` that tells them which epoch begins.
-
-    Of a loader without its first batches, which a resumed training has, the Trainer tells the batches themselves.
-    """
+    """A loader that passes the epoch on to its `StepBatches`; in a resumed epoch, the Trainer does so itself."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer."""
+        """Set the epoch; the Trainer calls this."""
         batches: Any = self.batch_sampler
         batches.set_epoch(epoch)

@@ -1,4 +1,4 @@
-"""Tensors that may be larger than memory: small ones stand in it, large ones in a file that the system maps."""
+"""Tensors that may be larger than memory: small ones are in memory, large ones in a file that the system maps."""
 
 from pathlib import Path
 from shutil import disk_usage
@@ -8,15 +8,15 @@ from torch import Tensor
 
 from captioning.base.errors import UserError
 
-MAX_RAM_BYTES = 4 * 2**30  # bytes; more goes to a file
+MAX_RAM_BYTES = 4 * 2**30  # a larger tensor is put into a file
 
 
 def allocate(
     shape: tuple[int, ...], dtype: torch.dtype, file: Path, label: str, max_ram_bytes: int = MAX_RAM_BYTES
 ) -> Tensor:
-    """An unfilled tensor; `file` is made where it is of more than `in_memory` bytes, and holds it then.
+    """Return an unfilled tensor; one of more than `max_ram_bytes` lives in `file`.
 
-    Raises `UserError` where the disk has no room for it: a mapped file that does not fit kills the process later.
+    Raises `UserError` if the disk is too small: a mapped file that does not fit would kill the process later.
     """
     size = torch.Size(shape).numel()
     if (needed := size * dtype.itemsize) <= max_ram_bytes:

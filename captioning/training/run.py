@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from captioning.compute.processes import SINGLE_PROCESS, Processes
+import torch
+
+from captioning.compute.processes import SINGLE_PROCESS, Processes, device_folder
 from captioning.runtime.resume import States, states
 
 
@@ -26,5 +28,5 @@ class TrainingRun:
         return self.folder / str(self.processes.rank)
 
     def states(self, part: str = "") -> States | None:
-        """Return the saved states of this training, or of one `part` of it."""
-        return states(self.process_folder / part, self.state_interval)
+        """Return the states, saved on this kind of device, of this training or of one `part` of it."""
+        return states(device_folder(self.process_folder / part, torch.device(self.device)), self.state_interval)

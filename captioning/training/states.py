@@ -1,17 +1,17 @@
-"""A `Trainer` that can be killed: its whole state is kept from time to time, and the next run goes on from the newest.
+"""A `Trainer` that may be killed: it saves its state from time to time, and the next run continues from the newest.
 
-The library's own checkpoints will not do: optimizer and random numbers are pickles, they are not written whole, and the
-mean loss between two records is lost. What the library does is the rest: where to go on, and which batches to skip.
+The library's own checkpoints do not suffice: they pickle optimizer and random numbers, are not written atomically, and
+lose the mean loss since the last record. The library does the remaining work: it finds where to continue, and skips
+the batches of a begun epoch.
 
-A state holds what is trained, its best so far, the optimizer's moments, schedule, random numbers, the `TrainerState`
-and the loss since the last record. It is kept between two steps, after what a step or epoch ends with (record,
-validation), so that nothing is done twice and nothing left out.
+A state is saved between two steps, after the record and the validation that end a step or an epoch. So nothing is
+computed twice and nothing is left out.
 """
 
 import json
 import random
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,18 +21,17 @@ from safetensors.torch import load, save
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
-from captioning.compute.processes import SINGLE_PROCESS, Processes, device_folder, device_name
+from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.runtime.resume import Results, States
 
 T = TypeVar("T")
-TRAINED, BEST, MOMENTS, RANDOM, REST = (
-    f"{name}.safetensors" for name in ("trained", "best", "moments", "random", "rest")
-)
-FACTS, PROGRESS = "facts.json", "trainer_state.json"  # the latter is the library's
+TENSORS, VALUES = "state.safetensors", "state.json"
+PROGRESS = "trainer_state.json"  # the library's name
+TENSOR = "<tensor>"  # key of a tensor's number in VALUES
 
 
 class ResumableTrainer(Trainer):
-    """A `Trainer` that keeps its states in `states`, if any, and leaves its model at its best validated step."""
+    """A `Trainer` that saves its states in `states`, if any, and leaves its model at its best validated step."""
 
     def __init__(
         self, *arguments: Any, states: States | None = None, processes: Processes = SINGLE_PROCESS, **options: Any
@@ -40,198 +39,173 @@ class ResumableTrainer(Trainer):
         super().__init__(*arguments, **options)
         self.states, self.processes = states, processes
         self.best: dict[str, Tensor] = {}
-        self.state_folder: Path | None = None  # what it goes on from
+        self.resumed_state: Path | None = None
         self.add_callback(StateSaver(self))
 
     def train(self, *_: Any, **__: Any) -> Any:
         """Train to the end, from the newest state that every process has."""
-        step = self._newest()
-        if self.states is None or step is None:
-            done = super().train()
-        else:
+        steps = [] if self.states is None else self.states.intact_steps()
+        common = set.intersection(*map(set, self.processes.gather_in_order([steps])))
+        if self.states is not None and common:
             self.args.eval_on_start = False
-            self.state_folder = self.states.open_state(step)
-            done = super().train(resume_from_checkpoint=str(self.state_folder))
+            self.resumed_state = self.states.open_state(max(common))
+        output = super().train(resume_from_checkpoint=None if self.resumed_state is None else str(self.resumed_state))
         write_parameters(self.model, self.best)
-        return done
+        return output
 
-    def _newest(self) -> int | None:
-        mine = [] if self.states is None else [step for step in self.states.intact_steps() if self._made_here(step)]
-        common = set.intersection(*(set(steps) for steps in self.processes.gather_in_order([mine])))
-        return max(common, default=None)
+    def cached_map(self, name: str, items: Sequence[T], function: Callable[[T], Any]) -> list[Any]:
+        """Apply `function`, which returns JSON, to `items`.
 
-    def _made_here(self, step: int) -> bool:
-        """Whether a state is of the same kind of device: another rounds otherwise."""
-        assert self.states is not None
-        facts = json.loads((self.states.state_folder(step) / FACTS).read_text(encoding="utf-8"))
-        return facts["device"] == device_name(self.args.device)
-
-    def cached_map(self, name: str, work: Sequence[T], do: Callable[[T], Any]) -> list[Any]:
-        """What `do` makes of each piece of `work`, as JSON. What an interrupted run made at this step, with the same
-        weights to the bit, is not made again."""
+        Results that an interrupted run has saved at this step, with the same weights to the bit, are reused.
+        """
         if self.states is None:
-            return [do(one) for one in work]
-        folder = device_folder(self.states.folder, self.args.device)
+            return [function(item) for item in items]
         weights = {key: value.cpu().contiguous() for key, value in trainable_weights(self.model).items()}
-        path = folder / f"{name}-{self.state.global_step}-{zlib.crc32(save(weights)):08x}.jsonl"
-        for old in set(folder.glob(f"{name}-*.jsonl")) - {path}:
+        path = self.states.folder / f"{name}-{self.state.global_step}-{zlib.crc32(save(weights)):08x}.jsonl"
+        for old in set(path.parent.glob(f"{name}-*.jsonl")) - {path}:
             old.unlink()
-        return Results(path).map(work, do)
+        return Results(path).map(items, function)
 
-    def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What a subclass must have again: tensors, and values as JSON."""
-        return {}, {}
+    def extra_state(self) -> dict[str, Any]:
+        """Return what a subclass must have again, as JSON and tensors."""
+        return {}
 
-    def load_extra_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Take back what `own_state` gave."""
+    def load_extra_state(self, values: Mapping[str, Any]) -> None:
+        """Restore what `extra_state` returned."""
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        better = super()._determine_best_metric(metrics, trial)
-        if better:
-            self.best = trainable_weights(self.model)
-        return better
+        is_best = super()._determine_best_metric(metrics, trial)
+        self.best = trainable_weights(self.model) if is_best else self.best
+        return is_best
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """In place of the library's."""
+        """Save a state in place of the library's checkpoint."""
         if self.states is not None:
-            self.states.save(self.state.global_step, self._write)
+            self.states.save(self.state.global_step, self._write_state)
 
-    def _write(self, folder: Path) -> None:
-        moments, settings = split_tensors(self.optimizer.state_dict())
-        numbers, drawn = random_state()
-        own, values = self.extra_state()
-        loss = {"loss": self._tr_loss.detach().cpu()}
-        tensors = {TRAINED: trainable_weights(self.model), BEST: self.best, MOMENTS: moments, RANDOM: numbers}
-        for name, of in (tensors | {REST: loss | {f"own {key}": value for key, value in own.items()}}).items():
-            (folder / name).write_bytes(save({key: value.contiguous() for key, value in of.items()}))
-        facts = {
-            "device": device_name(self.args.device),
-            "optimizer": settings,
+    def _write_state(self, folder: Path) -> None:
+        state = {
+            "trained": trainable_weights(self.model),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
             "schedule": self.lr_scheduler.state_dict(),
-            "random": drawn,
-            "recorded": self._globalstep_last_logged,
-            "own": values,
+            "random": random_state(),
+            "loss": self._tr_loss,
+            "last_record": self._globalstep_last_logged,
+            "extra": self.extra_state(),
         }
-        (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+        write_tree(folder, state)
         self.state.save_to_json(str(folder / PROGRESS))
 
-    def _read(self, name: str) -> dict[str, Tensor]:
-        assert self.state_folder is not None
-        return load((self.state_folder / name).read_bytes())
-
-    def _facts(self) -> dict[str, Any]:
-        assert self.state_folder is not None
-        return json.loads((self.state_folder / FACTS).read_text(encoding="utf-8"))
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        write_parameters(self.model, self._read(TRAINED))
-        self.best = {name: value.to(self.args.device) for name, value in self._read(BEST).items()}
+        state = read_tree(resume_from_checkpoint)
+        self.best = state["best"]
+        write_parameters(self.model, state["trained"])
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            facts = self._facts()
-            self.optimizer.load_state_dict(join_tensors(self._read(MOMENTS), facts["optimizer"]))
-            self.lr_scheduler.load_state_dict(facts["schedule"])
+            state = read_tree(checkpoint)
+            load_optimizer(self.optimizer, state["optimizer"])
+            self.lr_scheduler.load_state_dict(state["schedule"])
 
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            set_random_state(self._read(RANDOM), self._facts()["random"])
+    def _load_rng_state(self, checkpoint: Any) -> None:
+        set_random_state(read_tree(checkpoint)["random"])
 
-    def load_unrequested_state(self) -> None:
-        """Called when a training begins: what the library does not ask for."""
-        if self.state_folder is None:
-            return
-        tensors, facts = self._read(REST), self._facts()
-        self._tr_loss = tensors.pop("loss").to(self.args.device)
-        self._globalstep_last_logged = facts["recorded"]
-        self.load_extra_state({key.removeprefix("own "): value for key, value in tensors.items()}, facts["own"])
-        self._load_rng_state(str(self.state_folder))
+    def load_remaining_state(self) -> None:
+        """Restore what the library has no hook for, when a training begins."""
+        if self.resumed_state is not None:
+            state = read_tree(self.resumed_state)
+            self._tr_loss = state["loss"].to(self.args.device)
+            self._globalstep_last_logged = state["last_record"]
+            self.load_extra_state(state["extra"])
 
 
 class StateSaver(TrainerCallback):
-    """Asks for a state when it is time, and at the end of a training."""
+    """Request a state when one is due, and at the end of a training."""
 
     def __init__(self, trainer: ResumableTrainer) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.trainer.load_unrequested_state()
+        self.trainer.load_remaining_state()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Not after an epoch's last step: its validation is still to come, and a resumed run would leave it out."""
+        """Skip an epoch's last step: its validation is still to come, and a resumed run would leave it out."""
         if state.global_step % (state.max_steps // state.num_train_epochs):
-            self._ask(control)
+            self._request(control)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._ask(control, last=state.global_step >= state.max_steps)
+        self._request(control, is_last=state.global_step >= state.max_steps)
 
-    def _ask(self, control: Any, last: bool = False) -> None:
+    def _request(self, control: Any, is_last: bool = False) -> None:
+        """Let the main process decide for all: their clocks differ."""
         states, processes = self.trainer.states, self.trainer.processes
         if states is not None:
-            wanted = torch.tensor(int(processes.is_main and (last or states.is_due())), device=self.trainer.args.device)
-            control.should_save = bool(processes.sum(wanted))
+            is_due = processes.is_main and (is_last or states.is_due())
+            control.should_save = bool(processes.sum(torch.tensor(int(is_due), device=self.trainer.args.device)))
 
 
 def trainable_weights(model: Any) -> dict[str, Tensor]:
-    """A copy of what is trained, by name."""
+    """Return a copy of the trained parameters, by name."""
     return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
 
 
 def write_parameters(model: Any, values: Mapping[str, Tensor]) -> None:
-    """Put `values` into the parameters of `model` of these names."""
-    own = dict(model.named_parameters())
+    """Put `values` into the parameters of `model` that have these names."""
+    parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in values.items():
-            own[name].copy_(value)
+            parameters[name].copy_(value)
 
 
-def split_tensors(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's state as tensors by `<parameter> <name>`, where need be with names within names, and the rest as
-    JSON."""
-    every = dict(_leaves(state["state"]))
-    tensors = {key: value.clone() for key, value in every.items() if torch.is_tensor(value)}  # some are shared
-    rest = {key: value for key, value in every.items() if not torch.is_tensor(value)}
-    return tensors, {"values": rest, "groups": state["param_groups"]}
+def write_tree(folder: Path, tree: Mapping[str, Any]) -> None:
+    """Write JSON that contains tensors: these become a safetensors file, since no state may be a pickle."""
+    tensors: dict[str, Tensor] = {}
+    values = _take_tensors(tree, tensors)
+    (folder / TENSORS).write_bytes(save(tensors))
+    (folder / VALUES).write_text(json.dumps(values), encoding="utf-8")
 
 
-def _leaves(of: Mapping[Any, Any], key: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in of.items():
-        place = f"{key} {name}".lstrip()
-        if isinstance(value, Mapping):
-            yield from _leaves(value, place)
-        else:
-            yield place, value
+def read_tree(folder: Path | str) -> dict[str, Any]:
+    """Read what `write_tree` wrote; keys are text, and tuples are lists."""
+    tensors = load((Path(folder) / TENSORS).read_bytes())
+    values = (Path(folder) / VALUES).read_text(encoding="utf-8")
+    return json.loads(values, object_hook=lambda item: tensors[item[TENSOR]] if TENSOR in item else item)
 
 
-def join_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `split_tensors` was given."""
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in {**tensors, **settings["values"]}.items():
-        place, *names, last = key.split(" ")
-        within = state.setdefault(int(place), {})
-        for name in names:
-            within = within.setdefault(name, {})
-        within[last] = value
-    return {"state": state, "param_groups": settings["groups"]}
+def _take_tensors(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    if torch.is_tensor(tree):
+        number = str(len(tensors))
+        tensors[number] = tree.detach().clone(memory_format=torch.contiguous_format)  # optimizers share some tensors
+        return {TENSOR: number}
+    if isinstance(tree, Mapping):
+        return {key: _take_tensors(value, tensors) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_take_tensors(item, tensors) for item in tree]
+    return tree
 
 
-def random_state() -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The generators of torch (of a GPU, too), NumPy and Python."""
-    tensors = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["cuda"] = torch.cuda.get_rng_state()
+def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+    """Give `optimizer` a state that came through JSON, whose keys are text."""
+    moments = {int(number): values for number, values in state["state"].items()}
+    optimizer.load_state_dict(state | {"state": moments})
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of the generators of torch (also of a GPU), NumPy and Python."""
     numpy = np.random.get_state(legacy=False)
     numpy["state"]["key"] = numpy["state"]["key"].tolist()
-    return tensors, {"numpy": numpy, "python": random.getstate()}
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy, "python": random.getstate()}
 
 
-def set_random_state(tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Set the generators to what `random_state` gave."""
-    torch.set_rng_state(tensors["cpu"])
-    if "cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["cuda"])
-    numpy = values["numpy"]
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Set the generators to a state that `random_state` returned."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"])
+    numpy = state["numpy"]
     numpy["state"]["key"] = np.array(numpy["state"]["key"], dtype=np.uint32)
     np.random.set_state(numpy)
-    version, internal, gauss = values["python"]
+    version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))

@@ -1,15 +1,15 @@
-"""The transformers `Trainer` under every training here: only the loss is ours, and how rows reach it.
+"""The transformers `Trainer` of all trainings here: only the loss is ours, and how rows reach it.
 
-Accumulation, clipping and schedule come with it; training/states.py keeps its state.
+The library brings accumulation, clipping and schedule; training/states.py saves states.
 
-1. A loss is a sum divided once by what is counted over the whole optimizer step (labelled tokens, captions), so neither
-   accumulation nor several processes change it (training/batches.py, compute/processes.py).
-2. A validation loss is per token, not the mean of its batches' means.
+1. A loss is a sum, divided once by the number of its terms (labelled tokens, captions) in the whole optimizer step.
+   So neither accumulation nor several processes change it (training/batches.py, compute/processes.py).
+2. A validation loss is a mean over tokens, not the mean of the batches' means.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -25,12 +25,12 @@ from captioning.training.batches import EpochLoader, StepBatches
 from captioning.training.run import TrainingRun
 from captioning.training.states import ResumableTrainer
 
-Loss = Callable[[Any, dict[str, Any], Any], torch.Tensor]  # model, batch, what the sum is divided by
-OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged-adamw-8bit": "paged_adamw_8bit"}  # the Trainer's names
+Loss = Callable[[Any, dict[str, Any], Any], torch.Tensor]  # of model, batch and divisor
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged-adamw-8bit": "paged_adamw_8bit"}  # names of the Trainer
 
 
 class SharedTrainer(ResumableTrainer):
-    """A `Trainer` whose steps are shared out among `processes`; it runs in each of them and knows of one.
+    """A `Trainer` that shares its steps among `processes`; it runs in each of them and knows of one.
 
     `lora_plus`: learning rate of the adapters' B over that of A (Hayou et al. 2024, arXiv:2402.12354).
     """
@@ -42,67 +42,62 @@ class SharedTrainer(ResumableTrainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(StepBar())
         self.lora_plus = lora_plus
-        self.unsummed = torch.zeros((), device=self.args.device)  # loss of this process's micro-batches of a step
-        torch.manual_seed(self.args.seed + processes.rank)  # dropout of another share
-        self.model_accepts_loss_kwargs = True  # else the Trainer divides by the accumulation a second time
+        self.local_loss = torch.zeros((), device=self.args.device)  # of this process's micro-batches of a step
+        torch.manual_seed(self.args.seed + processes.rank)  # each process draws its own dropout
+        self.model_accepts_loss_kwargs = True  # otherwise the Trainer divides by the accumulation a second time
 
     def count_loss_terms(self, batch: dict[str, Any]) -> int:
-        """What the loss of `batch` is a sum over: labelled tokens, or rows where there are no labels."""
+        """Return the number of terms in the loss of `batch`: its labelled tokens or, without labels, its rows."""
         if "labels" in batch:
             return int((batch["labels"][:, 1:] != IGNORED).sum())
         return len(next(iter(batch.values())))
 
     def get_train_dataloader(self) -> EpochLoader:
         rows: Any = self.train_dataset
-        args = self.args
+        args, collate = self.args, self.data_collator
         sizes = args.per_device_train_batch_size, args.gradient_accumulation_steps
         batches = StepBatches(rows, *sizes, args.seed, self.processes)
-        collate = self.data_collator
-        return EpochLoader(
-            rows,
-            batch_sampler=batches,
-            collate_fn=lambda some: collate(some) if some else {},
-            pin_memory=args.dataloader_pin_memory,
-        )
+        options = {"batch_sampler": batches, "pin_memory": args.dataloader_pin_memory}
+        return EpochLoader(rows, collate_fn=lambda examples: collate(examples) if examples else {}, **options)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
-        """The micro-batches of a step, and how many items they have over all processes."""
+        """Return the micro-batches of a step, and the number of its loss terms over all processes."""
         batches = list(islice(epoch_iterator, num_batches))
-        own = sum(self.count_loss_terms(batch) for batch in batches if batch)
-        return batches, self.processes.sum(torch.tensor(own, device=device))
+        terms = sum(self.count_loss_terms(batch) for batch in batches if batch)
+        return batches, self.processes.sum(torch.tensor(terms, device=device))
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Forward and backward of one micro-batch, which may be empty. A step's last sums gradients and losses over the
-        processes, so that none waits for another before."""
+        """Run forward and backward of one micro-batch, which may be empty.
+
+        Processes sum their gradients and losses only after the last one of a step, so that they wait once a step.
+        """
         loss = torch.zeros((), device=self.args.device)
         if inputs:
             loss = super().training_step(model, inputs, num_items_in_batch)
         if self.processes.count == 1:
             return loss
-        self.unsummed = self.unsummed + loss
+        self.local_loss = self.local_loss + loss
         if not self.accelerator.sync_gradients:
             return torch.zeros_like(loss)
         self.processes.sum_gradients(model.parameters())
-        summed, self.unsummed = self.processes.sum(self.unsummed.clone()), torch.zeros_like(loss)
-        return summed
+        step_loss, self.local_loss = self.processes.sum(self.local_loss.clone()), torch.zeros_like(loss)
+        return step_loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.lora_plus != 1:  # type: ignore[has-type]
             kind, options = self.get_optimizer_cls_and_kwargs(self.args)
-            self.optimizer = create_loraplus_optimizer(
-                self.model, kind, loraplus_lr_ratio=self.lora_plus, loraplus_weight_decay=self.args.weight_decay,
-                **options,
-            )  # fmt: skip
+            rates = {"loraplus_lr_ratio": self.lora_plus, "loraplus_weight_decay": self.args.weight_decay}
+            self.optimizer = create_loraplus_optimizer(self.model, kind, **rates, **options)
         return super().create_optimizer(model)
 
     def eval_batches(self) -> Sequence[range]:
-        """Places of the validation rows that fall to this process, a batch each."""
+        """Return this process's share of the validation batches, as ranges of row numbers."""
         rows: Any = self.eval_dataset
-        size, number = self.args.per_device_eval_batch_size, len(rows)
-        return self.processes.share([range(begin, min(begin + size, number)) for begin in range(0, number, size)])
+        size, count = self.args.per_device_eval_batch_size, len(rows)
+        return self.processes.share([range(start, min(start + size, count)) for start in range(0, count, size)])
 
     def report_validation(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Log `metrics` of a validation, and tell the Trainer that this step has had one."""
+        """Log `metrics`, and notify the Trainer that this step has been validated."""
         self.log(metrics)
         control: Any = self.control  # type: ignore[has-type]
         self.control = self.callback_handler.on_evaluate(self.args, self.state, control, metrics)
@@ -110,7 +105,7 @@ class SharedTrainer(ResumableTrainer):
 
 
 class StepBar(TrainerCallback):
-    """A bar of the optimizer's steps."""
+    """A progress bar of the optimizer's steps."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar = progress_bar(state.max_steps, "steps")
@@ -124,7 +119,7 @@ class StepBar(TrainerCallback):
 
 
 class LossTrainer(SharedTrainer):
-    """A `SharedTrainer` whose loss is a function of model, batch and the step's number of items."""
+    """A `SharedTrainer` whose loss is a function of model, batch and the step's number of loss terms."""
 
     def __init__(self, *arguments: Any, loss: Loss, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -138,30 +133,27 @@ class LossTrainer(SharedTrainer):
         return (loss, {}) if return_outputs else loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The validation rows' loss an item."""
+        """Return the mean loss of the validation rows, per loss term."""
         rows: Any = self.eval_dataset
         model = self.model.eval()
 
-        def of_batch(places: range) -> tuple[float, int]:
-            batch = self._prepare_inputs(self.data_collator([rows[place] for place in places]))
+        def sum_batch(numbers: range) -> tuple[float, int]:
+            batch = self._prepare_inputs(self.data_collator([rows[number] for number in numbers]))
             with torch.no_grad(), attention_kernel(self.args.device):
                 return float(self.loss(model, batch, 1)), self.count_loss_terms(batch)
 
-        sums = [math.fsum(of) for of in zip(*self.cached_map("validation", self.eval_batches(), of_batch), strict=True)]
-        total = torch.tensor(sums or [0.0, 0.0], dtype=torch.float64, device=self.args.device)
-        loss, items = self.processes.sum(total).tolist()
-        return self.report_validation({"eval_loss": loss / items})
+        columns = zip(*self.cached_map("validation", self.eval_batches(), sum_batch), strict=True)
+        sums = [math.fsum(column) for column in columns] or [0.0, 0.0]
+        loss, terms = self.processes.sum(torch.tensor(sums, dtype=torch.float64, device=self.args.device)).tolist()
+        return self.report_validation({"eval_loss": loss / terms})
 
 
-@contextmanager
-def attention_kernel(device: torch.device) -> Iterator[None]:
-    """On a CPU, attention in plain products: the fused kernel's backward is a third of a step there. Else torch's own
-    choice. The kernel of the forward is that of the backward."""
-    if device.type != "cpu":
-        yield
-        return
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
+def attention_kernel(device: torch.device) -> AbstractContextManager[None]:
+    """Compute attention in plain products on a CPU, where the fused kernel's backward takes a third of a step.
+
+    On other devices torch chooses. The kernel of the forward is also that of the backward.
+    """
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def training_arguments(run: TrainingRun, **options: Any) -> TrainingArguments:
@@ -179,13 +171,13 @@ def training_arguments(run: TrainingRun, **options: Any) -> TrainingArguments:
         label_names=["labels"],
         dataloader_pin_memory=run.device != "cpu",
         save_strategy="no",
-        disable_tqdm=True,  # `Progress` shows it
+        disable_tqdm=True,  # `StepBar` shows progress
     )
     return TrainingArguments(**(shared | dict(run.tracking) | options))
 
 
 def step_records(history: Sequence[dict[str, Any]], columns: Collection[str]) -> list[dict[str, Any]]:
-    """The Trainer's log as step records: `columns` alone, so no times; its `eval_x` is `validation_x` here."""
+    """Return the Trainer's log as step records: only `columns`, and `validation_x` for its `eval_x`."""
     renamed = ({key.replace("eval_", "validation_"): value for key, value in entry.items()} for entry in history)
     records = [{key: value for key, value in entry.items() if key in columns} for entry in renamed]
     return [record for record in records if record.keys() - {"step", "epoch"}]

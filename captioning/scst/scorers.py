@@ -1,0 +1,27 @@
+"""The CIDEr-D scorers of SCST, with the document frequencies of the training split."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from captioning.base.json_files import read_map
+from captioning.metrics.cider import CiderD, DocumentFrequencies
+
+
+class Scorers(NamedTuple):
+    """CIDEr-D of samples, with `<eos>`, and of validation captions, without."""
+
+    reward: CiderD
+    validation: CiderD
+
+
+def make_scorers(frequencies: DocumentFrequencies, references: dict[str, Sequence[str]]) -> Scorers:
+    """Return the scorers of the images in `references`, which are tokenised."""
+    return Scorers(CiderD(frequencies, references, eos=True), CiderD(frequencies, references, eos=False))
+
+
+def read_scorers(ids: Sequence[str]) -> Scorers:
+    """Return the scorers of the images `ids`."""
+    tokens = read_map(Path("data/references/tokens.json"))
+    frequencies = DocumentFrequencies.from_json(read_map(Path("data/references/document_frequencies.json")))
+    return make_scorers(frequencies, {id_: tokens[id_] for id_ in ids})
