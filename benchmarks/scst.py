@@ -40,6 +40,7 @@ from captioning.paligemma.model import image_features, load_frozen, load_process
 from captioning.params.load import load_params
 from captioning.params.recipe import ScstSettings
 from captioning.runtime.progress import Stopwatch
+from captioning.scst.scorers import Scorers
 from captioning.scst.trainer import PARTS, SCSTTrainer
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import training_arguments
@@ -111,8 +112,7 @@ def make_trainer(
         args=training_arguments(TrainingRun(1, device, folder)),
         processor=processor,
         settings=settings(temperature),
-        reward=CiderD(frequencies, references, eos=True),
-        plain=CiderD(frequencies, references),
+        scorers=Scorers(CiderD(frequencies, references, eos=True), CiderD(frequencies, references)),
     )
     trainer.log = lambda *_: None  # type: ignore[method-assign, assignment]
     return trainer
@@ -175,7 +175,7 @@ def compare(shape: str, device: str, batch: int, pairs: int) -> list[str]:
 
     def our_rewards(captions: Sequence[str], references: Sequence[Sequence[str]]) -> torch.Tensor:
         ids = [id_ for id_ in world.ids for _ in range(len(captions) // len(references))]
-        return torch.from_numpy(trainer.reward.scores(ids, tokenize(captions)))
+        return torch.from_numpy(trainer.scorers.reward.scores(ids, tokenize(captions)))
 
     peers = {
         f"SCST step, {label}": peer(world.texts, rewards_from_text),

@@ -114,5 +114,6 @@ def test_the_head_gets_contiguous_rows(
     with torch.no_grad():
         features = image_features(base, pixel_values(processor, pictures)).pooler_output
         prefix = prefill(base, prompt_tokens(processor, PROMPT), features)
-    rollout(base, prefix, Sampling(tuple(forbidden_tokens(processor))), 2, True, 3, eos=-1, pad=0)
+    points = torch.rand(len(pictures), 2, 3)
+    rollout(base, prefix, Sampling(tuple(forbidden_tokens(processor))), points, True, eos=-1, pad=0)
     assert all(contiguous)

@@ -80,7 +80,8 @@ def _decode_last_token(base: Any, prefix: Prefix, sampling: Sampling, samples: i
     logits = head_logits(base, run_packed(base, ids, mask, positions, full))
     if greedy:
         sampling.best(logits[:, 0])
-    sampling.draw(logits[:, int(greedy) :].flatten(0, 1))
+    sampled = logits[:, int(greedy) :].flatten(0, 1)
+    sampling.draw(sampled, torch.empty(len(sampled), dtype=torch.float64, device=META))
 
 
 def _score(base: Any, prefix: Prefix, sampling: Sampling, captions: int, tokens: int) -> Float[Tensor, " tokens"]:

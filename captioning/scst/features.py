@@ -7,6 +7,7 @@ training split, 28 GB, go to a file that the system maps; smaller ones stay in m
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from transformers import PaliGemmaProcessor
 from captioning.adapters.lora import unwrap_adapter
 from captioning.compute.processes import SINGLE_PROCESS, Processes, device_folder
 from captioning.images.table import draw_ids, read_ids, read_images
-from captioning.paligemma.model import image_features, pixels
+from captioning.paligemma.model import image_features, pixel_values
 from captioning.runtime.progress import progress
 from captioning.runtime.resume import Results
 from captioning.training.mapped import MAX_RAM_BYTES, allocate
@@ -75,24 +76,19 @@ def encode_images(
     features = allocate(shape, model.dtype, file, "image features", max_ram_bytes if processes.count == 1 else 0)
     batches = processes.share(range(0, len(images), batch))
     checksums = Results(file.with_name(f"{file.name}.{processes.rank}.done")) if file.exists() else None
-    encoded = 0 if checksums is None else count_intact_batches(features, batch, batches, checksums)
+    encoded = 0
+    if checksums is not None:
+        pairs = zip(batches, checksums.results, strict=False)
+        encoded = len(list(takewhile(lambda pair: checksum(features[pair[0] : pair[0] + batch]) == pair[1], pairs)))
+        checksums.truncate(encoded)
     for start in progress(batches[encoded:], len(batches) - encoded, "encoding images"):
-        inputs = pixels(processor, images[start : start + batch]).to(model.device)
+        inputs = pixel_values(processor, images[start : start + batch]).to(model.device)
         with torch.no_grad():
             features[start : start + batch] = image_features(model, inputs).pooler_output.cpu()
         if checksums is not None:
             checksums.add(checksum(features[start : start + batch]))
     processes.wait()
     return features
-
-
-def count_intact_batches(features: Tensor, batch: int, batches: Sequence[int], checksums: Results) -> int:
-    """Return how many of `batches` an interrupted run has encoded and written, and drop the checksums of the others."""
-    for number, (start, expected) in enumerate(zip(batches, checksums.results, strict=False)):
-        if checksum(features[start : start + batch]) != expected:
-            checksums.truncate(number)
-            break
-    return len(checksums.results)
 
 
 def checksum(values: Tensor) -> int:

@@ -111,7 +111,7 @@ def run_packed(
     decoder = model.model.language_model
     window = getattr(decoder.config, "sliding_window", None)
     if window is not None and mask.shape[2] > window:
-        raise ValueError(f"a packed row of {mask.shape[2]} tokens is longer than the decoder's window of {window}")
+        raise ValueError(f"a packed row of {mask.shape[2]} tokens outgrows the decoder's window of {window}")
     embedded = decoder.embed_tokens(tokens)
     output = decoder(
         inputs_embeds=embedded,

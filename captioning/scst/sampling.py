@@ -29,9 +29,7 @@ def uniform(seed: int, step: int, id_: str, samples: int, tokens: int) -> Float[
     return torch.rand((samples, tokens), dtype=torch.float64, generator=generator)
 
 
-def draw(
-    probabilities: Float[Tensor, "rows vocabulary"], points: Float[Tensor, " rows"]
-) -> Int[Tensor, " rows"]:
+def draw(probabilities: Float[Tensor, "rows vocabulary"], points: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:
     """Draw an index per row with its probability, never one of probability zero.
 
     `points`, one uniform number per row, go through the inverse of the cumulative distribution, in float64.
@@ -53,9 +51,7 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
 
-    def draw(
-        self, logits: Float[Tensor, "rows vocabulary"], points: Float[Tensor, " rows"]
-    ) -> Int[Tensor, " rows"]:
+    def draw(self, logits: Float[Tensor, "rows vocabulary"], points: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:
         """Draw one token per row by uniform numbers."""
         return draw(self._warped(logits).softmax(dim=-1), points)
 

@@ -15,13 +15,9 @@ class Scorers(NamedTuple):
     validation: CiderD
 
 
-def make_scorers(frequencies: DocumentFrequencies, references: dict[str, Sequence[str]]) -> Scorers:
-    """Return the scorers of the images in `references`, which are tokenised."""
-    return Scorers(CiderD(frequencies, references, eos=True), CiderD(frequencies, references, eos=False))
-
-
 def read_scorers(ids: Sequence[str]) -> Scorers:
     """Return the scorers of the images `ids`."""
     tokens = read_map(Path("data/references/tokens.json"))
     frequencies = DocumentFrequencies.from_json(read_map(Path("data/references/document_frequencies.json")))
-    return make_scorers(frequencies, {id_: tokens[id_] for id_ in ids})
+    references = {id_: tokens[id_] for id_ in ids}
+    return Scorers(CiderD(frequencies, references, eos=True), CiderD(frequencies, references, eos=False))

@@ -1,7 +1,7 @@
 """A `Trainer` whose rows are encoded images, and whose loss samples, rewards and weighs captions (scst/refine.py).
 
-The loss is all that is ours: accumulation, clipping, schedule and the choice of the best step are the library's. What
-is drawn for an image depends on seed, step and image alone, so several processes draw what one would.
+Only the loss is ours; the library brings accumulation, clipping, schedule and the choice of the best step. The samples
+of an image depend on seed, step and image alone, so several processes draw what one would.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,6 @@ from transformers import PaliGemmaProcessor
 from captioning.adapters.lora import swap_weights, unwrap_adapter
 from captioning.decoding import Caption, decode_suffixes, forbidden_tokens
 from captioning.metrics.bootstrap import interval, resampled_means
-from captioning.metrics.cider import CiderD
 from captioning.metrics.ptb import tokenize
 from captioning.paligemma.model import prompt_tokens
 from captioning.params.recipe import ScstSettings
@@ -27,6 +26,7 @@ from captioning.scst.loss import advantages, caption_log_probabilities, policy_l
 from captioning.scst.packing import Prefix, prefill
 from captioning.scst.rollout import rollout
 from captioning.scst.sampling import Sampling, uniform
+from captioning.scst.scorers import Scorers
 from captioning.training.states import trainable_weights
 from captioning.training.trainer import SharedTrainer, attention_kernel
 
@@ -36,19 +36,13 @@ PARTS = ("prefill", "decode", "reward", "update")  # of a step's seconds
 
 
 class SCSTTrainer(SharedTrainer):
-    """A `SharedTrainer` whose rows are encoded images, and whose loss samples, rewards and weighs captions."""
+    """A `SharedTrainer` whose loss is the policy gradient of captions that it samples from its own model."""
 
     def __init__(
-        self,
-        *arguments: Any,
-        processor: PaliGemmaProcessor,
-        settings: ScstSettings,
-        reward: CiderD,
-        plain: CiderD,
-        **options: Any,
+        self, *arguments: Any, processor: PaliGemmaProcessor, settings: ScstSettings, scorers: Scorers, **options: Any
     ) -> None:
         super().__init__(*arguments, data_collator=collate, **options)
-        self.processor, self.settings, self.reward, self.plain = processor, settings, reward, plain
+        self.processor, self.settings, self.scorers = processor, settings, scorers
         cuts = settings.temperature, settings.top_k, settings.top_p
         self.sampling = Sampling(tuple(forbidden_tokens(processor)), *cuts)
         self.prompt = prompt_tokens(processor, settings.prompt).to(self.args.device)
@@ -56,50 +50,55 @@ class SCSTTrainer(SharedTrainer):
         self.stopwatch = Stopwatch(torch.cuda.synchronize if self.args.device.type == "cuda" else lambda: None)
         self.seconds: list[dict[str, float]] = []
         self.start_scores: Float[np.ndarray, " images"] | None = None
-        self.drawn: list[list[Sample]] = []
+        self.samples: list[list[Sample]] = []  # of the last micro-batch, by image
 
-    def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The start adapter's scores, with which gains are reckoned, and the seconds so far."""
-        scores = {} if self.start_scores is None else {"start_scores": torch.from_numpy(self.start_scores)}
-        return scores, {"seconds": self.seconds}
+    def extra_state(self) -> dict[str, Any]:
+        """Return the scores of the start adapter, from which gains are computed, and the seconds so far."""
+        scores = None if self.start_scores is None else self.start_scores.tolist()
+        return {"start_scores": scores, "seconds": self.seconds}
 
-    def load_extra_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        self.start_scores, self.seconds = tensors["start_scores"].numpy(), list(values["seconds"])
+    def load_extra_state(self, values: Mapping[str, Any]) -> None:
+        self.start_scores, self.seconds = np.array(values["start_scores"]), list(values["seconds"])
 
     def training_step(self, *arguments: Any, **options: Any) -> Tensor:
-        """Forward and backward of one batch, timed by part; what is not prefill, decode or reward is the update."""
-        self.drawn = []
+        """Run a batch forward and backward, and time its parts; all but prefill, decode and reward is the update."""
+        self.samples = []
         with self.stopwatch("step"):
             loss = super().training_step(*arguments, **options)
-        lap = self.stopwatch.lap()
-        lap["update"] = lap.pop("step") - sum(lap.values())
-        self.seconds.append(lap)
-        drawn = [Sample(*one) for of_image in self.processes.gather_in_order(self.drawn) for one in of_image]
-        self.log(step_summary(loss.item(), drawn))
+        seconds = self.stopwatch.lap()
+        seconds["update"] = seconds.pop("step") - sum(seconds.values())
+        self.seconds.append(seconds)
+        images = self.processes.gather_in_order(self.samples)
+        self.log(step_summary(loss.item(), [Sample(*sample) for image in images for sample in image]))
         return loss
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The batch's share of the step's mean; what was drawn is left in `drawn`, a list an image."""
+        """Return the batch's share of the step's mean loss; its samples remain in `self.samples`."""
         policy, greedy = unwrap_adapter(model).eval(), self.settings.baseline == "greedy"
-        drawn = slice(int(greedy), None)  # of an image's captions, the greedy one stands first
+        sampled = slice(int(greedy), None)  # the greedy caption of an image comes first
         with self.stopwatch("prefill"), attention_kernel(self.args.device):
             prefix = prefill(policy, self.prompt, inputs["features"])
         with self.stopwatch("decode"):
-            tokens = self._decode(policy, prefix, self.settings.samples, greedy, self._points(inputs["id"]))
+            tokens = self._decode(policy, prefix, self._points(inputs["id"]), greedy)
         with self.stopwatch("reward"):
-            captions = [decode_suffixes(self.processor, of_image) for of_image in tokens]
+            captions = [decode_suffixes(self.processor, rows) for rows in tokens]
             rewards = self._rewards(inputs["id"], captions)
         with attention_kernel(self.args.device):
-            log_p = self._log_probabilities(policy, prefix, tokens[:, drawn])
-        kl = self._log_ratio(model, inputs["features"], tokens[:, drawn], log_p)
-        penalised = rewards[:, drawn] - self.settings.kl * (0.0 if kl is None else kl)
+            log_p = self._log_probabilities(policy, prefix, tokens[:, sampled])
+        kl = self._log_ratio(model, inputs["features"], tokens[:, sampled], log_p)
+        penalised = rewards[:, sampled] - self.settings.kl * (0.0 if kl is None else kl)
         advantage = advantages(penalised, rewards[:, 0] if greedy else None)
         loss = policy_loss(log_p, advantage)
         if num_items_in_batch is not None:
             loss = loss * (len(inputs["id"]) / num_items_in_batch)
-        self.drawn = samples([of[drawn] for of in captions], rewards[:, drawn], penalised - advantage, advantage, kl)
+        ratio = np.full(advantage.shape, None) if kl is None else kl
+        columns = [array.tolist() for array in (rewards[:, sampled], penalised - advantage, advantage, ratio)]
+        self.samples = [
+            [Sample(caption.text, caption.ended, *numbers) for caption, *numbers in zip(*image, strict=True)]
+            for image in zip([image[sampled] for image in captions], *columns, strict=True)
+        ]
         return (loss, {}) if return_outputs else loss
 
     def _points(self, ids: Sequence[str]) -> Float[Tensor, "images samples tokens"]:
@@ -108,25 +107,24 @@ class SCSTTrainer(SharedTrainer):
         return torch.stack([uniform(seed, step, id_, *shape) for id_ in ids]).to(self.args.device)
 
     def _decode(
-        self, policy: Any, prefix: Prefix, samples: int, greedy: bool, points: Tensor | None = None
+        self, policy: Any, prefix: Prefix, points: Tensor, greedy: bool
     ) -> Int[Tensor, "images captions tokens"]:
-        tokenizer, limit = self.processor.tokenizer, self.settings.maximum_tokens
-        ends = {"eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
-        return rollout(policy, prefix, self.sampling, samples, greedy, limit, **ends, points=points)
+        tokenizer = self.processor.tokenizer
+        return rollout(policy, prefix, self.sampling, points, greedy, tokenizer.eos_token_id, tokenizer.pad_token_id)
 
     def _rewards(
         self, ids: Sequence[str], captions: Sequence[Sequence[Caption]]
     ) -> Float[np.ndarray, "images captions"]:
-        said = [(id_, caption) for id_, of_image in zip(ids, captions, strict=True) for caption in of_image]
-        tokens = tokenize([caption.text for _, caption in said])
-        scores = self.reward.scores([id_ for id_, _ in said], tokens, [caption.ended for _, caption in said])
-        return scores.reshape(len(ids), -1)
+        repeated = [id_ for id_, image in zip(ids, captions, strict=True) for _ in image]
+        flat = [caption for image in captions for caption in image]
+        tokens, ended = tokenize([caption.text for caption in flat]), [caption.ended for caption in flat]
+        return self.scorers.reward.scores(repeated, tokens, ended).reshape(len(ids), -1)
 
     def _log_probabilities(self, policy: Any, prefix: Prefix, tokens: Tensor) -> Float[Tensor, "images captions"]:
         return caption_log_probabilities(policy, prefix, tokens, self.sampling, self.processor.tokenizer.pad_token_id)
 
     def _log_ratio(self, model: Any, features: Tensor, tokens: Tensor, log_p: Tensor) -> np.ndarray | None:
-        """log policy(caption) / start(caption), whose mean estimates the divergence; None where it is not wanted."""
+        """Return log policy(caption) / start(caption), whose mean estimates the KL; None without a penalty."""
         if not self.start_weights:
             return None
         policy = unwrap_adapter(model)
@@ -135,15 +133,12 @@ class SCSTTrainer(SharedTrainer):
         return (log_p.detach() - start).double().cpu().numpy()
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Greedy CIDEr-D ×100 on the validation images, document frequencies of the training split, no `<eos>`."""
+        """Compute CIDEr-D ×100 of greedy captions of the validation images, and its gain over the start adapter."""
         rows: Any = self.eval_dataset
-
-        def of_batch(batch: range) -> list[tuple[Any, ...]]:
-            return self._greedy(torch.stack([rows[place]["features"] for place in batch]))
-
-        mine = self.cached_map("validation", self.eval_batches(), of_batch)
-        captions = [Caption(*one) for batch in self.processes.gather_in_order(mine) for one in batch]
-        scores = 100 * self.plain.scores(rows.ids, tokenize([caption.text for caption in captions]))
+        local = self.cached_map("validation", self.eval_batches(), self._caption_batch)
+        batches = self.processes.gather_in_order(local)
+        captions = [Caption(*fields) for batch in batches for fields in batch]
+        scores = 100 * self.scorers.validation.scores(rows.ids, tokenize([caption.text for caption in captions]))
         if self.start_scores is None:
             self.start_scores = scores
         low, high = interval(resampled_means((scores - self.start_scores)[None], seed=0)[0])
@@ -157,56 +152,38 @@ class SCSTTrainer(SharedTrainer):
         }
         return self.report_validation(metrics)
 
-    def _greedy(self, features: Tensor) -> list[tuple[Any, ...]]:
+    def _caption_batch(self, numbers: range) -> list[tuple[Any, ...]]:
+        rows: Any = self.eval_dataset
+        features = torch.stack([rows[number]["features"] for number in numbers])
         policy = unwrap_adapter(self.model).eval()
         with torch.no_grad():
             prefix = prefill(policy, self.prompt, features.to(self.args.device))
-        tokens = self._decode(policy, prefix, samples=0, greedy=True)[:, 0]
+        no_samples = torch.empty(len(features), 0, self.settings.maximum_tokens, device=self.args.device)
+        tokens = self._decode(policy, prefix, no_samples, greedy=True)[:, 0]
         return [astuple(caption) for caption in decode_suffixes(self.processor, tokens)]
 
 
 class Sample(NamedTuple):
-    """What one drawn caption came to; rewards from 0 to 10, KL in nats."""
+    """A sampled caption; rewards from 0 to 10, KL in nats."""
 
+    text: str
+    ended: bool
     reward: float
     baseline: float
     advantage: float
-    words: int
-    ended: bool
-    text: str
     kl: float | None
 
 
-def samples(
-    captions: Sequence[Sequence[Caption]],
-    rewards: Float[np.ndarray, "images samples"],
-    baseline: Float[np.ndarray, "images samples"],
-    advantage: Float[np.ndarray, "images samples"],
-    kl: Float[np.ndarray, "images samples"] | None,
-) -> list[list[Sample]]:
-    """The samples of each image."""
-    ratio = np.full(rewards.shape, None) if kl is None else kl
-    columns = zip(captions, *(of.tolist() for of in (rewards, baseline, advantage, ratio)), strict=True)
-    return [
-        [
-            Sample(reward, base, gained, len(caption.text.split()), caption.ended, caption.text, log_ratio)
-            for caption, reward, base, gained, log_ratio in zip(*of_image, strict=True)
-        ]
-        for of_image in columns
-    ]
-
-
-def step_summary(loss: float, drawn: Sequence[Sample]) -> dict[str, float]:
-    """A step's record: rewards and baseline from 0 to 10, length in words, `ended` and `distinct` shares, KL in
-    nats."""
-    rewards, baseline, advantage, words, ended, texts, kl = zip(*drawn, strict=True)
+def step_summary(loss: float, samples: Sequence[Sample]) -> dict[str, float]:
+    """Return a step's record: means in the units of `Sample`, length in words, `distinct` as a share of the texts."""
+    texts, ended, rewards, baselines, advantage, kl = zip(*samples, strict=True)
     return {
         "loss": loss,
         "reward": float(np.mean(rewards)),
-        "baseline": float(np.mean(baseline)),
+        "baseline": float(np.mean(baselines)),
         "advantage": float(np.mean(advantage)),
         "advantage_deviation": float(np.std(advantage)),
-        "length": float(np.mean(words)),
+        "length": float(np.mean([len(text.split()) for text in texts])),
         "ended": float(np.mean(ended)),
         "distinct": len(set(texts)) / len(texts),
     } | ({} if None in kl else {"kl": float(np.mean(kl))})

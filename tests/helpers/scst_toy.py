@@ -1,7 +1,7 @@
 """Shared parts of SCST's tests: the ids of four images, scorers, and references that the model says rarely."""
 
 from captioning.metrics.cider import CiderD, DocumentFrequencies
-from captioning.scst.refine import Scorers
+from captioning.scst.scorers import Scorers
 
 IDS = ["p0", "p1", "p2", "p3"]
 

@@ -1,4 +1,4 @@
-"""Features encoded once: in memory or in a file, in whatever batches, what the tower gives."""
+"""Encoded images have the tower's features, in memory or in a file, with any batch size."""
 
 import shutil
 from pathlib import Path
@@ -12,56 +12,56 @@ from captioning.paligemma.model import image_features, prompt_inputs
 from captioning.scst import features
 from captioning.scst.features import EncodedImages, collate, encode_images
 from captioning.training import mapped
-
-PROMPT = "caption en"
+from tests.helpers.sampled_captions import PROMPT
 
 
 @pytest.mark.parametrize("batch", [1, 3, 9])
-@pytest.mark.parametrize("in_memory", [2**30, 0])
+@pytest.mark.parametrize("max_ram_bytes", [2**30, 0])
 def test_features_are_those_of_the_tower(
-    quantised: Any, processor: Any, pictures: list[bytes], batch: int, in_memory: int, tmp_path: Path
+    quantised: Any, processor: Any, pictures: list[bytes], batch: int, max_ram_bytes: int, tmp_path: Path
 ) -> None:
     file = tmp_path / "new" / "features"
-    ours = encode_images(quantised, processor, pictures, batch, file, in_memory)
+    encoded = encode_images(quantised, processor, pictures, batch, file, max_ram_bytes)
     pixel_values = prompt_inputs(processor, pictures, PROMPT)["pixel_values"]
     expected = image_features(quantised, pixel_values).pooler_output
-    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
-    assert not ours.requires_grad
-    assert file.exists() == (in_memory == 0)
-    if in_memory == 0:
-        assert file.stat().st_size == ours.numel() * ours.itemsize
-        assert torch.equal(torch.from_file(str(file), size=ours.numel(), dtype=ours.dtype).view_as(ours), ours)
+    torch.testing.assert_close(encoded, expected, rtol=1e-5, atol=1e-5)
+    assert not encoded.requires_grad
+    assert file.exists() == (max_ram_bytes == 0)
+    if file.exists():
+        assert file.stat().st_size == encoded.nbytes
+        assert torch.equal(torch.from_file(str(file), size=encoded.numel()).view_as(encoded), encoded)
 
 
-@pytest.mark.parametrize("spoilt", [0, 1])
-def test_an_interrupted_run_encodes_what_is_left(
-    quantised: Any, processor: Any, pictures: list[bytes], spoilt: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Cut off in its third batch; where what it wrote of the second is not there, from that on."""
-    encoded: list[int] = []
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_an_interrupted_run_encodes_the_missing_batches(
+    quantised: Any, processor: Any, pictures: list[bytes], is_damaged: bool, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The first run ends in its third of four batches; perhaps its second never reached the disk."""
+    images, file, calls = (pictures * 3)[:8], tmp_path / "features", list[int]()
+    limit = 2
 
-    def counted(model: Any, values: Any) -> Any:
-        if len(encoded) == 2:
+    def encode(model: Any, pixel_values: Any) -> Any:
+        if len(calls) == limit:
             raise KeyboardInterrupt
-        encoded.append(len(values))
-        return image_features(model, values)
+        calls.append(len(pixel_values))
+        return image_features(model, pixel_values)
 
-    images, file = (pictures * 3)[:8], tmp_path / "features"
-    monkeypatch.setattr(features, "image_features", counted)
+    monkeypatch.setattr(features, "image_features", encode)
     with pytest.raises(KeyboardInterrupt):
-        encode_images(quantised, processor, images, 2, file, in_memory=0)
-    if spoilt:
+        encode_images(quantised, processor, images, 2, file, max_ram_bytes=0)
+    if is_damaged:
         content = bytearray(file.read_bytes())
         content[3 * len(content) // 8] ^= 1
         file.write_bytes(content)
-    encoded.clear()
-    monkeypatch.setattr(features, "image_features", lambda *given: encoded.append(1) or image_features(*given))
-    ours = encode_images(quantised, processor, images, 2, file, in_memory=0)
-    assert len(encoded) == 2 + spoilt
-    assert torch.equal(ours, encode_images(quantised, processor, images, 2, tmp_path / "undisturbed", in_memory=0))
+    calls.clear()
+    limit = 9
+    encoded = encode_images(quantised, processor, images, 2, file, max_ram_bytes=0)
+    assert len(calls) == 2 + is_damaged
+    assert torch.equal(encoded, encode_images(quantised, processor, images, 2, tmp_path / "undisturbed"))
 
 
-def test_rows_are_images_by_id() -> None:
+def test_rows_are_collated_by_image() -> None:
     rows = EncodedImages(["a", "b"], torch.arange(12.0).view(2, 3, 2))
     assert len(rows) == 2
     batch = collate([rows[1], rows[0]])
@@ -69,10 +69,10 @@ def test_rows_are_images_by_id() -> None:
     assert torch.equal(batch["features"], rows.features.flip(0))
 
 
-def test_a_disk_too_small_is_told_before_any_work(
+def test_too_small_a_disk_is_reported_before_any_work(
     quantised: Any, processor: Any, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapped, "disk_usage", lambda _: shutil.disk_usage("/")._replace(free=1000))
-    with pytest.raises(UserError, match=r"features take .* GB, the disk has 0\.0 GB free"):
-        encode_images(quantised, processor, pictures, 2, tmp_path / "features", in_memory=0)
+    with pytest.raises(UserError, match=r"the disk has 0\.0 GB free"):
+        encode_images(quantised, processor, pictures, 2, tmp_path / "features", max_ram_bytes=0)
     assert list(tmp_path.iterdir()) == []

@@ -1,17 +1,18 @@
-"""A packed row gives what rows give that repeat the prefix: log-probabilities, gradients, tokens decoded."""
+"""A packed row gives the same as rows that repeat the prefix: log-probabilities, gradients, decoded tokens."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import pad as pad_tensor
 
 from benchmarks.papers_scst import repeated_log_probabilities
 from captioning.adapters.lora import freeze_encoder
 from captioning.decoding import forbidden_tokens, generate_suffixes
 from captioning.paligemma.model import image_features, prompt_inputs, prompt_tokens
 from captioning.scst.loss import caption_log_probabilities
-from captioning.scst.packing import packed_mask, prefill
+from captioning.scst.packing import Prefix, packed_mask, prefill
 from captioning.scst.rollout import rollout
 from captioning.scst.sampling import Sampling, draw
 from tests.helpers.decoders import BOTH
@@ -28,164 +29,149 @@ def policy(adapted: Callable[..., Any]) -> Any:
     return model
 
 
+@pytest.fixture
+def prefix(policy: Any, processor: Any, pictures: list[bytes]) -> Prefix:
+    base = policy.get_base_model()
+    return prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures))
+
+
+def random_points(samples: int, limit: int) -> torch.Tensor:
+    return torch.rand(4, samples, limit, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @BOTH
 def test_packed_rows_equal_repeated_rows(
     policy: Any, processor: Any, pictures: list[bytes], temperature: float
 ) -> None:
-    """Two images, three captions of unequal length each, one of them nothing but `<eos>`."""
+    """Two images have three captions of unequal length each; one caption is only `<eos>`."""
     pad, barred = processor.tokenizer.pad_token_id, tuple(forbidden_tokens(processor))
     captions = tokenise_captions(processor, TEXTS, ENDED).view(2, 3, -1)
     weights = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
     base = policy.get_base_model()
     prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures[:2]))
-    ours = caption_log_probabilities(base, prefix, captions, Sampling(barred, temperature), pad)
-    ours_moved = compute_gradients(policy, (weights * ours).mean())
+    packed = caption_log_probabilities(base, prefix, captions, Sampling(barred, temperature), pad)
+    gradients = compute_gradients(policy, (weights * packed).mean())
     prompt = prompt_inputs(processor, pictures[:2], PROMPT)
-    theirs = repeated_log_probabilities(policy, prompt, captions, pad, barred, temperature)
-    theirs_moved = compute_gradients(policy, (weights * theirs).mean())
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    assert ours.min() < -5
-    assert len(ours_moved) == 2 * 7 * 4
-    for name, value in theirs_moved.items():
+    expected = repeated_log_probabilities(policy, prompt, captions, pad, barred, temperature)
+    torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-5)
+    assert packed.min() < -5
+    assert len(gradients) == 2 * 7 * 4
+    for name, value in compute_gradients(policy, (weights * expected).mean()).items():
         assert value.abs().max() > 1e-4, name
-        assert (ours_moved[name] - value).abs().max() <= 1e-5 * max(1.0, value.abs().max().item()), name
+        assert (gradients[name] - value).abs().max() <= 1e-5 * max(1.0, value.abs().max().item()), name
 
 
 @BOTH
 def test_a_caption_does_not_see_its_neighbours(policy: Any, processor: Any, pictures: list[bytes]) -> None:
     base, pad = policy.get_base_model(), processor.tokenizer.pad_token_id
-    everything = Sampling(tuple(forbidden_tokens(processor)))
+    sampling = Sampling(tuple(forbidden_tokens(processor)))
     captions = tokenise_captions(processor, TEXTS[:3], ENDED[:3])[None]
     changed = captions.clone()
     changed[0, 1, 0] = 900
     with torch.no_grad():
         prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures[:1]))
         before, after = (
-            caption_log_probabilities(base, prefix, one, everything, pad)[0] for one in (captions, changed)
+            caption_log_probabilities(base, prefix, tokens, sampling, pad)[0] for tokens in (captions, changed)
         )
     assert torch.equal(before[[0, 2]], after[[0, 2]])
     assert before[1] != after[1]
 
 
 def test_the_mask_by_hand() -> None:
-    """A prefix of two; a caption of two tokens, one of one, and a place that none fills."""
-    expected = [
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 0, 0],
-        [1, 1, 0, 0, 1, 0],
-        [1, 1, 0, 0, 0, 1],
-    ]
+    """A prefix of two; a caption of two tokens, one of one, and an empty position."""
+    expected = [[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 1, 0], [1, 1, 0, 0, 0, 1]]
     assert packed_mask(2, torch.tensor([[0, 0, 1, -1]])).int().tolist() == [expected]
 
 
-def test_the_prompt_is_the_processors(processor: Any, pictures: list[bytes]) -> None:
-    assert torch.equal(prompt_tokens(processor, PROMPT), prompt_inputs(processor, pictures[:1], PROMPT)["input_ids"][0])
+def test_the_prompt_and_the_features_are_the_librarys(policy: Any, processor: Any, pictures: list[bytes]) -> None:
+    inputs, base = prompt_inputs(processor, pictures, PROMPT), policy.get_base_model()
+    assert torch.equal(prompt_tokens(processor, PROMPT), inputs["input_ids"][0])
+    expected = image_features(base, inputs["pixel_values"]).pooler_output
+    assert torch.equal(encode_in_memory(base, processor, pictures), expected.detach())
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"temperature": 0.5}, {"temperature": 2.0, "top_k": 7}, {"top_p": 0.8}, {"top_k": 20, "top_p": 0.6}],
-)
+@pytest.mark.parametrize("cuts", [{}, {"temperature": 2.0, "top_k": 7}, {"top_p": 0.8}, {"top_k": 20, "top_p": 0.6}])
 @pytest.mark.parametrize(
     ("decoder", "limit"), [("gemma", 1), ("gemma", 2), ("gemma", 12), ("gemma2", 12)], indirect=["decoder"]
 )
-def test_shared_prefix_decoding_gives_the_tokens_of_generate(
-    policy: Any, processor: Any, pictures: list[bytes], options: dict[str, Any], limit: int,
+def test_decoding_in_packed_rows_gives_the_tokens_of_generate(
+    policy: Any, processor: Any, pictures: list[bytes], prefix: Prefix, cuts: dict[str, Any], limit: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """The greedy caption, and three drawn ones by the same random numbers: `generate` repeats prefix and pixels."""
-    monkeypatch.setattr(torch, "multinomial", lambda probabilities, num_samples: draw(probabilities)[:, None])
-    base, tokenizer = policy.get_base_model(), processor.tokenizer
-    with torch.no_grad():
-        prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures))
-    torch.manual_seed(5)
-    sampling = Sampling(tuple(forbidden_tokens(processor)), **options)
-    ours = rollout(base, prefix, sampling, 3, True, limit, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    """`generate` repeats prefix and pixels for the greedy caption and three samples by the same random numbers."""
+    base, tokenizer, points = policy.get_base_model(), processor.tokenizer, random_points(3, limit)
+    steps = iter(points.unbind(dim=2))
+    monkeypatch.setattr(
+        torch, "multinomial", lambda probabilities, num_samples: draw(probabilities, next(steps).flatten())[:, None]
+    )
+    ends = tokenizer.eos_token_id, tokenizer.pad_token_id
+    captions = rollout(base, prefix, Sampling(tuple(forbidden_tokens(processor)), **cuts), points, True, *ends)
     prompt = prompt_inputs(processor, pictures, PROMPT)
     greedy = generate_suffixes(base, processor, prompt, limit)
-    many = {key: value.repeat_interleave(3, dim=0) for key, value in prompt.items()}
-    torch.manual_seed(5)
-    drawn = generate_suffixes(
-        base, processor, many, limit, do_sample=True, **({"temperature": 1.0, "top_k": 0} | options)
-    )
-    for theirs, mine in ((greedy, ours[:, 0]), (drawn, ours[:, 1:].flatten(0, 1))):
-        width = max(theirs.shape[1], mine.shape[1])
-        padded = [
-            torch.nn.functional.pad(one, (0, width - one.shape[1]), value=tokenizer.pad_token_id)
-            for one in (theirs, mine)
-        ]
-        assert torch.equal(*padded)
-    assert limit < 12 or len({tuple(row) for row in drawn.tolist()}) > 2
+    repeated = {key: value.repeat_interleave(3, dim=0) for key, value in prompt.items()}
+    options = {"do_sample": True, "temperature": 1.0, "top_k": 0} | cuts
+    sampled = generate_suffixes(base, processor, repeated, limit, **options)
+    for expected, tokens in ((greedy, captions[:, 0]), (sampled, captions[:, 1:].flatten(0, 1))):
+        width = max(expected.shape[1], tokens.shape[1])
+        assert torch.equal(
+            *(pad_tensor(rows, (0, width - rows.shape[1]), value=ends[1]) for rows in (expected, tokens))
+        )
+    assert limit < 12 or len({tuple(row) for row in sampled.tolist()}) > 2
 
 
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.7, "top_k": 9}, {"temperature": 1.5, "top_p": 0.9}])
+@pytest.mark.parametrize("cuts", [{}, {"temperature": 0.7, "top_k": 9}, {"temperature": 1.5, "top_p": 0.9}])
 @BOTH
-def test_captions_are_scored_under_the_distribution_they_were_drawn_from(
-    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], options: dict[str, Any],
+def test_captions_are_scored_with_the_probabilities_they_were_drawn_with(
+    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], cuts: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """The probability a token had when it was drawn, one decoding step after another, is the one scoring gives it."""
     base, tokenizer = adapted(strength=0.3).eval().get_base_model(), processor.tokenizer
-    drawn: list[torch.Tensor] = []
-    draw_, chances = Sampling.draw, Sampling.log_probabilities
+    steps: list[torch.Tensor] = []
+    draw_tokens = Sampling.draw
 
-    def spy(sampling: Sampling, logits: torch.Tensor, points: torch.Tensor | None = None) -> torch.Tensor:
-        tokens = draw_(sampling, logits, points)
-        drawn.append(chances(sampling, logits, tokens))
+    def record_probabilities(sampling: Sampling, logits: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        tokens = draw_tokens(sampling, logits, points)
+        steps.append(sampling.log_probabilities(logits, tokens))
         return tokens
 
-    monkeypatch.setattr(Sampling, "draw", spy)
+    monkeypatch.setattr(Sampling, "draw", record_probabilities)
+    sampling, pad = Sampling(tuple(forbidden_tokens(processor)), **cuts), tokenizer.pad_token_id
     with torch.no_grad():
         prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures))
-        sampling = Sampling(tuple(forbidden_tokens(processor)), **options)
-        torch.manual_seed(3)
-        captions = rollout(base, prefix, sampling, 3, False, 9, tokenizer.eos_token_id, tokenizer.pad_token_id)
-        scored = caption_log_probabilities(base, prefix, captions, sampling, tokenizer.pad_token_id)
-    said = captions != tokenizer.pad_token_id
-    by_step = torch.stack(drawn, dim=1).unflatten(0, captions.shape[:2]).clone()
-    torch.testing.assert_close(scored, by_step.masked_fill(~said, 0.0).sum(dim=2), rtol=1e-5, atol=1e-4)
-    assert said.sum() > 50
+        captions = rollout(base, prefix, sampling, random_points(3, 9), False, tokenizer.eos_token_id, pad)
+        scores = caption_log_probabilities(base, prefix, captions, sampling, pad)
+    is_token = captions != pad
+    drawn = torch.stack(steps, dim=1).unflatten(0, captions.shape[:2]).clone()
+    torch.testing.assert_close(scores, drawn.masked_fill(~is_token, 0.0).sum(dim=2), rtol=1e-5, atol=1e-4)
+    assert is_token.sum() > 50
 
 
 @BOTH
-def test_greedy_and_samples_do_not_disturb_each_other(policy: Any, processor: Any, pictures: list[bytes]) -> None:
-    """Alone or together, the same tokens; the prefix can be used again, gradients and all."""
-    base, tokenizer = policy.get_base_model(), processor.tokenizer
-    prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures))
+def test_greedy_and_sampled_captions_are_independent(policy: Any, processor: Any, prefix: Prefix) -> None:
+    """Alone or together, they have the same tokens; the prefix remains usable, with gradients."""
+    base, tokenizer, points = policy.get_base_model(), processor.tokenizer, random_points(2, 6)
     assert prefix.last.requires_grad
-    decode = [base, prefix, Sampling(tuple(forbidden_tokens(processor)))]
-    ends = [6, tokenizer.eos_token_id, tokenizer.pad_token_id]
-    torch.manual_seed(1)
-    both = rollout(*decode, 2, True, *ends)
-    torch.manual_seed(1)
-    drawn = rollout(*decode, 2, False, *ends)
-    greedy = rollout(*decode, 0, True, *ends)
-    assert torch.equal(both[:, 1:, : drawn.shape[2]], drawn)
+    sampling, ends = Sampling(tuple(forbidden_tokens(processor))), (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    both = rollout(base, prefix, sampling, points, True, *ends)
+    sampled = rollout(base, prefix, sampling, points, False, *ends)
+    greedy = rollout(base, prefix, sampling, points[:, :0], True, *ends)
+    assert torch.equal(both[:, 1:, : sampled.shape[2]], sampled)
     assert torch.equal(both[:, :1, : greedy.shape[2]], greedy)
     assert prefix.length == len(prompt_tokens(processor, PROMPT))
 
 
-def test_what_stands_after_the_end_is_not_run(
+def test_padding_is_not_run(
     policy: Any, processor: Any, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row is as long as its image's captions, less their last tokens, not as the longest times their number."""
-    base, rows = policy.get_base_model(), []
-    pad = processor.tokenizer.pad_token_id
+    """A row has the length of its image's captions without last tokens, not of the longest times their number."""
+    base, shapes = policy.get_base_model(), list[torch.Size]()
+    pad, decoder = processor.tokenizer.pad_token_id, base.model.language_model
     captions = tokenise_captions(processor, ["two blue boats docked neatly at the pier .", "trees"], [True, True])[None]
-    run = base.model.language_model.forward
+    forward = decoder.forward
     monkeypatch.setattr(
-        base.model.language_model,
-        "forward",
-        lambda **inputs: rows.append(inputs["inputs_embeds"].shape) or run(**inputs),
+        decoder, "forward", lambda **inputs: shapes.append(inputs["inputs_embeds"].shape) or forward(**inputs)
     )
     prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures[:1]))
     caption_log_probabilities(base, prefix, captions, Sampling(tuple(forbidden_tokens(processor))), pad)
-    assert rows[1][:2] == (1, int((captions != pad).sum()) - 2)
-
-
-def test_features_are_the_towers(policy: Any, processor: Any, pictures: list[bytes]) -> None:
-    base = policy.get_base_model()
-    pixel_values = prompt_inputs(processor, pictures, PROMPT)["pixel_values"]
-    expected = image_features(base, pixel_values).pooler_output
-    assert torch.equal(encode_in_memory(base, processor, pictures), expected.detach())
+    assert shapes[1][:2] == (1, int((captions != pad).sum()) - 2)

@@ -59,9 +59,10 @@ def test_the_loader_passes_the_epoch_to_batches_and_rows() -> None:
 
 def test_sorting_by_length_keeps_the_rows_of_each_step() -> None:
     lengths = [(7 * row) % 13 for row in range(29)]
-    unsorted, (alone, *shares) = (
-        list(map(flatten, steps(ExampleRows([{}] * 29), 0, 1))),
-        [list(map(flatten, steps(ExampleRows([{}] * 29, lengths), rank, count))) for rank, count in ((0, 1), (0, 2), (1, 2))],
+    rows, by_length = ExampleRows([{}] * 29), ExampleRows([{}] * 29, lengths)
+    unsorted, alone, *shares = (
+        list(map(flatten, steps(dataset, rank, count)))
+        for dataset, rank, count in ((rows, 0, 1), (by_length, 0, 1), (by_length, 0, 2), (by_length, 1, 2))
     )
     assert alone == [sorted(step, key=lengths.__getitem__) for step in unsorted] != unsorted
     assert shares == [[step[rank::2] for step in alone] for rank in (0, 1)]
