@@ -6,11 +6,10 @@ A caption's tokens see the prefix and the earlier tokens of their own caption; p
 row gives the same results as N rows that repeat the prefix (tests/scst/test_packing.py), with 350 instead of 1,390
 tokens for N = 5 captions of 15 tokens after 260.
 
-1. The row is computed in two parts. `prefill` runs the prefix through the library's own forward, once per image; its
-   keys and values serve the decoding of all captions (scst/rollout.py) and then, with gradients, the update.
-2. Positions count from 1, as PaliGemma's do.
-3. All prompts are equal, so that the captions of all images start at the same position.
-4. Every token sees the whole prefix: rows longer than the window of a sliding layer (Gemma 2: 4,096) are refused.
+1. `prefill` runs the prefix through the library's own forward, once per image; its keys and values serve the decoding
+   of all captions (scst/rollout.py) and then, with gradients, the update.
+2. Positions count from 1, as PaliGemma's do. All prompts are equal, so all captions start at the same position.
+3. Every token sees the whole prefix: rows longer than the window of a sliding layer (Gemma 2: 4,096) are refused.
 """
 
 from dataclasses import dataclass
@@ -112,19 +111,15 @@ def run_packed(
     window = getattr(decoder.config, "sliding_window", None)
     if window is not None and mask.shape[2] > window:
         raise ValueError(f"a packed row of {mask.shape[2]} tokens outgrows the decoder's window of {window}")
-    embedded = decoder.embed_tokens(tokens)
+    embedded, by_head = decoder.embed_tokens(tokens), mask[:, None]
+    if decoder.config._attn_implementation == "eager":  # adds the mask to the scores
+        zeros = torch.zeros(by_head.shape, dtype=embedded.dtype, device=mask.device)
+        by_head = zeros.masked_fill(~by_head, torch.finfo(embedded.dtype).min)
     output = decoder(
         inputs_embeds=embedded,
-        attention_mask=_attention_mask(decoder, mask[:, None], embedded.dtype),
+        attention_mask=by_head,
         position_ids=positions,
         past_key_values=cache,
         use_cache=True,
     )
     return output.last_hidden_state
-
-
-def _attention_mask(decoder: Any, mask: Bool[Tensor, "*shape"], dtype: torch.dtype) -> Tensor:
-    """Convert `mask` for eager attention, which adds it to the scores and would take true and false as 1 and 0."""
-    if decoder.config._attn_implementation != "eager":
-        return mask
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)

@@ -4,7 +4,7 @@ Source: Rennie et al. 2017 (arXiv:1612.00563); the paper, IV.B. For each image, 
 and rewarded with CIDEr-D against the image's references; the loss is the mean over captions of -A log p(caption), with
 A = reward - baseline.
 
-Deliberate differences from the paper, each a parameter or with a reason:
+Deliberate differences from the paper:
 
 1. N samples per image, not one. The baseline is the greedy caption's reward (paper) or the mean reward of the image's
    other samples (`leave-one-out`; Luo 2020, arXiv:2003.09971), which needs no greedy decoding.

@@ -8,7 +8,7 @@ numbers (tests/scst/test_packing.py).
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioning.paligemma.model import head_logits
@@ -43,7 +43,9 @@ def rollout(
             if len(tokens) == limit or bool(ended.all()):
                 break
             positions = torch.full((1, captions), prefix.length + len(tokens), device=hidden.device)
-            mask = _step_mask(prefix.length, captions, len(tokens)).to(hidden.device)
+            # each step appends one token per caption, so every `captions`-th token belongs to the same caption
+            same_caption = torch.eye(captions, dtype=torch.bool, device=hidden.device).repeat(1, len(tokens))
+            mask = torch.cat([same_caption.new_ones(captions, prefix.length), same_caption], dim=1)[None]
             hidden = run_packed(model, tokens[-1], mask, positions, cache)
     return torch.stack(tokens, dim=2)  # outside, as a graph cannot hold tensors of the inference mode
 
@@ -60,9 +62,3 @@ def _choose(
         return likeliest[0]
     drawn = sampling.draw(logits[:, int(greedy) :].flatten(0, 1), points.flatten()).unflatten(0, points.shape)
     return torch.cat([*likeliest, drawn], dim=1)
-
-
-def _step_mask(prefix: int, captions: int, steps: int) -> Bool[Tensor, "1 captions keys"]:
-    """Each step appends one token per caption, so every `captions`-th token of a row belongs to the same caption."""
-    same_caption = torch.eye(captions, dtype=torch.bool).repeat(1, steps)
-    return torch.cat([same_caption.new_ones(captions, prefix), same_caption], dim=1)[None]

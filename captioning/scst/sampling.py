@@ -11,15 +11,14 @@ Sources: Fan et al. 2018 (arXiv:1805.04833) for top-k, Holtzman et al. 2020 (arX
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 
 def uniform(seed: int, step: int, id_: str, samples: int, tokens: int) -> Float[Tensor, "samples tokens"]:
@@ -73,15 +72,7 @@ class Sampling:
         return logits.index_fill(1, torch.tensor(self.barred, dtype=torch.long, device=logits.device), -torch.inf)
 
     def _warped(self, logits: Tensor) -> Tensor:
-        scores = self._allowed(logits)
-        for warper in self._warpers:
-            scores = warper(None, scores)  # no warper here reads the earlier tokens
-        return scores
-
-    @cached_property
-    def _warpers(self) -> Sequence[LogitsProcessor]:
-        return [
-            *([TemperatureLogitsWarper(float(self.temperature))] if self.temperature != 1 else []),
-            *([TopKLogitsWarper(self.top_k)] if self.top_k else []),
-            *([TopPLogitsWarper(self.top_p)] if self.top_p < 1 else []),
-        ]
+        scores: Any = self._allowed(logits)  # None: the warpers do not read the earlier tokens
+        scores = TemperatureLogitsWarper(float(self.temperature))(None, scores) if self.temperature != 1 else scores
+        scores = TopKLogitsWarper(self.top_k)(None, scores) if self.top_k else scores
+        return TopPLogitsWarper(self.top_p)(None, scores) if self.top_p < 1 else scores

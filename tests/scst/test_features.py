@@ -10,7 +10,7 @@ import torch
 from captioning.base.errors import UserError
 from captioning.paligemma.model import image_features, prompt_inputs
 from captioning.scst import features
-from captioning.scst.features import EncodedImages, collate, encode_images
+from captioning.scst.features import encode_images
 from captioning.training import mapped
 from tests.helpers.sampled_captions import PROMPT
 
@@ -59,14 +59,6 @@ def test_an_interrupted_run_encodes_the_missing_batches(
     encoded = encode_images(quantised, processor, images, 2, file, max_ram_bytes=0)
     assert len(calls) == 2 + is_damaged
     assert torch.equal(encoded, encode_images(quantised, processor, images, 2, tmp_path / "undisturbed"))
-
-
-def test_rows_are_collated_by_image() -> None:
-    rows = EncodedImages(["a", "b"], torch.arange(12.0).view(2, 3, 2))
-    assert len(rows) == 2
-    batch = collate([rows[1], rows[0]])
-    assert batch["id"] == ["b", "a"]
-    assert torch.equal(batch["features"], rows.features.flip(0))
 
 
 def test_too_small_a_disk_is_reported_before_any_work(

@@ -1,10 +1,9 @@
 """Refinement: what improves, what remains, when it validates, and what never changes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,14 +12,14 @@ from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
 from captioning.scst.features import EncodedImages
 from captioning.scst.refine import COLUMNS, Refinement, refine, summarise
-from captioning.scst.scorers import Scorers
-from captioning.scst.trainer import PARTS, STEP_COLUMNS, VALIDATION_COLUMNS
+from captioning.scst.trainer import PARTS, STEP_COLUMNS, VALIDATION_COLUMNS, SCSTTrainer
 from captioning.training.run import TrainingRun
 from captioning.training.states import trainable_weights
 from tests.helpers.sampled_captions import PROMPT, encode_in_memory
 from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import scst_recipe
 
+Make = Callable[..., Any]  # a fixture that makes models or outcomes
 Weights = dict[str, torch.Tensor]
 
 
@@ -36,64 +35,40 @@ def references(captions: list[list[str]]) -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def refined(
-    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], tmp_path: Path
-) -> Callable[..., Outcome]:
+def refined(adapted: Make, processor: Any, pictures: list[bytes], tmp_path: Path) -> Make:
     """Return a function that refines a new adapter."""
 
-    def run(
-        scorers: Callable[[Any], Scorers],
-        seed: int = 0,
-        strength: float = 0.0,
-        targets: str = "all-linear",
-        **changes: Any,
-    ) -> Outcome:
-        model = adapted(strength=strength, targets=targets)
+    def run(references: dict[str, list[str]], seed: int = 0, strength: float = 0.0, **changes: Any) -> Outcome:
+        model = adapted(strength=strength, targets="all-linear")
         freeze_encoder(model)
         before = {name: value.detach().clone() for name, value in model.state_dict().items()}
         images = EncodedImages(IDS, encode_in_memory(model.get_base_model(), processor, pictures))
         seed_everything(seed, 1)
         training_run, recipe = TrainingRun(seed, "cpu", tmp_path / "scratch"), scst_recipe(**changes)
-        result = refine(model, processor, recipe, images, images, scorers(model), training_run)
+        result = refine(model, processor, recipe, images, images, make_scorers(references), training_run)
         after = model.state_dict()
         return Outcome(result, model, {name for name, value in after.items() if not torch.equal(value, before[name])})
 
     return run
 
 
-class FixedScores:
-    """Fixed validation scores from 0 to 10, one for each validation; records the weights of each."""
-
-    def __init__(self, model: Any, scores: list[float]) -> None:
-        self.model, self.values, self.weights = model, scores, list[Weights]()
-
-    def scores(self, ids: Sequence[str], tokens: Sequence[str]) -> np.ndarray:
-        self.weights.append(trainable_weights(self.model))
-        return np.full(len(ids), self.values[len(self.weights) - 1])
-
-
-@pytest.mark.parametrize("start", [0.5, 0.95])
+@pytest.mark.parametrize("start", [50.0, 95.0])
 def test_the_best_validated_step_remains(
-    refined: Callable[..., Outcome], references: dict[str, list[str]], start: float
+    refined: Make, references: dict[str, list[str]], start: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first step has the best score: the last does not remain, and the start does not, however good it is."""
-    validations: list[FixedScores] = []
+    scores, weights, report_validation = [start, 90.0, 20.0, 10.0], list[Weights](), SCSTTrainer.report_validation
 
-    def scorers(model: Any) -> Scorers:
-        validations.append(FixedScores(model, [start, 0.9, 0.2, 0.1]))
-        validation: Any = validations[0]
-        return Scorers(make_scorers(references).reward, validation)
+    def report(trainer: SCSTTrainer, metrics: dict[str, float]) -> dict[str, float]:
+        weights.append(trainable_weights(trainer.model))
+        return report_validation(trainer, metrics | {"eval_cider": scores[len(weights) - 1]})
 
-    result, model, _ = refined(scorers, targets="table2", epochs=3, validate_every=1)
-    assert (result.start["validation_cider"], result.best["validation_cider"], result.best["step"]) == (
-        100 * start,
-        90,
-        1,
-    )
-    assert result.best["gain"] == pytest.approx(90 - 100 * start)
-    weights, by_validation = trainable_weights(model), validations[0].weights
-    assert all(torch.equal(value, by_validation[1][name]) for name, value in weights.items())
-    assert not all(torch.equal(value, by_validation[3][name]) for name, value in weights.items())
+    monkeypatch.setattr(SCSTTrainer, "report_validation", report)
+    result, model, _ = refined(references, epochs=3, validate_every=1)
+    assert (result.start["validation_cider"], result.best["validation_cider"], result.best["step"]) == (start, 90, 1)
+    final = trainable_weights(model)
+    assert all(torch.equal(value, weights[1][name]) for name, value in final.items())
+    assert not all(torch.equal(value, weights[3][name]) for name, value in final.items())
 
 
 @pytest.mark.parametrize(
@@ -102,19 +77,16 @@ def test_the_best_validated_step_remains(
     indirect=["decoder"],
 )
 def test_a_few_steps_raise_the_greedy_reward(
-    refined: Callable[..., Outcome],
-    processor: Any,
-    pictures: list[bytes],
-    references: dict[str, list[str]],
-    baseline: str,
+    refined: Make, processor: Any, pictures: list[bytes], references: dict[str, list[str]], baseline: str
 ) -> None:
     """The rewarded caption first has a third of the probability, and greedy decoding gives another."""
-    scorers = make_scorers(references)
-    result, model, changed = refined(lambda _: scorers, baseline=baseline)
+    result, model, changed = refined(references, baseline=baseline)
     captions = greedy_captions(model, processor, pictures, PROMPT, 16, 4)
     texts = [caption.text.removesuffix(" .") for caption in captions]
     assert result.best["validation_cider"] > result.start["validation_cider"] + 100
-    assert 100 * scorers.validation.scores(IDS, texts).mean() == pytest.approx(result.best["validation_cider"])
+    assert 100 * make_scorers(references).validation.scores(IDS, texts).mean() == pytest.approx(
+        result.best["validation_cider"]
+    )
     assert len(changed) == 2 * 7 * 4
     assert all("lora_" in name and "language_model" in name for name in changed)
 
@@ -123,7 +95,7 @@ def test_a_few_steps_raise_the_greedy_reward(
     ("batch", "validate_every", "validated", "steps"), [(2, 3, [0, 3, 4], [0, 1, 2, 3]), (4, 1, [0, 1, 2], [0, 1])]
 )
 def test_records_of_steps_and_validations(
-    refined: Callable[..., Outcome],
+    refined: Make,
     references: dict[str, list[str]],
     batch: int,
     validate_every: int,
@@ -132,7 +104,7 @@ def test_records_of_steps_and_validations(
 ) -> None:
     """Validations come at the start, each `validate_every` steps and at the end, but never twice at one step."""
     sizes = dict(samples=2, epochs=2, batch=batch, validate_every=validate_every, maximum_tokens=4)
-    result, *_ = refined(lambda _: make_scorers(references), **sizes)
+    result, *_ = refined(references, **sizes)
     validation_records = [record for record in result.records if "validation_cider" in record]
     step_records = [record for record in result.records if "reward" in record]
     assert [record["step"] for record in validation_records] == validated
@@ -169,19 +141,17 @@ def test_the_summary_by_hand() -> None:
 
 
 @pytest.mark.parametrize("baseline", ["greedy", "leave-one-out"])
-def test_without_advantage_nothing_changes(refined: Callable[..., Outcome], baseline: str) -> None:
-    scorers = make_scorers({id_: ["zyx wvu"] for id_ in IDS})
+def test_without_advantage_nothing_changes(refined: Make, baseline: str) -> None:
+    references = {id_: ["zyx wvu"] for id_ in IDS}
     sizes = dict(samples=2, epochs=2, maximum_tokens=6)
-    result, _, changed = refined(lambda _: scorers, strength=0.02, baseline=baseline, **sizes)
+    result, _, changed = refined(references, strength=0.02, baseline=baseline, **sizes)
     assert not changed
     assert [record["reward"] for record in result.records if "reward" in record] == [0, 0]
 
 
-def test_a_seed_determines_records_and_weights(
-    refined: Callable[..., Outcome], references: dict[str, list[str]]
-) -> None:
+def test_a_seed_determines_records_and_weights(refined: Make, references: dict[str, list[str]]) -> None:
     sizes = dict(samples=3, epochs=2, maximum_tokens=6, validate_every=1)
-    first, again, other = (refined(lambda _: make_scorers(references), seed=seed, **sizes) for seed in (1, 1, 2))
+    first, again, other = (refined(references, seed=seed, **sizes) for seed in (1, 1, 2))
     weights, same, different = (trainable_weights(outcome.model) for outcome in (first, again, other))
     assert first.result.records == again.result.records
     assert all(torch.equal(value, same[name]) for name, value in weights.items())

@@ -23,7 +23,6 @@ CUTS: list[dict[str, Any]] = [
     {"top_p": 0.7},
     {"temperature": 0.8, "top_k": 6, "top_p": 0.9},
 ]
-NUCLEUS = [0.5, 0.3, 0.15, 0.05]
 
 
 def random_logits(rows: int = 5, vocabulary: int = 17) -> torch.Tensor:
@@ -64,12 +63,11 @@ def test_tokens_are_drawn_as_often_as_their_probability(cuts: dict[str, Any]) ->
     assert not is_drawn[list(BARRED)].any()
 
 
-@pytest.mark.parametrize(("token", "mass"), [(0, 0.8), (1, 0.8), (2, 0.95)])
-def test_nucleus_by_hand(token: int, mass: float) -> None:
-    """The third token is outside of the nucleus. Drawn with logits of another last digit, it still has a gradient."""
-    logits = torch.tensor([NUCLEUS]).log().requires_grad_()
-    log_p = Sampling((), top_p=0.7).log_probabilities(logits, torch.tensor([token]))
-    assert log_p.exp().item() == pytest.approx(NUCLEUS[token] / mass)
+def test_a_drawn_token_outside_the_nucleus_has_a_probability() -> None:
+    """Other logits, which differ in the last digit, may have drawn the third token; the nucleus has two."""
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().requires_grad_()
+    log_p = Sampling((), top_p=0.7).log_probabilities(logits, torch.tensor([2]))
+    assert log_p.exp().item() == pytest.approx(0.15 / 0.95)
     log_p.sum().backward()
     assert logits.grad is not None and logits.grad.isfinite().all()
 

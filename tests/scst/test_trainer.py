@@ -24,11 +24,11 @@ from tests.helpers.sampled_captions import PROMPT, encode_in_memory, tokenise_ca
 from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import scst_recipe
 
-MakeTrainer = Callable[..., SCSTTrainer]
+Make = Callable[..., Any]  # a fixture that makes models or trainers
 
 
 @pytest.fixture
-def make_trainer(processor: Any, captions: list[list[str]], tmp_path: Path) -> MakeTrainer:
+def make_trainer(processor: Any, captions: list[list[str]], tmp_path: Path) -> Make:
     def make(model: Any, **changes: Any) -> SCSTTrainer:
         freeze_encoder(model)
         trainer = SCSTTrainer(
@@ -66,10 +66,10 @@ def library_log_p(model: Any, processor: Any, images: list[bytes], captions: tor
 @pytest.mark.parametrize("kl", [0.0, 0.3])
 @pytest.mark.parametrize("baseline", ["greedy", "leave-one-out"])
 def test_the_loss_by_hand(
-    adapted: Callable[..., Any],
+    adapted: Make,
     processor: Any,
     pictures: list[bytes],
-    make_trainer: MakeTrainer,
+    make_trainer: Make,
     baseline: str,
     kl: float,
     monkeypatch: pytest.MonkeyPatch,
@@ -107,14 +107,12 @@ def test_the_loss_by_hand(
     assert record.get("kl", ratio.mean()) == pytest.approx(ratio.mean(), rel=1e-3)
 
 
-def test_the_recipe_sets_the_distribution(
-    adapted: Callable[..., Any], processor: Any, make_trainer: MakeTrainer
-) -> None:
+def test_the_recipe_sets_the_distribution(adapted: Make, processor: Any, make_trainer: Make) -> None:
     cuts = {"temperature": 0.7, "top_k": 9, "top_p": 0.8}
     assert make_trainer(adapted(), **cuts).sampling == Sampling(tuple(forbidden_tokens(processor)), **cuts)
 
 
-def test_rewards_count_the_end_of_ended_captions(adapted: Callable[..., Any], make_trainer: MakeTrainer) -> None:
+def test_rewards_count_the_end_of_ended_captions(adapted: Make, make_trainer: Make) -> None:
     trainer = make_trainer(adapted())
     text = "A red plane parked near the terminal ."  # PTB makes it lower case, without the period
     ended, cut = trainer._rewards(["p0"], [[Caption(text, 9, True), Caption(text, 8, False)]])[0]
@@ -122,9 +120,7 @@ def test_rewards_count_the_end_of_ended_captions(adapted: Callable[..., Any], ma
     assert cut == trainer.scorers.reward.score("p0", "a red plane parked near the terminal", ended=False) < ended
 
 
-def test_dropout_changes_neither_captions_nor_loss(
-    adapted: Callable[..., Any], pictures: list[bytes], make_trainer: MakeTrainer
-) -> None:
+def test_dropout_changes_neither_captions_nor_loss(adapted: Make, pictures: list[bytes], make_trainer: Make) -> None:
     results = []
     for dropout in (0.0, 0.9):
         loss, record = run_step(make_trainer(adapted(strength=0.1, dropout=dropout)), pictures)

@@ -38,6 +38,7 @@ from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import change, scst_recipe
 
 Outcome = tuple[dict[str, Tensor], Any]  # weights and records
+Make, KillAt = Callable[..., Any], Callable[[int], None]
 Training = Callable[[Path | None], Outcome]  # of a folder for states
 
 
@@ -46,7 +47,7 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> KillAt:
     """Return a function after which the n-th micro-batch of a training kills it; 0: none does."""
     original = SharedTrainer.training_step
 
@@ -78,8 +79,7 @@ def training_run(states: Path | None, folder: Path) -> TrainingRun:
 
 @pytest.fixture
 def tuned(
-    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], captions: list[list[str]], recipe: Any,
-    tmp_path: Path,
+    adapted: Make, processor: Any, pictures: list[bytes], captions: list[list[str]], recipe: Any, tmp_path: Path
 ) -> Training:  # fmt: skip
     """Three epochs of two steps of two micro-batches, with all that has a state: dropout, warm-up, LoRA+ and so on."""
 
@@ -97,7 +97,7 @@ def tuned(
 
 @pytest.fixture
 def refined(
-    adapted: Callable[..., Any], processor: Any, pictures: list[bytes], captions: list[list[str]], tmp_path: Path
+    adapted: Make, processor: Any, pictures: list[bytes], captions: list[list[str]], tmp_path: Path
 ) -> Training:
     """Three epochs of two steps, with a penalty for leaving the start adapter."""
 
@@ -133,7 +133,7 @@ def pretrained(checkpoint: Path, tmp_path: Path) -> Training:
 
 @pytest.mark.parametrize(("name", "micro_batches"), [("tuned", 12), ("refined", 6), ("pretrained", 12)])
 def test_a_killed_training_continues_to_the_same_bytes(
-    name: str, micro_batches: int, kill_at: Callable[[int], None], tmp_path: Path, request: pytest.FixtureRequest
+    name: str, micro_batches: int, kill_at: KillAt, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     train: Training = request.getfixturevalue(name)
     kill_at(0)
@@ -182,7 +182,7 @@ def test_a_validation_continues_after_its_last_finished_batch(
 
 
 def test_an_incomplete_state_is_skipped(
-    tuned: Training, kill_at: Callable[[int], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tuned: Training, kill_at: KillAt, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     undisturbed, states = tuned(None), tmp_path / "states"
     kill_at(9)

@@ -26,10 +26,11 @@ from tests.conftest import PROMPT
 from tests.helpers.decoders import BOTH
 
 RATE = 0.5
+Make = Callable[..., Any]  # a fixture that makes models or trainers
 
 
 @pytest.fixture
-def make_trainer(tmp_path: Path) -> Callable[..., LossTrainer]:
+def make_trainer(tmp_path: Path) -> Make:
     """Return a maker of trainers with a constant rate and a log of each step."""
 
     def make(model: Any, rows: Any, loss: Loss, collator: Any = None, lora_plus: float = 1.0, **options: Any) -> Any:
@@ -60,13 +61,7 @@ def caption_loss(model: Any, batch: dict[str, Any], tokens: Any) -> torch.Tensor
 @BOTH
 @pytest.mark.parametrize(("batch", "accumulation", "ratio"), [(4, 1, 1.0), (2, 2, 1.0), (1, 4, 1.0), (4, 1, 16.0)])
 def test_a_step_takes_the_librarys_gradient_of_all_its_rows(
-    adapted: Callable[..., Any],
-    processor: Any,
-    rows: CaptionRows,
-    make_trainer: Callable[..., LossTrainer],
-    batch: int,
-    accumulation: int,
-    ratio: float,
+    adapted: Make, processor: Any, rows: CaptionRows, make_trainer: Make, batch: int, accumulation: int, ratio: float
 ) -> None:
     """One step of plain SGD: A moves by the rate times its gradient, B by `ratio` times that (LoRA+)."""
     model, collator = adapted(strength=0.05), Collator(processor)
@@ -89,7 +84,7 @@ def test_a_step_takes_the_librarys_gradient_of_all_its_rows(
 
 
 def test_a_validation_is_the_mean_over_tokens_not_over_batches(
-    adapted: Callable[..., Any], processor: Any, rows: CaptionRows, make_trainer: Callable[..., LossTrainer]
+    adapted: Make, processor: Any, rows: CaptionRows, make_trainer: Make
 ) -> None:
     model, collator = adapted(strength=0.05).eval(), Collator(processor)
     with torch.no_grad():
@@ -98,7 +93,7 @@ def test_a_validation_is_the_mean_over_tokens_not_over_batches(
     assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_loss_that_is_not_a_number_is_logged(make_trainer: Callable[..., LossTrainer]) -> None:
+def test_a_loss_that_is_not_a_number_is_logged(make_trainer: Make) -> None:
     rows, options = [{"x": torch.ones(2)}] * 2, dict(per_device_train_batch_size=1, max_steps=2)
     trainer = make_trainer(
         torch.nn.Linear(2, 1), rows, lambda model, batch, _: model(batch["x"]).sum() * math.nan, **options
@@ -108,7 +103,7 @@ def test_a_loss_that_is_not_a_number_is_logged(make_trainer: Callable[..., LossT
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_each_optimizer_learns(name: str, make_trainer: Callable[..., LossTrainer]) -> None:
+def test_each_optimizer_learns(name: str, make_trainer: Make) -> None:
     """The target has 100 x 100 numbers: from 4,096 on, the 8-bit optimizer really stores its state in 8 bits."""
     torch.manual_seed(0)
     target, rows = torch.randn(100, 100), [{"x": torch.eye(100)}] * 60
