@@ -78,11 +78,11 @@ def caption_states(
     per_image = torch.bincount(image)
     column = torch.arange(len(image), device=image.device) - (per_image.cumsum(dim=0) - per_image)[image]
     shape = (len(captions), int(column.max()) + 1)
-    caption_of, token_of = (torch.full(shape, -1, device=image.device) for _ in range(2))
+    row_captions, row_positions = (torch.full(shape, -1, device=image.device) for _ in range(2))
     row = torch.zeros(shape, dtype=captions.dtype, device=image.device)
-    caption_of[image, column], token_of[image, column] = caption, token
+    row_captions[image, column], row_positions[image, column] = caption, token
     row[image, column] = captions[image, caption, token]
-    mask, positions = packed_mask(prefix.length, caption_of), prefix.length + 1 + token_of
+    mask, positions = packed_mask(prefix.length, row_captions), prefix.length + 1 + row_positions
     hidden = run_packed(model, row, mask, positions, prefix.cache())
     return states.index_put((image, caption, token + 1), hidden[image, column])
 

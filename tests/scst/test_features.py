@@ -34,9 +34,13 @@ def test_features_are_those_of_the_tower(
 
 @pytest.mark.parametrize("is_damaged", [False, True])
 def test_an_interrupted_run_encodes_the_missing_batches(
-    quantised: Any, processor: Any, pictures: list[bytes], is_damaged: bool, tmp_path: Path,
+    quantised: Any,
+    processor: Any,
+    pictures: list[bytes],
+    is_damaged: bool,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """The first run ends in its third of four batches; perhaps its second never reached the disk."""
     images, file, calls = (pictures * 3)[:8], tmp_path / "features", list[int]()
     limit = 2

@@ -81,9 +81,14 @@ def test_the_prompt_and_the_features_are_the_librarys(policy: Any, processor: An
     ("decoder", "limit"), [("gemma", 1), ("gemma", 2), ("gemma", 12), ("gemma2", 12)], indirect=["decoder"]
 )
 def test_decoding_in_packed_rows_gives_the_tokens_of_generate(
-    policy: Any, processor: Any, pictures: list[bytes], prefix: Prefix, cuts: dict[str, Any], limit: int,
+    policy: Any,
+    processor: Any,
+    pictures: list[bytes],
+    prefix: Prefix,
+    cuts: dict[str, Any],
+    limit: int,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """`generate` repeats prefix and pixels for the greedy caption and three samples by the same random numbers."""
     base, tokenizer, points = policy.get_base_model(), processor.tokenizer, random_points(3, limit)
     steps = iter(points.unbind(dim=2))
@@ -109,7 +114,7 @@ def test_decoding_in_packed_rows_gives_the_tokens_of_generate(
 @BOTH
 def test_captions_are_scored_with_the_probabilities_they_were_drawn_with(
     adapted: Make, processor: Any, pictures: list[bytes], cuts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+) -> None:
     base, tokenizer = adapted(strength=0.3).eval().get_base_model(), processor.tokenizer
     steps: list[torch.Tensor] = []
     draw_tokens = Sampling.draw

@@ -28,8 +28,8 @@ def test_several_processes_share_the_rows_of_a_step(number: int, count: int) -> 
     shares = [steps(rows, rank, count) for rank in range(count)]
     assert len({sum(map(len, share)) for share in shares}) == 1  # otherwise a process would wait forever
     for rank, share in enumerate(shares):
-        for step, whole_step in zip(share, alone, strict=True):
-            expected = flatten(whole_step)[rank::count]
+        for step, full_step in zip(share, alone, strict=True):
+            expected = flatten(full_step)[rank::count]
             assert flatten(step) == expected
             assert all(len(micro_batch) == 4 for micro_batch in step[: len(expected) // 4])
 

@@ -80,7 +80,7 @@ def training_run(states: Path | None, folder: Path) -> TrainingRun:
 @pytest.fixture
 def tuned(
     adapted: Make, processor: Any, pictures: list[bytes], captions: list[list[str]], recipe: Any, tmp_path: Path
-) -> Training:  # fmt: skip
+) -> Training:
     """Three epochs of two steps of two micro-batches, with all that has a state: dropout, warm-up, LoRA+ and so on."""
 
     def train(states: Path | None) -> Outcome:

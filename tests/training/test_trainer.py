@@ -36,15 +36,8 @@ def make_trainer(tmp_path: Path) -> Make:
     def make(model: Any, rows: Any, loss: Loss, collator: Any = None, lora_plus: float = 1.0, **options: Any) -> Any:
         shared: dict[str, Any] = dict(learning_rate=RATE, lr_scheduler_type="constant", logging_steps=1)
         arguments = training_arguments(TrainingRun(0, "cpu", tmp_path), **(shared | options))
-        return LossTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=rows,
-            eval_dataset=rows,
-            data_collator=collator,
-            loss=loss,
-            lora_plus=lora_plus,
-        )
+        data = {"train_dataset": rows, "eval_dataset": rows, "data_collator": collator}
+        return LossTrainer(model=model, args=arguments, loss=loss, lora_plus=lora_plus, **data)
 
     return make
 
