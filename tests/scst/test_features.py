@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytest import MonkeyPatch
 
 from captioning.base.errors import UserError
 from captioning.paligemma.model import image_features, prompt_inputs
@@ -34,12 +35,7 @@ def test_features_are_those_of_the_tower(
 
 @pytest.mark.parametrize("is_damaged", [False, True])
 def test_an_interrupted_run_encodes_the_missing_batches(
-    quantised: Any,
-    processor: Any,
-    pictures: list[bytes],
-    is_damaged: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    quantised: Any, processor: Any, pictures: list[bytes], is_damaged: bool, tmp_path: Path, monkeypatch: MonkeyPatch
 ) -> None:
     """The first run ends in its third of four batches; perhaps its second never reached the disk."""
     images, file, calls = (pictures * 3)[:8], tmp_path / "features", list[int]()
@@ -66,7 +62,7 @@ def test_an_interrupted_run_encodes_the_missing_batches(
 
 
 def test_too_small_a_disk_is_reported_before_any_work(
-    quantised: Any, processor: Any, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantised: Any, processor: Any, pictures: list[bytes], tmp_path: Path, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapped, "disk_usage", lambda _: shutil.disk_usage("/")._replace(free=1000))
     with pytest.raises(UserError, match=r"the disk has 0\.0 GB free"):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytest import MonkeyPatch
 from torch.nn.functional import pad as pad_tensor
 
 from benchmarks.papers_scst import repeated_log_probabilities
@@ -81,13 +82,7 @@ def test_the_prompt_and_the_features_are_the_librarys(policy: Any, processor: An
     ("decoder", "limit"), [("gemma", 1), ("gemma", 2), ("gemma", 12), ("gemma2", 12)], indirect=["decoder"]
 )
 def test_decoding_in_packed_rows_gives_the_tokens_of_generate(
-    policy: Any,
-    processor: Any,
-    pictures: list[bytes],
-    prefix: Prefix,
-    cuts: dict[str, Any],
-    limit: int,
-    monkeypatch: pytest.MonkeyPatch,
+    policy: Any, processor: Any, pictures: list[bytes], prefix: Prefix, cuts: dict, limit: int, monkeypatch: MonkeyPatch
 ) -> None:
     """`generate` repeats prefix and pixels for the greedy caption and three samples by the same random numbers."""
     base, tokenizer, points = policy.get_base_model(), processor.tokenizer, random_points(3, limit)
@@ -113,7 +108,7 @@ def test_decoding_in_packed_rows_gives_the_tokens_of_generate(
 @pytest.mark.parametrize("cuts", [{}, {"temperature": 0.7, "top_k": 9}, {"temperature": 1.5, "top_p": 0.9}])
 @BOTH
 def test_captions_are_scored_with_the_probabilities_they_were_drawn_with(
-    adapted: Make, processor: Any, pictures: list[bytes], cuts: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    adapted: Make, processor: Any, pictures: list[bytes], cuts: dict[str, Any], monkeypatch: MonkeyPatch
 ) -> None:
     base, tokenizer = adapted(strength=0.3).eval().get_base_model(), processor.tokenizer
     steps: list[torch.Tensor] = []
@@ -150,9 +145,7 @@ def test_greedy_and_sampled_captions_are_independent(policy: Any, processor: Any
     assert prefix.length == len(prompt_tokens(processor, PROMPT))
 
 
-def test_padding_is_not_run(
-    policy: Any, processor: Any, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_padding_is_not_run(policy: Any, processor: Any, pictures: list[bytes], monkeypatch: MonkeyPatch) -> None:
     """A row has the length of its image's captions without last tokens, not of the longest times their number."""
     base, shapes = policy.get_base_model(), list[torch.Size]()
     pad, decoder = processor.tokenizer.pad_token_id, base.model.language_model
