@@ -10,6 +10,7 @@ from captioning.base.json_files import read_json
 from captioning.evaluation.predictions import read_predictions
 from captioning.images.table import read_ids, read_table
 from captioning.params.load import Params, load_params
+from captioning.params.recipe import read_any_recipe
 from captioning.params.recipes import refined_rows
 from captioning.report.examples import Example, draw_examples, group_images, make_examples
 from captioning.report.figures import save_figure
@@ -30,7 +31,7 @@ def main() -> None:
         scores=read_json("data/scores/scores.json"),
         significance=read_json("data/scores/significance.json"),
         training={row: [read_json(f"metrics/training/{row}-{seed}.json") for seed in params.seeds] for row in rows},
-        recipes={row: read_json(f"data/recipes/{row}.json") for row in rows},
+        recipes={row: read_any_recipe(Path(f"data/recipes/{row}.json")) for row in rows},
         splits=read_json("metrics/splits.json"),
         captions=read_json("metrics/captions.json"),
         params_text=Path("params.yaml").read_text(encoding="utf-8"),

@@ -16,6 +16,8 @@ from itertools import combinations
 from typing import Any
 
 from captioning.evaluation.significance import Difference, find_difference
+from captioning.params.recipe import FinetuneSettings, ScstRecipe, VariantRecipe
+from captioning.params.sections import Lora
 from captioning.report.table import Recipes, Row, Run, Table
 from captioning.report.table_text import NONE, Cells
 
@@ -30,8 +32,9 @@ def describe_sweeps(table: Table, differences: Sequence[Difference], recipes: Re
     rows = {row.key: row for row in table.rows if row.letters}
     ranks, checkpoints = ([key for key in keys if key in rows] for keys in (RANKS, CHECKPOINTS))
     labels, names = {key: rows[key].label for key in ranks}, {key: rows[key].name for key in checkpoints}
-    without_rank = [_without_rank(recipes[key]) for key in ranks]
-    without_checkpoint = [(recipes[key]["lora"], recipes[key]["finetune"]) for key in checkpoints]
+    variants = {key: recipe for key, recipe in recipes.items() if isinstance(recipe, VariantRecipe)}
+    without_rank = [_without_rank(variants[key]) for key in ranks]
+    without_checkpoint = [(variants[key].lora, variants[key].finetune) for key in checkpoints]
     sweeps = [
         Sweep("Rank sweep", "rank", labels, _differ(without_rank)),
         Sweep("Checkpoint comparison", "the checkpoint", names, _differ(without_checkpoint)),
@@ -39,9 +42,8 @@ def describe_sweeps(table: Table, differences: Sequence[Difference], recipes: Re
     return [sweep.describe(differences, len(table.seeds)) for sweep in sweeps if len(sweep.names) > 1]
 
 
-def _without_rank(recipe: Mapping[str, Any]) -> tuple[Any, ...]:
-    lora = {key: value for key, value in recipe["lora"].items() if key != "rank"}
-    return recipe["checkpoint"]["name"], lora, recipe["finetune"]
+def _without_rank(recipe: VariantRecipe) -> tuple[str, Lora, FinetuneSettings]:
+    return recipe.checkpoint.name, recipe.lora.model_copy(update={"rank": 1}), recipe.finetune
 
 
 def _differ(settings: Sequence[Any]) -> bool:
@@ -103,11 +105,12 @@ def caption_choice_table(
     rows: Sequence[Row], recipes: Recipes, steps: Mapping[str, int], differences: Sequence[Difference]
 ) -> Cells | None:
     """Compare rows that differ only in their choice of captions; None without such rows. `steps`: by row."""
+    variants = {key: recipe for key, recipe in recipes.items() if isinstance(recipe, VariantRecipe)}
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        if "finetune" in recipes.get(row.key, {}):
-            groups.setdefault(_without_captions(recipes[row.key]), []).append(row)
-    choices = {key: recipe["finetune"]["captions"] for key, recipe in recipes.items() if "finetune" in recipe}
+        if row.key in variants:
+            groups.setdefault(_without_captions(variants[row.key]), []).append(row)
+    choices = {key: recipe.finetune.captions for key, recipe in variants.items()}
     lines = []
     for group in groups.values():
         ordered = sorted(group, key=lambda row: CHOICES.index(choices[row.key]))
@@ -117,9 +120,9 @@ def caption_choice_table(
     return (CHOICE_HEADER, lines) if lines else None
 
 
-def _without_captions(recipe: Mapping[str, Any]) -> str:
-    finetune = {key: value for key, value in recipe["finetune"].items() if key != "captions"}
-    return json.dumps([recipe["checkpoint"]["name"], recipe["lora"], finetune], sort_keys=True)
+def _without_captions(recipe: VariantRecipe) -> str:
+    settings = [recipe.lora.model_dump(), recipe.finetune.model_dump(exclude={"captions"})]
+    return json.dumps([recipe.checkpoint.name, *settings])
 
 
 def _choice_cells(
@@ -133,24 +136,24 @@ def _choice_cells(
     yield f"{gain.difference:+.1f} ({gain.family_low:+.1f} to {gain.family_high:+.1f})" if gain else NONE
 
 
-def study_title(recipe: Mapping[str, Any], train_images: int) -> str:
+def study_title(recipe: ScstRecipe, train_images: int) -> str:
     """Name the study by its number of images; in SCST's recipe, 0 means the whole training split."""
-    images = recipe["scst"]["images"]
+    images = recipe.scst.images
     if not images or images >= train_images:
         return f"all {train_images:,} training images"
     return f"the {images:,}-image study"
 
 
-def refinement_name(recipe: Mapping[str, Any]) -> str:
+def refinement_name(recipe: ScstRecipe) -> str:
     """Name a row of SCST by its start and its baseline."""
-    return f"{recipe['scst']['start']}, {recipe['scst']['baseline']}"
+    return f"{recipe.scst.start}, {recipe.scst.baseline}"
 
 
 def study_table(run: Run) -> Cells:
     """Compare SCST's rows with their starts, one column for each row; several seeds are joined with semicolons."""
     columns = {}
     for row, recipe in run.refined.items():
-        start, rows = recipe["scst"]["start"], run.scores["rows"]
+        start, rows = recipe.scst.start, run.scores["rows"]
         test = _test_cells(rows[start]["mean"], rows[row]["mean"], find_difference(run.differences, row, start))
         columns[refinement_name(recipe)] = _validation_cells(run.training[row]) | test
     titles = list(next(iter(columns.values()), {}))

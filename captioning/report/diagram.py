@@ -9,7 +9,7 @@ Deliberate differences from the paper's drawing:
 4. The leave-one-out baseline has no greedy caption, so the figure has none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from captioning.params.recipe import ScstRecipe, ScstSettings, VariantRecipe
+from captioning.params.sections import Lora
 from captioning.report.figures import INK, QUIET, STYLE
 
 FROZEN, ADAPTER = ("#dcebf7", "#5b9bcf"), ("#fbe0cc", "#d55e00")  # fill and edge of a box
@@ -54,7 +56,7 @@ class Box:
         return self.x + self.width / 2, self.y + self.height / 2
 
 
-def two_stage_pipeline(recipe: Mapping[str, Any], scst_recipe: Mapping[str, Any]) -> Figure:
+def two_stage_pipeline(recipe: VariantRecipe, refinement: ScstRecipe) -> Figure:
     """Draw Figure 3 from the recipes of SCST and of the variant that it starts from."""
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(12.4, 6.4))
@@ -62,7 +64,7 @@ def two_stage_pipeline(recipe: Mapping[str, Any], scst_recipe: Mapping[str, Any]
         axes.set(xlim=(0, 124), ylim=(0, 64))
         axes.set_axis_off()
         _draw_supervised(axes, recipe)
-        _draw_self_critical(axes, recipe, scst_recipe["scst"])
+        _draw_self_critical(axes, recipe, refinement.scst)
         _draw_arrow(axes, (58.6, 41), (64.4, 41), GRADIENT, width=2.2)
         _draw_text(axes, (61.5, 44.6), "best\nadapter", 8, GRADIENT)
         for number, (name, colours) in enumerate(LEGEND.items()):
@@ -72,22 +74,21 @@ def two_stage_pipeline(recipe: Mapping[str, Any], scst_recipe: Mapping[str, Any]
     return figure
 
 
-def _draw_supervised(axes: Axes, recipe: Mapping[str, Any]) -> None:
-    lora, tune = recipe["lora"], recipe["finetune"]
-    _draw_panel(
-        axes, Box(1.5, 6, 57, 56.5), f"Step 1: supervised QLoRA from the {recipe['checkpoint']['name']} checkpoint"
-    )
+def _draw_supervised(axes: Axes, recipe: VariantRecipe) -> None:
+    lora, tune = recipe.lora, recipe.finetune
+    title = f"Step 1: supervised QLoRA from the {recipe.checkpoint.name} checkpoint"
+    _draw_panel(axes, Box(1.5, 6, 57, 56.5), title)
     image, prompt = Box(4, 44, 10.5, 8), Box(4, 27, 10.5, 8)
     encoder, projector, decoder = Box(19, 41.5, 18, 13), Box(41.5, 41.5, 14.5, 13), Box(19, 23.5, 37, 15)
-    adapters = dict.fromkeys(PARTS.get(lora["targets"], "decoder").split(), "adapters")
+    adapters = dict.fromkeys(PARTS.get(lora.targets, "decoder").split(), "adapters")
     _draw_box(axes, image, "image")
-    _draw_box(axes, prompt, f"prompt\n“{_shorten(tune['prompt'], 14)}”", size=8)
+    _draw_box(axes, prompt, f"prompt\n“{_shorten(tune.prompt, 14)}”", size=8)
     _draw_frozen(axes, encoder, "SigLIP encoder", "frozen", adapters.get("encoder", ""))
     _draw_frozen(axes, projector, "Projector", "frozen", adapters.get("projector", ""))
     _draw_frozen(axes, decoder, "Gemma decoder", "frozen, 4-bit NF4", f"adapters: {_describe_lora(lora)}")
     loss, reference = Box(19, 12, 19, 7), Box(42.5, 12, 13.5, 7)
     _draw_box(axes, loss, "cross-entropy\nof the caption", OBJECTIVE)
-    _draw_box(axes, reference, SOURCES.get(tune["captions"], "one of five\nreferences"))
+    _draw_box(axes, reference, SOURCES.get(tune.captions, "one of five\nreferences"))
     _draw_arrow(axes, (image.right, 48), (encoder.x, 48))
     _draw_arrow(axes, (encoder.right, 48), (projector.x, 48))
     _draw_arrow(axes, (48.75, projector.y), (48.75, decoder.top))
@@ -96,20 +97,20 @@ def _draw_supervised(axes: Axes, recipe: Mapping[str, Any]) -> None:
     _draw_arrow(axes, (32.5, loss.top), (32.5, decoder.y), GRADIENT, dashed=True)
     _draw_text(axes, (33.5, 21.25), "gradient, to the adapters only", 7.5, GRADIENT, "left")
     _draw_arrow(axes, (reference.x, 15.5), (loss.right, 15.5))
-    steps = f"{tune['batch']} × {tune['accumulation']} = {tune['batch'] * tune['accumulation']} captions a step"
-    rate = _format_rate(tune["learning_rate"])
-    _draw_text(axes, (30, 8.8), f"{steps} · {_count(tune['epochs'], 'epoch')} · AdamW · learning rate {rate}")
+    steps = f"{tune.batch} × {tune.accumulation} = {tune.batch * tune.accumulation} captions a step"
+    rate = _format_rate(tune.learning_rate)
+    _draw_text(axes, (30, 8.8), f"{steps} · {_count(tune.epochs, 'epoch')} · AdamW · learning rate {rate}")
 
 
-def _draw_self_critical(axes: Axes, recipe: Mapping[str, Any], scst: Mapping[str, Any]) -> None:
-    is_greedy = scst["baseline"] == "greedy"
+def _draw_self_critical(axes: Axes, recipe: VariantRecipe, scst: ScstSettings) -> None:
+    is_greedy = scst.baseline == "greedy"
     _draw_panel(axes, Box(64.5, 6, 58, 56.5), "Step 2: self-critical sequence training (SCST)")
     image, policy = Box(66.5, 44, 9.5, 8), Box(80, 38.5, 18, 19)
     baseline, samples = Box(103, 49.5, 15.5, 8), Box(103, 38.5, 15.5, 8)
     _draw_box(axes, image, "image,\nprompt")
-    adapters = f"decoder adapters\nof step 1, r = {recipe['lora']['rank']}"
-    _draw_frozen(axes, policy, f"{recipe['checkpoint']['name']} checkpoint", "frozen", adapters, height=7.5)
-    _draw_box(axes, samples, f"{_count(scst['samples'], 'sampled caption')}\nT = {scst['temperature']:g}")
+    adapters = f"decoder adapters\nof step 1, r = {recipe.lora.rank}"
+    _draw_frozen(axes, policy, f"{recipe.checkpoint.name} checkpoint", "frozen", adapters, height=7.5)
+    _draw_box(axes, samples, f"{_count(scst.samples, 'sampled caption')}\nT = {scst.temperature:g}")
     references, reward = Box(84, 25, 14, 8), Box(103, 25, 15.5, 8)
     loss, advantage = Box(84, 11.8, 14, 8), Box(103, 11.8, 15.5, 8)
     _draw_box(axes, references, "five\nreferences")
@@ -129,9 +130,9 @@ def _draw_self_critical(axes: Axes, recipe: Mapping[str, Any], scst: Mapping[str
     _draw_arrow(axes, (advantage.x, 15.8), (loss.right, 15.8))
     _draw_path(axes, [(loss.x, 15.8), (81.8, 15.8), (81.8, policy.y)], GRADIENT, dashed=True)
     _draw_text(axes, (80.8, 26.5), "gradient,\nto the decoder's\nadapters only", 7.5, GRADIENT, "right")
-    images = f"{scst['images']:,} images" if scst["images"] else "all training images"
-    epochs, rate = _count(scst["epochs"], "epoch"), _format_rate(scst["learning_rate"])
-    _draw_text(axes, (93.5, 8.8), f"{images} · {epochs} · {scst['batch']} images a step · learning rate {rate}")
+    images = f"{scst.images:,} images" if scst.images else "all training images"
+    epochs, rate = _count(scst.epochs, "epoch"), _format_rate(scst.learning_rate)
+    _draw_text(axes, (93.5, 8.8), f"{images} · {epochs} · {scst.batch} images a step · learning rate {rate}")
 
 
 def _draw_panel(axes: Axes, box: Box, title: str) -> None:
@@ -187,10 +188,10 @@ def _draw_text(
     axes.text(*point, text, ha=align, va="center", linespacing=1.25, **style)
 
 
-def _describe_lora(lora: Mapping[str, Any]) -> str:
-    scale = " (rsLoRA)" if lora["rslora"] else ""
-    layers = LAYERS.get(lora["targets"], str(lora["targets"]))
-    return f"LoRA r = {lora['rank']}, α = {lora['alpha']:g}{scale}\non {layers}"
+def _describe_lora(lora: Lora) -> str:
+    scale = " (rsLoRA)" if lora.rslora else ""
+    layers = LAYERS.get(lora.targets, lora.targets)
+    return f"LoRA r = {lora.rank}, α = {lora.alpha:g}{scale}\non {layers}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -14,12 +14,13 @@ import pandas
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from captioning.params.recipe import ScstRecipe, ScstSettings
 from captioning.report import comparisons, table_text
 from captioning.report.curves import scst_curves, training_curves
 from captioning.report.diagram import two_stage_pipeline
 from captioning.report.examples import Example
 from captioning.report.figures import caption_lengths, table_figure, word_cloud
-from captioning.report.table import Row, Run, Table
+from captioning.report.table import Recipes, Row, Run, Table
 from captioning.report.table_text import Cells, table_cells
 
 MAX_LIST = 12  # values; longer lists of a metrics file are data, not key figures
@@ -38,7 +39,7 @@ def draw_figures(
         "table-2": table_figure(*table_cells(table), table_text.table_notes(table)),
         "figure-1": caption_lengths(words["lengths"], words["without"]),
         "figure-2": word_cloud(words["counts"]),
-        "figure-3": two_stage_pipeline(run.recipes[first["scst"]["start"]], first),
+        "figure-3": two_stage_pipeline(run.variants[first.scst.start], first),
         "training-curves": training_curves({row: runs for row, runs in steps.items() if row not in run.refined}),
         "scst-curves": scst_curves(refinements),
     }
@@ -62,7 +63,7 @@ def render_page(
         "caption_1": table_text.caption_1_cells(table),
         "caption_1_note": table_text.caption_1_note(table),
         "caption_choice": comparisons.caption_choice_table(table.rows, run.recipes, steps, differences),
-        "study_title": comparisons.study_title(run.recipes[first], run.splits["images"]["train"]),
+        "study_title": comparisons.study_title(run.refined[first], run.splits["images"]["train"]),
         "study": comparisons.study_table(run),
         "study_signature": run.training[first][0]["signature"],
         "uris": {name: f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}" for name, svg in svgs.items()},
@@ -109,22 +110,20 @@ def _vocabulary_cell(entry: Mapping[str, Any] | None) -> str:
     return f"{100 * entry['share']:.0f} %" + (f" ({100 * gain:+.0f})" if gain is not None else "")
 
 
-def recipe_table(rows: Sequence[Row], recipes: Mapping[str, Mapping[str, Any]]) -> Cells:
+def recipe_table(rows: Sequence[Row], recipes: Recipes) -> Cells:
     """Return the recipe of each trained row."""
     lora_keys = ["rank", "alpha", "dropout", "targets"]
     header = ["Model", "checkpoint", *lora_keys, "captions", "batch", "epochs", "learning rate"]
     lines = []
     for row in rows:
         if recipe := recipes.get(row.key):
-            settings = recipe.get("scst") or recipe["finetune"]
-            captions, batch = settings.get("captions"), f"{settings['batch']} × {settings.get('accumulation')}"
-            if "scst" in recipe:
-                captions, batch = (
-                    f"{settings['samples']} sampled, {settings['baseline']}",
-                    f"{settings['batch']} images",
-                )
-            adapter = [recipe["checkpoint"]["name"], *(f"{recipe['lora'][key]}" for key in lora_keys)]
-            training = [str(captions), batch, str(settings["epochs"]), f"{settings['learning_rate']:g}"]
+            settings = recipe.scst if isinstance(recipe, ScstRecipe) else recipe.finetune
+            if isinstance(settings, ScstSettings):
+                training = [f"{settings.samples} sampled, {settings.baseline}", f"{settings.batch} images"]
+            else:
+                training = [settings.captions, f"{settings.batch} × {settings.accumulation}"]
+            training += [str(settings.epochs), f"{settings.learning_rate:g}"]
+            adapter = [recipe.checkpoint.name, *(f"{getattr(recipe.lora, key)}" for key in lora_keys)]
             lines.append([row.name, *adapter, *training])
     return header, lines
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from captioning.base.errors import UserError
 from captioning.evaluation.significance import Difference
+from captioning.params.recipe import AnyRecipe, ScstRecipe, VariantRecipe
 
 MODELS = {"paper": "PaliGemma", "miniature": "miniature"}
 CHECKPOINTS = {"base": "Base", "mix": "Mix", "cococap": "COCOCap", "rsvqa-lr": "RSVQA/lr", "paligemma2": "PaliGemma 2"}
@@ -27,7 +28,7 @@ YARDSTICKS = {
 }
 BASE_RANKS, PRETRAINED = ("base-r4", "base-r8", "base-r16"), ("mix", "cococap", "rsvqa-lr")
 BEYOND, YARDSTICK_GROUP = "Beyond the paper", "Yardsticks, no model"
-Recipes = Mapping[str, Mapping[str, Any]]  # by row
+Recipes = Mapping[str, AnyRecipe]  # by row
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,14 @@ class Run:
         return [Difference(**pair) for pair in self.significance["pairs"]]
 
     @property
-    def refined(self) -> Recipes:
+    def variants(self) -> dict[str, VariantRecipe]:
+        """Return the recipes of the supervised trainings."""
+        return {row: recipe for row, recipe in self.recipes.items() if isinstance(recipe, VariantRecipe)}
+
+    @property
+    def refined(self) -> dict[str, ScstRecipe]:
         """Return the recipes of SCST."""
-        return {row: recipe for row, recipe in self.recipes.items() if "scst" in recipe}
+        return {row: recipe for row, recipe in self.recipes.items() if isinstance(recipe, ScstRecipe)}
 
 
 def build_table(run: Run, zero_shot: Sequence[str], profile: str, seeds: Sequence[int]) -> Table:
@@ -122,8 +128,8 @@ def build_table(run: Run, zero_shot: Sequence[str], profile: str, seeds: Sequenc
         name, paper = _variant_name(variant, run.recipes[variant]), _paper_row(variant, run.recipes[variant])
         row = _make_row(run, variant, name, groups[variant], paper if is_paper else None)
         (beyond if row.group == BEYOND else rows).append(row)
-        refined = [(key, recipe["scst"]) for key, recipe in run.refined.items() if recipe["scst"]["start"] == variant]
-        beyond += [_make_row(run, key, f"{name} + SCST, {scst['baseline']}", BEYOND) for key, scst in refined]
+        refined = [(key, recipe.scst) for key, recipe in run.refined.items() if recipe.scst.start == variant]
+        beyond += [_make_row(run, key, f"{name} + SCST, {scst.baseline}", BEYOND) for key, scst in refined]
     yardsticks = [(key, name) for key, name in YARDSTICKS.items() if key in run.scores["rows"]]
     rows += beyond + [_make_row(run, key, name, YARDSTICK_GROUP) for key, name in yardsticks]
     return Table(tuple(rows), profile, int(run.scores["images"]), tuple(seeds), int(run.significance["resamples"]))
@@ -144,7 +150,7 @@ def _make_row(run: Run, key: str, name: str, group: str = "", paper: PaperRow | 
 
 def _group_titles(variants: Sequence[str], recipes: Recipes, model: str) -> dict[str, str]:
     """Return the group's title of each variant; the paper's titles for the paper's variants."""
-    ranks = {recipes[name]["lora"]["rank"] for name in PRETRAINED if name in variants}
+    ranks = {recipes[name].lora.rank for name in PRETRAINED if name in variants}
     pretrained = "Pre-trained checkpoints + QLoRA" + (f"-r{ranks.pop()}" if len(ranks) == 1 else "")
     titles = {"full-adapter": ""} | dict.fromkeys(BASE_RANKS, f"Base {model} + QLoRA")
     titles |= dict.fromkeys(PRETRAINED, pretrained)
@@ -156,16 +162,16 @@ def _zero_shot_name(checkpoint: str, model: str) -> str:
     return f"{name[0].upper()}{name[1:]} (zero-shot)"
 
 
-def _variant_name(variant: str, recipe: Mapping[str, Any]) -> str:
+def _variant_name(variant: str, recipe: AnyRecipe) -> str:
     if variant == "full-adapter":
         return "Full-Adapter"
-    checkpoint = recipe["checkpoint"]["name"]
-    name = f"{CHECKPOINTS.get(checkpoint, checkpoint)} + QLoRA-r{recipe['lora']['rank']}"
+    checkpoint = recipe.checkpoint.name
+    name = f"{CHECKPOINTS.get(checkpoint, checkpoint)} + QLoRA-r{recipe.lora.rank}"
     return name if variant in PAPER else f"{variant}: {name}"
 
 
-def _paper_row(variant: str, recipe: Mapping[str, Any]) -> PaperRow | None:
+def _paper_row(variant: str, recipe: AnyRecipe) -> PaperRow | None:
     """Return the paper's row if the variant still has its checkpoint and rank."""
     paper = PAPER.get(variant)
-    same = paper and (paper.checkpoint, paper.rank) == (recipe["checkpoint"]["name"], recipe["lora"]["rank"])
+    same = paper and (paper.checkpoint, paper.rank) == (recipe.checkpoint.name, recipe.lora.rank)
     return paper if same else None

@@ -15,6 +15,8 @@ from PIL import Image
 
 from captioning.base.files import write_records
 from captioning.evaluation.significance import compare_rows
+from captioning.params.recipe import VariantRecipe
+from tests.helpers.small_recipes import change, scst_recipe, variant_recipe
 
 ROOT = Path(__file__).parents[2]
 RANKS = {"full-adapter": 8, "base-r4": 4, "base-r8": 8, "base-r16": 16}  # of variants of the checkpoint `base`
@@ -36,7 +38,7 @@ def write_run(folder: Path, images: int = 12, steps: int = 8) -> None:
         lines = [json.dumps({"id": f"d_{k}", "caption": HOSTILE, "tokens": 1, "ended": True}) for k in range(images)]
         write(folder / f"data/predictions/{name}.jsonl", "\n".join(lines) + "\n")
     for name, (checkpoint, rank) in VARIANTS.items():
-        write_json(folder / f"data/recipes/{name}.json", recipe(name, checkpoint, rank))
+        write_json(folder / f"data/recipes/{name}.json", recipe(name, checkpoint, rank).model_dump())
         records: list[dict[str, Any]] = []
         for k in range(1, steps + 1):
             records.append({"step": k, "epoch": k / steps, "loss": 3 / k + draw.random() / 5, "learning_rate": 1e-3})
@@ -107,21 +109,17 @@ def write_scst(folder: Path, name: str, steps: int, draw: random.Random) -> None
             records.append({"step": k, **dict(zip(validated, numbers, strict=True))})
     write_records(folder / f"plots/steps/{name}-1.csv", records, ["step", *trained, *validated])
     _, start, baseline = name.split("-", 2)
-    settings = {"start": start, "baseline": baseline, "samples": 5, "temperature": 1.0, "learning_rate": 5e-4}
-    settings |= {"images": 500, "epochs": 1, "batch": 16, "prompt": "caption en"}
-    base = {key: value for key, value in recipe(start, "mix", 16).items() if key != "finetune"}
-    write_json(folder / f"data/recipes/{name}.json", base | {"variant": name, "scst": settings})
+    refinement = scst_recipe(variant=name, start=start, baseline=baseline, images=500, batch=16, epochs=1)
+    write_json(folder / f"data/recipes/{name}.json", change(refinement, learning_rate=5e-4, rank=16).model_dump())
     gain = {"gain_percent": 8.0, "gain_percent_low": 6.0, "gain_percent_high": 11.0, "signature": "CIDEr-D|validation"}
     gain |= {"best_step": 8, "start_validation_cider": 100.0, "validation_cider": 108.0}
     write_json(folder / f"metrics/training/{name}-1.json", counts(12) | gain)
 
 
-def recipe(name: str, checkpoint: str, rank: int) -> dict[str, Any]:
-    targets = "all-linear" if name == "full-adapter" else "table2"
-    lora = {"rank": rank, "alpha": 16, "dropout": 0.0, "rslora": False, "targets": targets}
-    finetune = {"prompt": "caption en", "captions": "first", "batch": 4, "accumulation": 4, "epochs": 2}
-    finetune |= {"learning_rate": 3e-3}
-    return {"variant": name, "checkpoint": {"name": checkpoint, "files": {}}, "lora": lora, "finetune": finetune}
+def recipe(variant: str, checkpoint: str, rank: int) -> VariantRecipe:
+    targets = "all-linear" if variant == "full-adapter" else "table2"
+    settings = {"rank": rank, "alpha": 16.0, "batch": 4, "accumulation": 4, "learning_rate": 3e-3}
+    return variant_recipe(variant=variant, name=checkpoint, targets=targets, **settings)
 
 
 def counts(rank: int) -> dict[str, float]:

@@ -1,15 +1,14 @@
 """Rows that differ only in their choice of captions are compared, with steps and differences."""
 
-from typing import Any
-
 from captioning.evaluation.significance import Difference
+from captioning.params.recipe import AnyRecipe, VariantRecipe
 from captioning.report.comparisons import caption_choice_table
 from captioning.report.table import Row
+from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
 
-def recipe(captions: str, rate: float = 1e-3, checkpoint: str = "mix") -> dict[str, Any]:
-    finetune = {"captions": captions, "learning_rate": rate}
-    return {"checkpoint": {"name": checkpoint}, "lora": {"rank": 16}, "finetune": finetune}
+def recipe(captions: str, rate: float = 1e-3, checkpoint: str = "mix") -> VariantRecipe:
+    return variant_recipe(captions=captions, learning_rate=rate, name=checkpoint)
 
 
 def row(key: str, cider: float) -> Row:
@@ -17,8 +16,8 @@ def row(key: str, cider: float) -> Row:
 
 
 ROWS = [row("mix-all", 120.0), row("base", 80.0), row("mix", 110.0), row("mix-random", 112.5), row("human", 150.0)]
-RECIPES = {"mix": recipe("first"), "mix-random": recipe("random"), "mix-all": recipe("all")}
-RECIPES |= {"base": recipe("first", checkpoint="base"), "scst": {"scst": {}}}
+RECIPES: dict[str, AnyRecipe] = {"mix": recipe("first"), "mix-random": recipe("random"), "mix-all": recipe("all")}
+RECIPES |= {"base": recipe("first", checkpoint="base"), "scst": scst_recipe()}
 STEPS = {"mix": 120, "mix-random": 120, "mix-all": 600, "base": 120}
 PAIRS = [
     Difference("mix", "mix-random", -2.5, -4.0, -1.0, -6.0, 1.0, None, False),

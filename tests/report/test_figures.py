@@ -17,9 +17,11 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
+from captioning.params.recipe import ScstRecipe, VariantRecipe
 from captioning.report.curves import scst_curves, training_curves
 from captioning.report.diagram import two_stage_pipeline
 from captioning.report.figures import caption_lengths, captioning_example, table_figure, word_cloud
+from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
 ROOT = str(Path(__file__).parents[2])
 DRAWING = """
@@ -31,12 +33,11 @@ save_figure(caption_lengths([9, 10, 11, 40], [5, 6, 6, 20]), Path(sys.argv[1]) /
 """
 
 
-def recipes(targets: str = "table2", baseline: str = "greedy", **lora: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    settings = {"rank": 16, "alpha": 16, "rslora": False, "targets": targets} | lora
-    finetune = {"prompt": "caption en", "captions": "random", "batch": 128, "accumulation": 16, "epochs": 2}
-    scst = {"start": "mix", "baseline": baseline, "samples": 5, "temperature": 1.0, "learning_rate": 1.25e-5}
-    recipe = {"checkpoint": {"name": "rsvqa-lr"}, "lora": settings, "finetune": finetune | {"learning_rate": 2e-5}}
-    return recipe, {"scst": scst | {"batch": 16, "epochs": 2, "images": 26712}}
+def recipes(targets: str = "table2", baseline: str = "greedy", **lora: Any) -> tuple[VariantRecipe, ScstRecipe]:
+    adapter = {"rank": 16, "alpha": 16.0, "targets": targets} | lora
+    finetune = {"captions": "random", "batch": 128, "accumulation": 16, "learning_rate": 2e-5}
+    scst = {"baseline": baseline, "learning_rate": 1.25e-5, "batch": 16, "epochs": 2, "images": 26712}
+    return variant_recipe(name="rsvqa-lr", **adapter, **finetune), scst_recipe(**scst)
 
 
 def text_boxes(figure: Figure) -> list[tuple[str, Bbox]]:

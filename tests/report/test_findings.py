@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 
 from captioning.evaluation.significance import Difference
+from captioning.params.recipe import VariantRecipe
 from captioning.report.comparisons import describe_sweeps
 from captioning.report.table import Row, Table
+from tests.helpers.small_recipes import variant_recipe
 
 CIDER = {"base-r4": 83.0, "base-r8": 81.0, "base-r16": 82.0, "mix": 113.0, "cococap": 88.0, "rsvqa-lr": 75.0}
 NAMES = "Name base-r16, Name mix, Name cococap and Name rsvqa-lr"
 
 
-def recipe(key: str, rank: int = 16) -> dict[str, Any]:
+def recipe(key: str, rank: int = 16) -> VariantRecipe:
     checkpoint, _, number = key.partition("-r")
     is_base = checkpoint == "base"
-    lora = {"rank": int(number) if is_base else rank, "alpha": 16}
-    return {"checkpoint": {"name": "base" if is_base else key}, "lora": lora, "finetune": {"epochs": 2}}
+    return variant_recipe(name="base" if is_base else key, rank=int(number) if is_base else rank)
 
 
 def sentences(threshold: float, keys: tuple[str, ...] = tuple(CIDER), seeds: int = 1, **ranks: int) -> list[str]:

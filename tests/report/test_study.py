@@ -8,12 +8,10 @@ import pytest
 from captioning.evaluation.significance import Difference
 from captioning.report.comparisons import study_table, study_title
 from captioning.report.table import Run
+from tests.helpers.small_recipes import scst_recipe
 
 GREEDY, LEAVE_ONE_OUT = "scst-mix-greedy", "scst-mix-leave-one-out"
-RECIPES: dict[str, Any] = {
-    row: {"scst": {"start": "mix", "baseline": row.removeprefix("scst-mix-"), "images": 500}}
-    for row in (GREEDY, LEAVE_ONE_OUT)
-}
+RECIPES = {row: scst_recipe(baseline=row.removeprefix("scst-mix-"), images=500) for row in (GREEDY, LEAVE_ONE_OUT)}
 PAIRS = [  # the table shows the opposite direction
     Difference("mix", GREEDY, -10.0, -16.0, -4.0, -20.0, 0.5, None, False),
     Difference(LEAVE_ONE_OUT, "mix", -10.0, -16.0, -4.0, -20.0, 0.5, None, False),
@@ -63,5 +61,5 @@ def test_a_start_with_score_0_has_no_percentage() -> None:
 
 @pytest.mark.parametrize("images", [0, 960, 2000])
 def test_title_names_the_number_of_images(images: int) -> None:
-    assert study_title({"scst": {"images": images}}, 960) == "all 960 training images"
+    assert study_title(scst_recipe(images=images), 960) == "all 960 training images"
     assert study_title(RECIPES[GREEDY], 960) == "the 500-image study"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from captioning.base.errors import UserError
+from captioning.params.recipe import AnyRecipe
 from captioning.report.table import PAPER, Run, Table, build_table
 from captioning.report.table_text import (
     caption_1_cells,
@@ -18,6 +19,7 @@ from captioning.report.table_text import (
     table_notes,
     text_files,
 )
+from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
 VARIANTS = {"full-adapter": ("base", 8), "base-r4": ("base", 4), "base-r8": ("base", 8), "base-r16": ("base", 16)}
 VARIANTS |= {name: (name, 16) for name in ("mix", "cococap", "rsvqa-lr")}
@@ -29,10 +31,6 @@ MEAN = {"CIDEr": EXACT, "BLEU-4": 20.0, "METEOR": 22.0, "ROUGE-L": 44.0, "length
 ALONE = {"CIDEr caption_1": 61.5, "BLEU-4 caption_1": 7.0, "METEOR caption_1": 12.0, "ROUGE-L caption_1": 31.0}
 
 
-def recipe(checkpoint: str, rank: int) -> dict[str, Any]:
-    return {"checkpoint": {"name": checkpoint}, "lora": {"rank": rank}}
-
-
 def table(
     variants: dict[str, tuple[str, int]] = VARIANTS,
     zero_shot: tuple[str, ...] = ZERO_SHOT,
@@ -40,9 +38,10 @@ def table(
     seeds: tuple[int, ...] = (1,),
     **facts: float,
 ) -> Table:
-    recipes: dict[str, Any] = {name: recipe(*settings) for name, settings in variants.items()}
-    for row in SCST:
-        recipes[row] = recipe("mix", 16) | {"scst": {"start": "mix", "baseline": row.removeprefix("scst-mix-")}}
+    recipes: dict[str, AnyRecipe] = {
+        variant: variant_recipe(name=name, rank=rank) for variant, (name, rank) in variants.items()
+    }
+    recipes |= {row: scst_recipe(baseline=row.removeprefix("scst-mix-")) for row in SCST}
     mean = MEAN | ALONE | facts
     entry = {"seeds": {str(seed): mean for seed in seeds}, "mean": mean, "signature": "PTB | refs:5"}
     entry["deviation"] = dict.fromkeys(mean, 0.5) if len(seeds) > 1 else None
