@@ -19,9 +19,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Threads = Annotated[int, Field(ge=1, le=256, strict=True)]
 Rank = Annotated[int, Field(ge=1, le=256, strict=True)]
 Line = Annotated[str, Field(pattern=r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$")]  # text without control characters
-Prompt = Annotated[
-    str, Field(pattern=r"^[^<>\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$")
-]  # the processor adds <image>, <bos>, newline
+# The processor adds <image>, <bos> and a newline.
+Prompt = Annotated[str, Field(pattern=r"^[^<>\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Targets = Literal["table2", "decoder", "decoder-attention", "all-linear"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
@@ -214,7 +213,7 @@ class Resume(Section):
 
 
 class Params(Section):
-    """params.yaml as a whole."""
+    """All sections of params.yaml."""
 
     profile: Literal["miniature", "paper"]
     seeds: Annotated[list[Seed], Field(min_length=1)]
