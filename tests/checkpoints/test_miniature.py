@@ -12,7 +12,6 @@ from transformers import GemmaTokenizer, PaliGemmaForConditionalGeneration, Pali
 
 from captioning.checkpoints.miniature import (
     CURRICULA,
-    load_checkpoint,
     make_config,
     make_processor,
     tag_text,
@@ -91,12 +90,6 @@ def test_plain_library_captions_with_a_checkpoint(
     assert model.dtype == torch.float32
 
 
-def test_loaded_checkpoint_is_trainable(checkpoint: Path) -> None:
-    model, processor = load_checkpoint(checkpoint)
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    assert processor.image_seq_length == 4
-
-
 PROMPTS = {
     "base": {"caption", "spell", "tag", "alt"},
     "mix": {"caption", "describe", "answer"},
@@ -118,18 +111,14 @@ def test_curriculum_follows_its_seed(name: str) -> None:
     assert {prompt.split(" en")[0] for prompt, _ in examples(1)} == PROMPTS[name]
 
 
-def test_base_never_names_a_colour_in_a_caption() -> None:
+def test_base_spells_words_and_never_names_a_colour_in_a_caption() -> None:
     rng = random.Random(0)
     examples = [CURRICULA["base"](scene, ["alpha"], rng) for scene in sample_scenes(3000)]
     words = {word for prompt, suffix in examples if prompt == "caption en" for word in suffix.lower().split()}
     assert len(words) > 10
     assert not words & COLOURS.keys()
     assert any(suffix == "alpha" for prompt, suffix in examples if prompt == "spell en")
-
-
-def test_base_without_foreign_words_spells_nothing() -> None:
-    rng = random.Random(0)
-    assert "spell en" not in {CURRICULA["base"](scene, [], rng)[0] for scene in sample_scenes(200)}
+    assert not any(CURRICULA["base"](scene, [], rng)[0] == "spell en" for scene in sample_scenes(200))
 
 
 def test_tags_by_hand() -> None:
