@@ -51,7 +51,7 @@ def pretrain(params: Params, name: str, settings: Any) -> tuple[Any, Any] | None
     words = Path("data/words.txt").read_text(encoding="utf-8").split("\n")[:-1] if is_new else []
     start = make_checkpoint(words, data.image_size, DECODERS[name]) if is_new else load_checkpoint(FOLDER / "base")
     with exclusive_run_folder(processes.is_main, processes.wait) as folder:
-        run = TrainingRun(data.seed, "cpu", folder, processes, params.resume.every)
+        run = TrainingRun(data.seed, "cpu", folder, processes, params.resume.state_interval)
         train_checkpoint(*start, name, words, settings, run)
     return start if processes.is_main else None
 

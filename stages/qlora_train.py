@@ -40,7 +40,7 @@ def main(variant: str, seed: int) -> None:
         exclusive_run_folder(processes.is_main, processes.wait) as folder,
         tracked(params.tracking, name, processes.is_main) as tracking,
     ):
-        run = TrainingRun(seed, device, folder, processes, params.resume.every, tracking)
+        run = TrainingRun(seed, device, folder, processes, params.resume.state_interval, tracking)
         result = finetune(model, processor, recipe, train, validation, run)
     if processes.is_main:
         counts = count_parameters(model)

@@ -42,7 +42,10 @@ def main(row: str, baseline: str, seed: int) -> None:
         exclusive_run_folder(processes.is_main, processes.wait) as folder,
         tracked(params.tracking, name, processes.is_main) as tracking,
     ):
-        run, batch = TrainingRun(seed, device, folder, processes, params.resume.every, tracking), machine.decoding_batch
+        run, batch = (
+            TrainingRun(seed, device, folder, processes, params.resume.state_interval, tracking),
+            machine.decoding_batch,
+        )
         train = encode_split(model, processor, "train", settings.images, batch, run)
         validation = encode_split(model, processor, "validation", settings.validation_images, batch, run)
         scorers = read_scorers([*train.ids, *validation.ids])

@@ -209,7 +209,7 @@ class Tracking(Section):
 
 
 class Resume(Section):
-    every: NonNegativeNumber
+    state_interval: Annotated[float, Field(ge=0, alias="every")]  # seconds
 
 
 class Params(Section):
