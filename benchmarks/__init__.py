@@ -5,7 +5,7 @@ Both compute like a stage, with the instructions and the dtype of the active pro
 
 import sys
 
-from captioning.compute import instructions
+from captioning.base import instructions
 
 if sys.argv[0] == "-m":  # `python -m benchmarks.x`, before it imports torch
     instructions.limit_instructions()

@@ -2,7 +2,7 @@
 
 import sys
 
-from captioning.compute import instructions
+from captioning.base import instructions
 from captioning.runtime.notices import silence_known_notices
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from captioning.base.errors import UserError
-from captioning.base.paths import LOGS
 from captioning.base.quoting import shorten
 from captioning.runtime.command_line import exit_status
+from captioning.runtime.paths import LOGS
 
 MAX_JOBS = 9999
 AUTO = "auto"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from captioning.base.paths import LOGS
+from captioning.runtime.paths import LOGS
 from pipeline.job import BUSY, DONE, SIGNALS, TICK, UNCHANGED, Busy, Job, read_error, wait_for_ended
 from pipeline.schedule import Schedule, estimate_seconds
 

@@ -1,13 +1,13 @@
 """One script for each stage: it reads parameters, calls the library and writes outputs.
 
 Before a stage's code is imported, the inputs that it declares in dvc.yaml are hashed (runtime/inputs.py), and the
-instructions and threads of the numerical libraries are set (compute/instructions.py).
+instructions and threads of the numerical libraries are set (base/instructions.py).
 """
 
 import os
 import sys
 
-from captioning.compute import instructions
+from captioning.base import instructions
 from captioning.runtime import stage
 from captioning.runtime.notices import silence_known_notices
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from captioning.base.files import atomic_folder, write_json
 from captioning.base.hashes import file_hashes
-from captioning.base.paths import FETCHED
 from captioning.checkpoints.fetch import fetch_checkpoint
 from captioning.params.load import Params, load_params
+from captioning.runtime.paths import FETCHED
 from captioning.runtime.resume import exclusive_run_folder
 from captioning.runtime.stage import command, stage_main
 

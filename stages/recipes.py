@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 from captioning.base.files import atomic_folder, write_json
-from captioning.base.paths import FETCHED
 from captioning.params.load import load_params
 from captioning.params.recipes import make_recipes
+from captioning.runtime.paths import FETCHED
 from captioning.runtime.stage import stage_main
 
 FOLDER = Path("data/recipes")

@@ -5,7 +5,6 @@ from pathlib import Path
 from captioning.adapters.card import model_card
 from captioning.adapters.lora import count_parameters, freeze_encoder, load_adapter, save_adapter
 from captioning.base.files import write_json, write_records
-from captioning.base.paths import TIMINGS
 from captioning.compute.processes import start_processes, visible_device
 from captioning.compute.seeds import seed_everything
 from captioning.limits.memory import require_memory
@@ -13,6 +12,7 @@ from captioning.limits.scst import scst_needs
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.params.load import load_params
 from captioning.params.recipe import ScstRecipe, open_checkpoint, read_recipe
+from captioning.runtime.paths import TIMINGS
 from captioning.runtime.resume import exclusive_run_folder
 from captioning.runtime.stage import command, stage_main
 from captioning.runtime.tracking import tracked

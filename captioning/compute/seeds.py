@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from captioning.compute.instructions import is_limited
+from captioning.base.instructions import is_limited
 from captioning.compute.products import use_openblas
 
 

@@ -9,7 +9,6 @@ import zipfile
 from pathlib import Path
 
 from captioning.base.errors import UserError
-from captioning.base.paths import DOWNLOADS
 from captioning.data import hub
 from captioning.data.readers.archive import read_archive
 from captioning.data.readers.captions_csv import TABLE
@@ -18,6 +17,7 @@ from captioning.data.readers.folder import read_folder
 from captioning.data.readers.rows import Source
 from captioning.data.readers.shards import read_shards
 from captioning.params.load import Data
+from captioning.runtime.paths import DOWNLOADS
 
 PARQUET, RAW = Path("data/captions/images.parquet"), Path("data/raw")
 ARCHIVE = "RISCM.zip"

@@ -27,9 +27,9 @@ from ruamel.yaml.error import YAMLError
 
 from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
+from captioning.base.instructions import AVX2, THREADS
 from captioning.base.quoting import shorten
 from captioning.base.yaml_file import read_yaml
-from captioning.compute.instructions import AVX2, THREADS
 
 PIPELINE, PARAMS, REQUIREMENTS = Path("dvc.yaml"), Path("params.yaml"), Path("requirements.txt")
 CHECKED = Path("data/checked.txt")  # the profile that `check`, DVC's first stage, accepted

@@ -20,8 +20,8 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from captioning.base.files import atomic_folder
 from captioning.base.hashes import file_hashes
-from captioning.base.paths import RESUME, RUN_LOCK
 from captioning.runtime.inputs import BY_HAND, FINGERPRINT, require_unchanged_inputs
+from captioning.runtime.paths import RESUME, RUN_LOCK
 from captioning.runtime.progress import progress
 
 T = TypeVar("T")

@@ -15,9 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-from captioning.base import redaction
+from captioning.base import instructions, redaction
 from captioning.base.errors import Terminated, UserError
-from captioning.compute import instructions
 from captioning.runtime import inputs, resume
 from captioning.runtime.progress import is_main_process, peak_memory
 

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from captioning.base.errors import UserError
-from captioning.base.paths import TRACKING
 from captioning.base.redaction import redact
+from captioning.runtime.paths import TRACKING
 
 if TYPE_CHECKING:
     from captioning.params.load import Tracking

@@ -45,7 +45,7 @@ def test_a_sum_with_a_product_equals_torchs(beta: float, alpha: float) -> None:
 
 CODE = """
 import os, sys
-from captioning.compute import instructions
+from captioning.base import instructions
 os.environ.update(instructions.environment_variables({"threads": 1, "instructions": sys.argv[1]}))
 import numpy as np, torch
 from captioning.compute import products

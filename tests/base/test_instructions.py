@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.copies import set_values
-from captioning.compute.instructions import AVX2, THREADS, environment_variables, limit_instructions
+from captioning.base.instructions import AVX2, THREADS, environment_variables, limit_instructions
 
 ROOT = Path(__file__).parents[2]
 PROBE = "import torch; print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), __name__)\n"
