@@ -70,9 +70,9 @@ class Processes:
         shares = self._gather_shares(local)
         return [shares[number % self.count][number // self.count] for number in range(sum(map(len, shares)))]
 
-    def _gather_shares(self, mine: Sequence[Any]) -> list[list[Any]]:
+    def _gather_shares(self, local: Sequence[Any]) -> list[list[Any]]:
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        message = torch.frombuffer(bytearray(json.dumps(list(mine)).encode()), dtype=torch.uint8).to(device)
+        message = torch.frombuffer(bytearray(json.dumps(list(local)).encode()), dtype=torch.uint8).to(device)
         lengths = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(self.count)]
         dist.all_gather(lengths, torch.tensor([len(message)], device=device))
         longest = int(max(lengths))
