@@ -24,9 +24,9 @@ from captioning.checkpoints.miniature import make_processor
 from captioning.limits.activations import meta_model
 from captioning.limits.memory import Need, adapter_bytes, count_trainable, weight_bytes
 from captioning.limits.scst import measure_scst_step
-from captioning.params.load import Params, load_params
+from captioning.params.load import load_params
 from captioning.params.recipes import refined_rows
-from captioning.params.sections import Lora, Targets
+from captioning.params.sections import Lora, Params, Targets
 from captioning.scst.sampling import Sampling
 
 MEASURED = Path("docs/measured.json")

@@ -31,10 +31,10 @@ from captioning.decoding import greedy_captions
 from captioning.limits.memory import Need, finetune_needs, free_bytes, generation_needs
 from captioning.limits.scst import scst_needs
 from captioning.paligemma.model import load_frozen, load_processor, prompt_inputs
-from captioning.params.load import Params, load_params
+from captioning.params.load import load_params
 from captioning.params.recipe import FinetuneSettings, ScstRecipe, ScstSettings, StartCheckpoint, VariantRecipe
 from captioning.params.recipes import refined_rows
-from captioning.params.sections import Launch, Machine
+from captioning.params.sections import Launch, Machine, Params
 from captioning.supervised.pixels import DecodedCollator, decode_images
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from captioning.base.errors import UserError
-from captioning.params.load import Params
+from captioning.params.sections import Params
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 COUNT_GPUS = "import torch; print(torch.cuda.device_count())"

@@ -7,8 +7,9 @@ from captioning.base.files import write_text
 from captioning.checkpoints.fetch import explain_unavailable
 from captioning.compute.packages import GROUPS, pinned_lines
 from captioning.data.sources import explain_missing
-from captioning.params.load import CHECKPOINTS, HubCheckpoints, Params, load_params
+from captioning.params.load import load_params
 from captioning.params.recipes import starting_checkpoints
+from captioning.params.sections import CHECKPOINTS, HubCheckpoints, Params
 from captioning.runtime.inputs import REQUIREMENTS
 from captioning.runtime.stage import stage_main
 from captioning.runtime.tracking import missing_package

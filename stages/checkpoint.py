@@ -7,7 +7,8 @@ from typing import Any
 from captioning.base.files import atomic_folder, write_json
 from captioning.base.hashes import file_hashes
 from captioning.checkpoints.fetch import fetch_checkpoint
-from captioning.params.load import Params, load_params
+from captioning.params.load import load_params
+from captioning.params.sections import Params
 from captioning.runtime.paths import FETCHED
 from captioning.runtime.resume import exclusive_run_folder
 from captioning.runtime.stage import command, stage_main

@@ -12,7 +12,8 @@ from captioning.base.quoting import csv_cell
 from captioning.data.readers.rows import Source
 from captioning.data.sources import PARQUET, open_source
 from captioning.images.table import CaptionedImage, write_parquet
-from captioning.params.load import Data, load_params
+from captioning.params.load import load_params
+from captioning.params.sections import Data
 from captioning.runtime.progress import progress
 from captioning.runtime.stage import stage_main
 

@@ -9,9 +9,10 @@ from captioning.base.files import write_text
 from captioning.base.json_files import read_json
 from captioning.evaluation.predictions import read_predictions
 from captioning.images.table import read_ids, read_table
-from captioning.params.load import Params, load_params
+from captioning.params.load import load_params
 from captioning.params.recipe import read_any_recipe
 from captioning.params.recipes import refined_rows
+from captioning.params.sections import Params
 from captioning.report.examples import Example, draw_examples, group_images, make_examples
 from captioning.report.figures import save_figure
 from captioning.report.page import draw_figures, render_page

@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from captioning.compute.packages import GROUPS
-from captioning.params.load import Params
+from captioning.params.sections import Params
 
 ROOT = Path(__file__).parent.parent
 LIBRARY = ("captioning", "pipeline")

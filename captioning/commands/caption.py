@@ -20,7 +20,8 @@ from captioning.base.hashes import require_hashes
 from captioning.commands.picture_files import FORMATS, FileCaption, find_image_files, printable_path, summarise_notes
 from captioning.commands.trained_rows import TrainedRow, find_row
 from captioning.images.pictures import UnreadableImage, encode_png, read_image
-from captioning.params.load import DEVICE, load_params
+from captioning.params.load import load_params
+from captioning.params.sections import DEVICE
 from captioning.runtime.command_line import exit_status
 from captioning.runtime.progress import progress, write_stdout
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from captioning.adapters.card import extract_recipe
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
-from captioning.params.load import CHECKPOINTS, Params
 from captioning.params.recipe import AnyRecipe, read_any_recipe
-from captioning.params.sections import Machine
+from captioning.params.sections import CHECKPOINTS, Machine, Params
 
 ADAPTERS, STARTS, RECIPES = Path("models/adapters"), Path("models/checkpoints"), Path("data/recipes")
 ZERO_SHOT = "zero-shot-"

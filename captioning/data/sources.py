@@ -16,7 +16,7 @@ from captioning.data.readers.drawn import draw_world
 from captioning.data.readers.folder import read_folder
 from captioning.data.readers.rows import Source
 from captioning.data.readers.shards import read_shards
-from captioning.params.load import Data
+from captioning.params.sections import Data
 from captioning.runtime.paths import DOWNLOADS
 
 PARQUET, RAW = Path("data/captions/images.parquet"), Path("data/raw")

@@ -9,10 +9,8 @@ from captioning.base.quoting import join_faults
 from captioning.base.redaction import redact
 from captioning.base.yaml_file import read_yaml
 from captioning.params.faults import describe_faults, find_broken_references, find_secrets
-from captioning.params.sections import CHECKPOINTS, DEVICE, Data, Declared, HubCheckpoints, Params, Tracking
+from captioning.params.sections import Params
 from captioning.runtime.inputs import PARAMS, params_at_start
-
-__all__ = ["CHECKPOINTS", "DEVICE", "Data", "Declared", "HubCheckpoints", "Params", "Tracking", "load_params"]
 
 
 def load_params(path: Path = PARAMS) -> Params:

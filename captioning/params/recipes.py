@@ -8,7 +8,6 @@ from itertools import product
 from pathlib import Path
 
 from captioning.base.json_files import read_json
-from captioning.params.load import Params
 from captioning.params.recipe import (
     AnyRecipe,
     FinetuneSettings,
@@ -17,7 +16,7 @@ from captioning.params.recipe import (
     StartCheckpoint,
     VariantRecipe,
 )
-from captioning.params.sections import Lora
+from captioning.params.sections import Lora, Params
 
 
 def refined_rows(params: Params) -> dict[str, tuple[str, str]]:

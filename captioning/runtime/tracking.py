@@ -15,7 +15,7 @@ from captioning.base.redaction import redact
 from captioning.runtime.paths import TRACKING
 
 if TYPE_CHECKING:
-    from captioning.params.load import Tracking
+    from captioning.params.sections import Tracking
 
 NOWHERE = "none"
 INSTALL = "pip install -r requirements-tracking.txt"

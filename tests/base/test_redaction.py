@@ -18,7 +18,8 @@ from captioning.base.errors import UserError
 from captioning.base.redaction import MASK, redact
 from captioning.commands.publish import Parcel, check_secrets
 from captioning.data import hub
-from captioning.params.load import Tracking, load_params
+from captioning.params.load import load_params
+from captioning.params.sections import Tracking
 from captioning.runtime.tracking import tracked
 from tests.helpers import planted
 from tests.helpers.hub_server import Answer, HubServer, Request

@@ -16,7 +16,7 @@ from captioning.base.hashes import sha256
 from captioning.data import hub
 from captioning.data.sources import explain_missing
 from captioning.images.table import stream_images
-from captioning.params.load import Data
+from captioning.params.sections import Data
 from stages import download
 from tests.helpers.hub_server import HubServer
 from tests.helpers.online import online

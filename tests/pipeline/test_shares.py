@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from captioning.base.errors import UserError
-from captioning.params.load import Params, load_params
+from captioning.params.load import load_params
+from captioning.params.sections import Params
 from pipeline.shares import share_gpus, visible_gpus
 
 ROOT = Path(__file__).parents[2]

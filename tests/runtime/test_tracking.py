@@ -12,7 +12,8 @@ import pytest
 from safetensors.torch import save
 
 from captioning.base.errors import UserError
-from captioning.params.load import Tracking, load_params
+from captioning.params.load import load_params
+from captioning.params.sections import Tracking
 from captioning.report.page import shown_params
 from captioning.runtime import tracking
 from captioning.runtime.tracking import missing_package, tracked

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from captioning.params.load import CHECKPOINTS
+from captioning.params.sections import CHECKPOINTS
 from stages import check, checkpoint
 
 ROOT = Path(__file__).parents[2]
