@@ -34,12 +34,12 @@ def main() -> None:
     starts = {row: start for row, (start, _) in refined_rows(params).items()}
     runs = expected_runs(params.zero_shot, checkpoints, starts, params.seeds)
     predictions = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test) for run in runs]
-    tokenised = iter(tokenize([record["caption"] for records in predictions for record in records]))
+    tokenised = iter(tokenize([record.caption for records in predictions for record in records]))
     results = []
     with open_scorer() as scorer:
         for run, records in progress(list(zip(runs, predictions, strict=True)), len(runs), "rows"):
             captions = dict(zip(test, islice(tokenised, len(test)), strict=True))
-            results.append(evaluate(run, references, captions, facts, scorer, [record["ended"] for record in records]))
+            results.append(evaluate(run, references, captions, facts, scorer, [record.ended for record in records]))
         for row, (others, captions) in yardsticks(tokens, train, test, *features(train, test)).items():
             results.append(evaluate(Run(row, "yardstick", NO_SEED, None), others, captions, facts, scorer))
     rows, differences = score_rows(results, params.decoding.maximum_tokens), significance(results, SEED)

@@ -58,7 +58,7 @@ def read_examples(rows: Sequence[Row], params: Params) -> dict[str, Example]:
     def read_captions(row: Row) -> dict[str, str]:
         name = row.key if row.key.startswith("zero-shot") else f"{row.key}-{params.seeds[0]}"
         predictions = read_predictions(Path(f"data/predictions/{name}.jsonl"), ids)
-        return {record["id"]: record["caption"] for record in predictions}
+        return {record.id: record.caption for record in predictions}
 
     return make_examples(read_table(IMAGES, drawn).to_pylist(), rows, read_captions)
 

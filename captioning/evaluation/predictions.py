@@ -4,7 +4,6 @@ A row is a name in Table II: `zero-shot-<checkpoint>`, a variant, `scst-<start>-
 parameters decide which runs are scored, not the files in a folder: the old file of a removed variant has no effect.
 """
 
-import json
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,13 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from captioning.base.errors import UserError
 from captioning.base.quoting import escape, shorten
 
 CAPTION_1 = " caption_1"  # at the end of the name of a score against each image's first reference alone
 NO_SEED = 0  # of a row without training
 REMEDY = "run its generate stage again"
-FIELDS = {"id": str, "caption": str, "tokens": int, "ended": bool}
+
+
+class Prediction(BaseModel):
+    """One line of a file of predictions."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    id: str
+    caption: str
+    tokens: int  # with `<eos>`
+    ended: bool
 
 
 @dataclass(frozen=True)
@@ -51,28 +62,26 @@ def expected_runs(
     ]
 
 
-def read_predictions(path: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
+def read_predictions(path: Path, ids: Sequence[str]) -> list[Prediction]:
     """Return the predictions in the order of `ids`. Raises `UserError` if the file does not hold one for each."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {escape(str(error))}; {REMEDY}") from None
     records = [_parse_record(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line]
-    predictions = {record["id"]: record for record in records}
-    counts, expected = Counter(record["id"] for record in records), Counter(ids)
+    predictions = {record.id: record for record in records}
+    counts, expected = Counter(record.id for record in records), Counter(ids)
     if wrong := sorted((counts - expected) + (expected - counts)):
         raise UserError(f"{path}: not one prediction for each test image ({shorten(wrong[0])}); {REMEDY}")
     return [predictions[id_] for id_ in ids]
 
 
-def _parse_record(line: str, location: str) -> dict[str, Any]:
+def _parse_record(line: str, location: str) -> Prediction:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict) or any(type(record.get(key)) is not kind for key, kind in FIELDS.items()):
-        raise UserError(f"{location}: {shorten(line)} is not JSON with {', '.join(FIELDS)}; {REMEDY}")
-    return record
+        return Prediction.model_validate_json(line)
+    except ValidationError:
+        fields = ", ".join(Prediction.model_fields)
+        raise UserError(f"{location}: {shorten(line)} is not JSON with {fields}; {REMEDY}") from None
 
 
 def summarize_seeds(seeds: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

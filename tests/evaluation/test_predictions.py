@@ -27,7 +27,7 @@ def test_predictions_come_in_the_order_of_ids(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text("\n".join([_line("a"), _line("b", "a\u2028lake"), ""]), encoding="utf-8")
     predictions = read_predictions(path, ["b", "a"])
-    assert [(record["id"], record["caption"]) for record in predictions] == [("b", "a\u2028lake"), ("a", "A port .")]
+    assert [(record.id, record.caption) for record in predictions] == [("b", "a\u2028lake"), ("a", "A port .")]
 
 
 @pytest.mark.parametrize(

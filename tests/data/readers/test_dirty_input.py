@@ -109,7 +109,7 @@ def test_predictions(tmp_path: Path, case: Case) -> None:
     path = tmp_path / "mix-1.jsonl"
     path.write_bytes(case.make)
     predictions = check_outcome(lambda: read_predictions(path, corpus.captioned.IDS), case, path)
-    assert predictions is None or [prediction["id"] for prediction in predictions] == corpus.captioned.IDS
+    assert predictions is None or [prediction.id for prediction in predictions] == corpus.captioned.IDS
 
 
 @pytest.fixture(scope="module")
