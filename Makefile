@@ -1,4 +1,4 @@
-# Two commands: `make repro` regenerates the paper in the small, `make test` tests. Everything else is DVC.
+# `make repro` regenerates the paper with a small model, `make test` runs the tests. Everything else is DVC.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do $$python -c \
 	'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 JOBS ?= auto
@@ -11,39 +11,39 @@ repro: .venv/installed            ## Table II, figures and the page, from params
 	python -m stages.check
 	python -m pipeline.jobs --jobs '$(JOBS)'
 
-test: .venv/tracking              ## one file a module, dvc.yaml against the code, end to end
+test: .venv/tracking              ## each package, dvc.yaml against the code, the pipeline end to end
 	python -m pytest tests -q -n auto --dist loadfile --no-loadscope-reorder --durations=25
 
-check: .venv/audit                ## format, lint, types, import direction, known vulnerabilities
+check: .venv/audit                ## format, lint, types, import directions, known vulnerabilities
 	ruff format --check .
 	ruff check .
 	mypy captioning pipeline stages
 	lint-imports
 	python -m tools.audit
 
-bench: .venv/installed            ## each benchmark against a peer, in one run
+bench: .venv/installed            ## all benchmarks, each against a peer
 	python -m benchmarks
 
 rehearsal: .venv/installed        ## the paper profile's stages at PaliGemma-3B's true shape, random weights; 15 GB of disk
 	python -m benchmarks.rehearsal
 
-verify: .venv/installed           ## what came out against what is committed
+verify: .venv/installed           ## compare the results with the committed ones
 	python -m tools.verify
 
 .venv/installed: requirements.txt
 	$(or $(PYTHON),$(error Python 3.11, 3.12 or 3.13 is needed; install one, or say make PYTHON=...)) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
-	-.venv/bin/python -m compileall -qq -j 0 .venv/lib   # on every core, which pip does not
+	-.venv/bin/python -m compileall -qq -j 0 .venv/lib   # on all cores; pip uses one
 	touch $@
 
 .venv/tracking: .venv/installed requirements-tracking.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-tracking.txt
 	touch $@
 
-.venv/audit: .venv/installed requirements-audit.txt   # where the registry is silent, the check says so and goes on
+.venv/audit: .venv/installed requirements-audit.txt   # if the package index does not answer, `check` says so and continues
 	-.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-audit.txt && touch $@
 
-clean:                            ## caches of tools, interrupted trainings, downloads; no results
+clean:                            ## remove saved states, downloads, logs and caches of tools; no results
 	rm -rf .cache/resume .cache/downloads .cache/logs .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 gc: .venv/installed               ## list what no commit or experiment needs in DVC's cache; YES=1 removes it
