@@ -1,9 +1,9 @@
-"""Use DVC as a library: list the stages in its order, find those that changed, and reproduce one beside others.
+"""Use DVC as a library: list the stages in its order, find those that changed, and run one while others run.
 
 DVC unlocks the repository while a command runs and locks paths instead, so independent stages can run side by side.
 This module does with each stage what `dvc repro` does (dvc 3.67, repo/reproduce.py), with three differences:
 
-1. The lock on the repository waits while another job holds it.
+1. A job waits for the repository's lock while another job holds it.
 2. DVC appends to dvc.lock in the order in which stages finish. Here an entry goes where `dvc repro` would write it.
 3. DVC writes dvc.lock in place, for up to a second. Here a copy replaces it, so that a kill cannot cut it short.
 """

@@ -13,7 +13,7 @@ from typing import Any
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_map
 from captioning.base.quoting import escape, join_faults, shorten
-from captioning.paligemma.tensors import Shapes, read_shapes
+from captioning.paligemma.safetensors_header import Shapes, read_shapes
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 REMEDY = "`dvc repro` makes it again, `dvc pull` fetches it"

@@ -22,7 +22,7 @@ from captioning.base.json_files import read_json
 from captioning.base.redaction import redact
 from captioning.commands.hub_card import Results, make_hub_card
 from captioning.commands.trained_rows import find_adapter, read_trained_recipe, strip_seed
-from captioning.paligemma.tensors import read_shapes
+from captioning.paligemma.safetensors_header import read_shapes
 from captioning.params.load import load_params
 from captioning.params.recipe import StartCheckpoint
 from captioning.params.sections import HubCheckpoints, Params

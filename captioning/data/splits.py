@@ -1,4 +1,4 @@
-"""Split images into train, validation and test without near-equal images on two sides, and measure what leaks.
+"""Split images so that near-equal images are in the same split, and measure how much of the test split leaks.
 
 Images are near-equal if their 64-bit perceptual hashes (imagehash.phash: signs of the low DCT coefficients) differ in
 at most `hash_distance` bits, or if a chain of such images joins them.
@@ -91,9 +91,9 @@ class SplitImages:
     def measure_leakages(self, groups: Sequence[int], captions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Measure the shares of the test split that are also in the training split, for each method.
 
-        `images_apart` ignores groups, `groups_whole` does not; a method that is impossible is None. `captions`:
-        captions that occur there word for word; `equal_images`: images with an equal hash there; `near_images`: images
-        of a group that has a member there.
+        `images_apart` splits image by image, `groups_whole` group by group; a method that is impossible is None.
+        `captions`: captions that also occur in the training split; `equal_images`: images whose hash occurs there;
+        `near_images`: images of a group that has a member there.
         """
         hashes = {id_: [value] for id_, value in zip(self.ids, self.hashes, strict=True)}
         members = {id_: [group] for id_, group in zip(self.ids, groups, strict=True)}

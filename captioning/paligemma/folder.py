@@ -5,7 +5,7 @@ from pathlib import Path
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_map
 from captioning.base.quoting import escape, shorten
-from captioning.paligemma.tensors import read_shapes
+from captioning.paligemma.safetensors_header import read_shapes
 
 CONFIG, MODEL_TYPE = "config.json", "paligemma"
 INDEX = "*.safetensors.index.json"

@@ -7,10 +7,10 @@ Three differences from the plain library path; tests/paligemma/test_model.py com
 
 1. The head and the cross-entropy see suffix positions only: at 3B the head is 527M weights over 257,216 words, and
    the 256 image positions carry no label.
-2. Weights are frozen by hand. `prepare_model_for_kbit_training` would turn on gradient checkpointing, with which
-   `generate()` silently returns other tokens.
-3. `support_avx512bf16_for_cpu` is off in every 4-bit layer: with it, one evaluation repacks the layer, and from then on
-   no gradient flows through it.
+2. Weights are frozen by `requires_grad_(False)`. `prepare_model_for_kbit_training` would turn on gradient
+   checkpointing, with which `generate()` silently returns other tokens.
+3. `support_avx512bf16_for_cpu` is off in every 4-bit layer: if it is on, the first evaluation repacks the layer, and
+   no gradient flows through it afterwards.
 """
 
 from collections.abc import Sequence
@@ -85,10 +85,10 @@ def _load_weights(folder: Path, compute: str, device: str) -> PaliGemmaForCondit
 
 
 def load_frozen(folder: Path, compute: str, device: str, dequantise: bool) -> PaliGemmaForConditionalGeneration:
-    """Do `load_quantised`; with `dequantise`, expand the weights: 4 GB more at 3B, and faster steps.
+    """Load the model frozen. `dequantise` converts NF4 weights to `compute`: 4 GB more at 3B, and faster steps.
 
-    The logits of the bare model stay the same to the last bit; in bfloat16, an adapter's share is rounded once instead
-    of twice. Attach adapters afterwards. Raises `UserError` also if the device has too little memory.
+    The logits of the bare model stay the same to the last bit; in bfloat16, an adapter's contribution is rounded once
+    instead of twice. Attach adapters afterwards. Raises `UserError` also if the device has too little memory.
     """
     model = load_quantised(folder, compute, device)
     if not dequantise:
@@ -114,7 +114,7 @@ def decode_image(data: bytes) -> Image.Image:
 
 
 def tokenise(processor: PaliGemmaProcessor, prompts: Sequence[str], suffixes: Sequence[str]) -> dict[str, Tensor]:
-    """Return what the processor returns for prompts and suffixes, token by token, without needing the images."""
+    """Return the same tokens as the processor for prompts and suffixes, from the text alone."""
     texts = [_prefix_text(processor, prompt) for prompt in prompts]
     pairs = [suffix + processor.tokenizer.eos_token for suffix in suffixes]
     batch = processor.tokenizer(
@@ -134,7 +134,7 @@ def _prefix_text(processor: PaliGemmaProcessor, prompt: str) -> str:
 
 
 def require_suffix_mask(batch: Any) -> None:
-    """Raise `ValueError` if `token_type_ids` is not 1 on exactly the labelled positions, of which each row has some.
+    """Raise `ValueError` if `token_type_ids` is not 1 on exactly the labelled positions, at least one a row.
 
     0 (image and prompt) means bidirectional attention, 1 (suffix) causal: with another mask, labels leak.
     """

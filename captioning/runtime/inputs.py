@@ -2,7 +2,8 @@
 
 DVC hashes dependencies after a command has ended, so an edit in the meantime would make dvc.lock wrong. A stage
 therefore notes its inputs before it imports its code, and compares them whenever it saves a state, before it writes
-outputs and at its end. Their hash is the run's fingerprint (runtime/resume.py). To import DVC would take seconds.
+outputs and at its end. Their hash, with those of processor and packages, is
+the run's fingerprint (runtime/resume.py). This module parses dvc.yaml itself, because importing DVC takes seconds.
 """
 
 import hashlib
@@ -44,7 +45,7 @@ noted_inputs: list["Inputs"] = []  # of this process, once `begin` has been call
 
 @dataclass(frozen=True)
 class DeclaredStage:
-    """A stage of dvc.yaml without references: its paths, and its keys of params.yaml."""
+    """A stage of dvc.yaml, with every `${…}` replaced: its paths, and its keys of params.yaml."""
 
     name: str
     deps: tuple[str, ...] = ()
@@ -71,7 +72,7 @@ class Inputs:
         return hashlib.sha256(repr([self.stage.name, hashes, self.values, *machine]).encode()).hexdigest()
 
     def list_changed(self) -> list[str]:
-        """List the files and parameters that were edited since, even if the edit was undone: it may have been read."""
+        """List the files and parameters that were edited since, even if undone: the stage may have read the edit."""
         stats = _list_stats(self.paths)
         files = sorted(name for name in stats.keys() | self.stats.keys() if stats.get(name) != self.stats.get(name))
         values = _select(read_yaml(PARAMS), self.stage.params) if self.values else {}
@@ -81,7 +82,8 @@ class Inputs:
 def begin(command: Sequence[str]) -> None:
     """Note the inputs of the stage with this command (without the program), and set its fingerprint if none is set.
 
-    A command by hand gets a random one. Raises `UserError` if dvc.yaml or the profile changed after DVC had read it.
+    A stage that a person starts without DVC gets a random one. Raises `UserError` if dvc.yaml or the profile changed
+    after DVC had read it.
     """
     params = None
     with suppress(UserError):  # DVC, or the code that reads the file later, reports it
@@ -158,7 +160,7 @@ def _identify_stage(command: Sequence[str], params: dict[Any, Any] | None) -> De
 
 
 def _require_checked_profile(stage: DeclaredStage, params: dict[Any, Any] | None) -> None:
-    """DVC records the parameters of the profile that it started with."""
+    """Raise `UserError` if the profile changed since `check`: DVC records the parameters of that profile."""
     if DVC_STAGE not in os.environ or stage.name == "check" or params is None or not CHECKED.is_file():
         return
     if (checked := CHECKED.read_text(encoding="utf-8").strip()) != (profile := params.get("profile")):
@@ -208,7 +210,7 @@ def _name(entry: str | dict[str, Any]) -> str:
 
 
 def _list_stats(paths: Sequence[Path]) -> dict[str, tuple[int, ...]]:
-    """Return size and time of each file in `paths`, and below them, that DVC does not ignore."""
+    """Return size, time and inode of each file in `paths` or below them, except those that DVC ignores."""
     entries = sorted(entry for path in paths for entry in (path.rglob("*") if path.is_dir() else [path]))
     ignored = {entry for entry in entries for part in entry.parts for name in IGNORED if fnmatch(part, name)}
     stats = {str(entry): entry.stat() for entry in entries if entry not in ignored and entry.is_file()}

@@ -1,7 +1,8 @@
-"""A `Trainer` whose rows are encoded images, and whose loss samples, rewards and weighs captions (scst/refine.py).
+"""A `Trainer` for SCST: its loss draws captions of encoded images, and weights them by their rewards (scst/refine.py).
 
 Only the loss is ours; the library brings accumulation, clipping, schedule and the choice of the best step. The samples
-of an image depend on seed, step and image alone, so several processes draw what one would.
+of an image depend on seed, step and image alone, so several processes draw the same
+captions as one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +62,7 @@ class SCSTTrainer(SharedTrainer):
         self.start_scores, self.seconds = np.array(values["start_scores"]), list(values["seconds"])
 
     def training_step(self, *arguments: Any, **options: Any) -> Tensor:
-        """Run a batch forward and backward, and time its parts; all but prefill, decode and reward is the update."""
+        """Run a batch forward and backward, and time its parts; what is not prefill, decode or reward is the update."""
         self.samples = []
         with self.stopwatch("step"):
             loss = super().training_step(*arguments, **options)

@@ -1,10 +1,10 @@
 """A `Trainer` that may be killed: it saves its state from time to time, and the next run continues from the newest.
 
 The library's own checkpoints do not suffice: they pickle optimizer and random numbers, are not written atomically, and
-lose the mean loss since the last record. The library does the remaining work: it finds where to continue, and skips
-the batches of a begun epoch.
+forget the losses since the last log entry. The library does the rest: it finds where to continue, and skips the
+finished batches of an epoch.
 
-A state is saved between two steps, after the record and the validation that end a step or an epoch. So nothing is
+A state is saved between two steps. If a step is logged or validated, its state is saved afterwards, so that nothing is
 computed twice and nothing is left out.
 """
 
@@ -56,7 +56,7 @@ class ResumableTrainer(Trainer):
     def cached_map(self, name: str, items: Sequence[T], function: Callable[[T], Any]) -> list[Any]:
         """Apply `function`, which returns JSON, to `items`.
 
-        Results that an interrupted run has saved at this step, with the same weights to the bit, are reused.
+        Results that an interrupted run has saved at this step, with exactly the same weights, are reused.
         """
         if self.states is None:
             return [function(item) for item in items]
@@ -112,7 +112,7 @@ class ResumableTrainer(Trainer):
         set_random_state(read_tree(checkpoint)["random"])
 
     def load_remaining_state(self) -> None:
-        """Restore what the library has no hook for, when a training begins."""
+        """Restore what the library has no method for, when a training starts."""
         if self.resumed_state is not None:
             state = read_tree(self.resumed_state)
             self._tr_loss = state["loss"].to(self.args.device)
@@ -130,7 +130,7 @@ class StateSaver(TrainerCallback):
         self.trainer.load_remaining_state()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Skip an epoch's last step: its validation is still to come, and a resumed run would leave it out."""
+        """Save no state at an epoch's last step: a run that continues from it would skip the validation."""
         if state.global_step % (state.max_steps // state.num_train_epochs):
             self._request(control)
 
