@@ -2,7 +2,7 @@
 
     python -m benchmarks.rehearsal                      on a GPU if there is one, otherwise on the CPU
     python -m benchmarks.rehearsal --keep               leaves checkpoint and copy in .cache/rehearsal
-    python -m benchmarks.rehearsal --shape miniature    with a model of two million weights, in minutes
+    python -m benchmarks.rehearsal --shape miniature    with a model of 1.7 million weights, in minutes
 
 A checkpoint of random weights and some drawn images in RISC's layout replace the real ones. Everything else is real: a
 copy of the project, `profile: paper`, `dvc repro`, NF4, both kinds of adapters of Table II, SCST, captions, scores.

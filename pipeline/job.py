@@ -122,9 +122,17 @@ def end_group(group: int) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             os.killpg(group, number)
             deadline = time.monotonic() + GRACE
-            while time.monotonic() < deadline:
-                os.killpg(group, 0)
+            while time.monotonic() < deadline and _is_alive(group):
                 time.sleep(TICK)
+
+
+def _is_alive(group: int) -> bool:
+    """Return whether a process of the group works; zombies, which no parent has awaited, do not."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def read_error(log: Path) -> Sequence[str]:

@@ -8,9 +8,10 @@ This module does with each stage what `dvc repro` does (dvc 3.67, repo/reproduce
 3. DVC writes dvc.lock in place, for up to a second. Here a copy replaces it, so that a kill cannot cut it short.
 """
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,15 +93,29 @@ class Pipeline:
 
 
 def remove_stale_locks(folder: Path) -> None:
-    """Remove DVC's locks on paths if a kill cut the file short, or if the machine or container has restarted since.
+    """Remove DVC's file of locks on paths if a kill cut it short, or if it names a process that started after it.
 
-    DVC ignores locks of processes that have ended, but after a restart their numbers belong to other processes.
+    DVC ignores locks of processes that have ended, but another process may have got the process id since.
     """
     path = folder / "rwlock"
-    with suppress(OSError, psutil.Error):
-        is_complete = path.read_text(encoding="utf-8").endswith("}")
-        if not is_complete or path.stat().st_mtime < psutil.Process(1).create_time():
-            path.unlink()
+    try:
+        locks, saved = json.loads(path.read_bytes()), path.stat().st_mtime
+        entries = [entry for lock in locks.values() for entry in (lock.get("write"), *lock.get("read", ())) if entry]
+        is_stale = any(_started_after(entry["pid"], saved) for entry in entries)
+    except (ValueError, AttributeError, KeyError, TypeError):
+        is_stale = True
+    except OSError:
+        return
+    if is_stale:
+        path.unlink(missing_ok=True)
+
+
+def _started_after(pid: int, time: float) -> bool:
+    """Return whether a process with this id started more than a second after `time`; False if there is none."""
+    try:
+        return psutil.Process(pid).create_time() > time + 1
+    except psutil.Error:
+        return False
 
 
 @contextmanager

@@ -162,6 +162,7 @@ def _reproduce(pipeline: "Pipeline", stage: str) -> bool:
 def read_durations() -> dict[str, float]:
     """Return how long each stage took the last time, in seconds, as far as that was saved."""
     try:
-        return dict(json.loads(DURATIONS.read_bytes()))
-    except (OSError, ValueError):
+        durations = json.loads(DURATIONS.read_bytes())
+        return {name: float(seconds) for name, seconds in durations.items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # only the ETA depends on it
         return {}

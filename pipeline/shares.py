@@ -17,7 +17,7 @@ def share_gpus(params: Params, jobs: int) -> list[dict[str, str]]:
     Raises `UserError` if there are too few GPUs.
     """
     device, processes = params.active.machine.device, params.launch.processes
-    if device == "cpu":
+    if device == "cpu" or (device != "cuda" and jobs == 1):
         return [{}] * jobs
     if device != "cuda":
         key = f"profiles.{params.profile}.machine.device"

@@ -1,4 +1,4 @@
-"""A PaliGemma of two million weights that knows eight captions of four images of one colour, made once a session.
+"""A PaliGemma of 1.7 million weights that knows eight captions of four images of one colour, made once a session.
 
 Fixtures import torch when they run, so that tests without it start in a second.
 """

@@ -19,7 +19,7 @@ EDITS = {
     "captioning/supervised/finetune.py": {"qlora-train"},
     "captioning/training/trainer.py": TRAINED,
     "captioning/compute/seeds.py": TRAINED | CAPTIONED,
-    "captioning/params/load.py": set(),
+    "captioning/params/recipe.py": {"recipes"},
     "captioning/runtime/progress.py": set(),
     "captioning/limits/memory.py": set(),
     "captioning/commands/publish.py": set(),

@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from voluptuous import Invalid
 
 from captioning.base.errors import UserError
 from captioning.runtime.stage import stage_main
@@ -133,7 +135,7 @@ def compared_values(files: Files, checkpoints_agree: bool, exact: bool = False) 
     """Return each compared value of dvc.lock and metrics/*.json."""
     metrics = {path: _parse_json(path, text) for path, text in files.items() if path.endswith(".json")}
     in_metrics = {key: value for path, content in metrics.items() for key, value in leaves(content, (path,))}
-    return lock_values(_parse_yaml("dvc.lock", files["dvc.lock"]), checkpoints_agree, exact) | in_metrics
+    return lock_values(_parse_lock(files["dvc.lock"]), checkpoints_agree, exact) | in_metrics
 
 
 def _parse_yaml(name: str, text: str) -> Any:
@@ -141,6 +143,17 @@ def _parse_yaml(name: str, text: str) -> Any:
         return YAML(typ="safe").load(text) or {}
     except YAMLError:
         raise UserError(f"{name}: not YAML; settle the conflict of a merge, or `git checkout {name}`") from None
+
+
+def _parse_lock(text: str) -> Any:
+    """Return dvc.lock. Raises `UserError` if it is not complete, as after a kill."""
+    try:
+        lock = COMPILED_LOCKFILE_SCHEMA(_parse_yaml("dvc.lock", text))
+    except Invalid:
+        lock = None
+    if lock is None or not text.endswith("\n"):
+        raise UserError("dvc.lock: damaged or incomplete; `git checkout dvc.lock`, or run `dvc repro`")
+    return lock
 
 
 def _parse_json(name: str, text: str) -> Any:
@@ -197,7 +210,7 @@ def main() -> None:
     exact = is_exact(params, platform.machine())
     mode = "every byte is compared" if exact else "numbers are compared, with tolerances; bytes may differ here"
     print(f"{platform.machine()}: {mode}", file=sys.stderr)
-    hashes = [checkpoint_hashes(_parse_yaml("dvc.lock", files["dvc.lock"])) for files in (committed, computed)]
+    hashes = [checkpoint_hashes(_parse_lock(files["dvc.lock"])) for files in (committed, computed)]
     checkpoints_agree = hashes[0] == hashes[1]
     before, after = (compared_values(files, checkpoints_agree, exact) for files in (committed, computed))
     if results := differences(before, after, exact):

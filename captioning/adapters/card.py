@@ -6,11 +6,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from captioning.base.errors import UserError
+from captioning.params.faults import describe_faults
 from captioning.params.recipe import ANY, AnyRecipe, ScstRecipe
 
 TEMPLATE = Path(__file__).with_name("card.md")
 RECIPE = re.compile(r"^## Recipe\n\n```json\n(.*?)\n```", re.DOTALL | re.MULTILINE)
-MODELS = {"miniature": "the miniature, a model of two million weights that is not PaliGemma-3B"}
+MODELS = {"miniature": "the miniature, a model of 1.7 million weights that is not PaliGemma-3B"}
 
 
 def model_card(name: str, recipe: AnyRecipe, counts: dict[str, float]) -> str:
@@ -28,9 +30,10 @@ def model_card(name: str, recipe: AnyRecipe, counts: dict[str, float]) -> str:
 
 
 def extract_recipe(card: str) -> AnyRecipe | None:
-    """Return the recipe that `model_card` wrote into `card`, or None if there is none."""
+    """Return the recipe that `model_card` wrote into `card`, or None if there is none. Raises `UserError` if it is
+    damaged or of another version."""
     block = RECIPE.search(card)
     try:
         return ANY.validate_json(block[1]) if block else None
-    except ValidationError:
-        return None
+    except ValidationError as error:
+        raise UserError(f"its recipe is damaged or of another version: {describe_faults(error)[0]}") from None

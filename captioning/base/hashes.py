@@ -23,7 +23,7 @@ def git_blob_id(path: Path) -> str:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of `folder` but `SOURCE`, by name, sorted."""
+    """SHA-256 of each file of `folder` but `SOURCE_FILE`, by name, sorted."""
     return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != SOURCE_FILE}
 
 

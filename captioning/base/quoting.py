@@ -26,6 +26,6 @@ def csv_cell(text: str) -> str:
 
 
 def join_faults(faults: Sequence[str]) -> str:
-    """Faults a line each, the first `MOST_FAULTS` of them."""
+    """List the first `MAX_FAULTS` faults, one a line, and count the others."""
     more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
     return "\n  ".join([*faults[:MAX_FAULTS], *more])

@@ -14,9 +14,8 @@ from pathlib import Path
 from captioning.base.errors import UserError
 from captioning.base.files import write_json
 from captioning.base.hashes import SOURCE_FILE
-from captioning.base.json_files import read_map
 from captioning.data import hub
-from captioning.paligemma.folder import INDEX, require_checkpoint
+from captioning.paligemma.folder import INDEX, read_index, require_checkpoint
 
 TOKENIZER = "tokenizer.model"
 FILE_PATTERNS = ["*.safetensors", "*.json", TOKENIZER]  # never pickles, never code
@@ -93,7 +92,7 @@ def _fetch_files(snapshot: hub.Snapshot, downloads: Path) -> dict[str, Path]:
     paths = hub.fetch_files(snapshot, [file for name, file in files.items() if name.endswith(".json")], downloads)
     weights = {name for name in files if name.endswith(".safetensors")}
     if index := next((name for name in paths if fnmatch(name, INDEX)), None):
-        shards = set(read_map(paths[index], "weight_map", remedy=ALTERNATIVE)["weight_map"].values())
+        shards = read_index(paths[index], ALTERNATIVE)
         if missing := sorted(shards - weights):
             raise snapshot.repository.error(f"its {index} names {', '.join(missing)}, which the revision does not hold")
         weights = shards

@@ -1,4 +1,4 @@
-"""The miniature PaliGemma: the real classes with two million weights, its tokenizer, and its checkpoints' curricula.
+"""The miniature PaliGemma: the real classes with 1.7 million weights, its tokenizer, and its checkpoints' curricula.
 
 It has the parts of the 3B without its knowledge: SigLIP without a pooling head, a linear projector, a Gemma decoder
 with tied embeddings, `<image>`, the 1,024 `<loc>` and 128 `<seg>` tokens; or PaliGemma 2's Gemma 2 decoder with its

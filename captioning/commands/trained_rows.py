@@ -70,7 +70,10 @@ def _list_choices() -> str:
 def read_trained_recipe(folder: Path) -> AnyRecipe:
     """Read the recipe in the card of the adapter in `folder`. Raises `UserError` if data/recipes has another now."""
     card = folder / "README.md"
-    recipe = extract_recipe(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
+    try:
+        recipe = extract_recipe(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
+    except UserError as error:
+        raise UserError(f"{card}: {error}; use the version that trained it, or train it again") from None
     if recipe is None:
         raise UserError(f"{card}: no recipe in it, so the prompt is unknown; use the README.md that its stage wrote")
     path = RECIPES / f"{recipe.variant}.json"

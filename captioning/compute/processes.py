@@ -167,5 +167,5 @@ def device_folder(folder: Path, device: torch.device) -> Path:
 
 
 def visible_device(device: str) -> str:
-    """The name of `device` once `start` has hidden the others."""
+    """Return the name of `device` after `start_processes` has hidden the other GPUs."""
     return "cuda" if device.startswith("cuda") else device

@@ -21,11 +21,18 @@ def require_checkpoint(folder: Path) -> None:
         raise UserError(f"{folder}: no *.safetensors, and pickled weights are not read; {REMEDY}")
     for path in weights:
         read_shapes(path)
-    indexes = [read_map(path, "weight_map", remedy=REMEDY) for path in folder.glob(INDEX)]
-    shards = {name for index in indexes for name in index["weight_map"].values()}
+    shards = {name for path in folder.glob(INDEX) for name in read_index(path, REMEDY)}
     if missing := sorted(shards - {path.name for path in weights}):
         raise UserError(f"{folder}: {escape(', '.join(missing[:3]))} missing, which its index names; {REMEDY}")
     require_tokenizer(folder)
+
+
+def read_index(path: Path, remedy: str) -> set[str]:
+    """Return the names of the files that an index names. Raises `UserError` if it is not an index of weights."""
+    names = read_map(path, "weight_map", remedy=remedy)["weight_map"]
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise UserError(f"{path}: weight_map is not a map of file names; {remedy}")
+    return set(names.values())
 
 
 def require_config(folder: Path) -> None:

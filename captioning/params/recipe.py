@@ -18,6 +18,7 @@ from captioning.params.sections import (
     Launch,
     Lora,
     Machine,
+    PositiveNumber,
     ProfileScst,
     Sampling,
     Section,
@@ -38,6 +39,7 @@ class ScstSettings(Sampling, ProfileScst, Decoding):
 
     start: str  # the variant that is refined
     baseline: Literal["greedy", "leave-one-out"]
+    learning_rate: PositiveNumber  # divided by the scaling of the adapter
     prompt: str
 
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from captioning.base.errors import UserError
+from captioning.base.errors import FULL_DISK_ERRORS, UserError
 from captioning.base.redaction import install_hooks, redact
 
 
@@ -19,9 +19,9 @@ def exit_status(work: Callable[[], int], interrupted: str) -> int:
         print(redact(f"error: {error}"), file=sys.stderr)
         return 1
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in FULL_DISK_ERRORS:
             raise
-        print(redact(f"error: {error.filename}: {error.strerror}"), file=sys.stderr)
+        print(redact(f"error: {error.filename or 'the disk'}: {error.strerror}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)

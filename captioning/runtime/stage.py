@@ -16,13 +16,12 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from captioning.base import instructions, redaction
-from captioning.base.errors import Terminated, UserError
+from captioning.base.errors import FULL_DISK_ERRORS, Terminated, UserError
 from captioning.runtime import inputs, resume
 from captioning.runtime.progress import is_main_process, peak_memory
 
 GRACE = 20.0  # seconds
 ACCESS_ERRORS = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS)
-FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_DISK_MESSAGE = re.compile(r"I/O error: (.+) \(os error (?:27|28|122)\)")  # of libraries in Rust
 AGAIN = "give the command again, and it goes on from its last saved state"
 

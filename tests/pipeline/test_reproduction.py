@@ -1,5 +1,6 @@
 """A kill cuts no dvc.lock short; DVC's locks on paths do not outlive a restart."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,18 @@ def test_a_record_that_is_interrupted_leaves_the_old_lock(tmp_path: Path, monkey
     assert not Pipeline(["part@b"]).reproduce("part@b"), "nothing changed"
 
 
+LOCKED = json.dumps({"models": {"write": {"pid": os.getpid(), "cmd": "dvc repro"}}})  # a process that works
+
+
 @pytest.mark.parametrize(
     ("text", "time", "is_kept"),
-    [('{"write": {}}', None, True), ('{"write": {}}', (1.0, 1.0), False), ("", None, False), ('{"w', None, False)],
+    [
+        (LOCKED, None, True),
+        (LOCKED, (1.0, 1.0), False),
+        ("{}", None, True),
+        ("", None, False),
+        (LOCKED[:-1], None, False),
+    ],
 )
 def test_only_complete_locks_of_this_start_are_kept(
     text: str, time: tuple[float, float] | None, is_kept: bool, tmp_path: Path

@@ -5,14 +5,15 @@ import pytest
 from captioning.base.errors import UserError
 from captioning.runtime.command_line import exit_status
 
-FULL = OSError(28, "No space left on device", "captions.csv")
+FULL = OSError(28, "No space left on device")  # a write names no file
 
 
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
         (UserError("out.csv: it exists; choose another name"), 1, "error: out.csv: it exists; choose another name"),
-        (FULL, 1, "error: captions.csv: No space left on device"),
+        (FULL, 1, "error: the disk: No space left on device"),
+        (PermissionError(13, "Permission denied", "out.csv"), 1, "error: out.csv: Permission denied"),
         (KeyboardInterrupt(), 130, "interrupted; the captions so far are kept"),
     ],
 )

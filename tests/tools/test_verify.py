@@ -105,6 +105,9 @@ def test_a_damaged_file_is_named_in_one_line() -> None:
         compared_values(files() | {"metrics/scores.json": '{"mix": {"CID'}, True)
     with pytest.raises(UserError, match=r"^dvc\.lock: not YAML; .*$"):
         compared_values(files(lock=f"<<<<<<< HEAD\n{LOCK}=======\n{LOCK}>>>>>>> other\n"), True)
+    for lock in (LOCK[: LOCK.index("outs:") + 5] + "\n", LOCK.rstrip("\n"), "[]\n"):
+        with pytest.raises(UserError, match=r"^dvc\.lock: (damaged or incomplete|not YAML); .*$"):
+            compared_values(files(lock=lock), True)
 
 
 def test_the_command_compares_with_head(tmp_path: Path) -> None:

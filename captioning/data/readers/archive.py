@@ -72,7 +72,7 @@ def _list_members(path: Path, infos: list[zipfile.ZipInfo]) -> Members:
 
 def _member_fault(member: zipfile.ZipInfo) -> str | None:
     name, kind = member.orig_filename, stat.S_IFMT(member.external_attr >> 16)
-    if name.startswith("/") or ".." in name.split("/") or any(mark in name for mark in "\\:\0"):
+    if name.startswith("/") or ".." in name.split("/") or any(mark in name for mark in "\\\0") or name[1:2] == ":":
         return "does not have a plain relative name"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is a link or a device"
