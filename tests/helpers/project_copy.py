@@ -126,10 +126,12 @@ class Project:
         return self.yaml("dvc.yaml")["stages"]
 
     def outputs(self, *without: str) -> dict[str, bytes]:
-        """Return the files that stages wrote, by path."""
+        """Return the files that stages wrote, by path, except those named or in a folder named by `without`."""
         folders = (self.folder / name for name in ("data", "models", "metrics", "plots"))
         files = {path.relative_to(self.folder).as_posix(): path for folder in folders for path in folder.rglob("*")}
-        return {name: path.read_bytes() for name, path in files.items() if path.is_file() and name not in without}
+        excluded = tuple(f"{name}/" for name in without)
+        files = {name: path for name, path in files.items() if path.is_file() and not f"{name}/".startswith(excluded)}
+        return {name: path.read_bytes() for name, path in files.items()}
 
     def declared(self) -> set[str]:
         """Return the outputs that dvc.lock names: files and folders."""
