@@ -38,8 +38,7 @@ def required_checkpoints(params: Params) -> set[str]:
 
 def explain_missing_weights(params: Params) -> str | None:
     """Return why the first unavailable checkpoint cannot be fetched and how to get it, or None."""
-    checkpoints = params.active.checkpoints
-    if not isinstance(checkpoints, HubCheckpoints):
+    if not isinstance(checkpoints := params.active.checkpoints, HubCheckpoints):
         return None
     repositories = (getattr(checkpoints, name.replace("-", "_")) for name in sorted(required_checkpoints(params)))
     faults = (explain_unavailable(checkpoints.origin, hub.repository, hub.revision) for hub in repositories)

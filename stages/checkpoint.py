@@ -20,8 +20,7 @@ DECODERS = {"base": "gemma", "paligemma2": "gemma2"}  # checkpoints with fresh w
 @stage_main
 def main(name: str) -> None:
     params = load_params()
-    checkpoints = params.active.checkpoints
-    settings = getattr(checkpoints, name.replace("-", "_"))
+    settings = getattr(checkpoints := params.active.checkpoints, name.replace("-", "_"))
     if Path(f"data/wanted/{name}.txt").read_text(encoding="utf-8") == "no\n":
         with atomic_folder(FOLDER / name):
             print(f"{name}: no row starts from it", file=sys.stderr)

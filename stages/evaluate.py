@@ -19,8 +19,7 @@ from captioning.params.recipes import refined_rows
 from captioning.runtime.progress import progress
 from captioning.runtime.stage import stage_main
 
-IMAGES, OUTPUT = Path("data/captions/images.parquet"), Path("data/scores")
-SEED = 1  # of the resamples
+IMAGES, OUTPUT, SEED = Path("data/captions/images.parquet"), Path("data/scores"), 1  # SEED: of the resamples
 
 
 @stage_main

@@ -1,22 +1,18 @@
 """Write Table II, the figures, the curves and the page from scores, step records and predictions."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
 
 from captioning.base.files import write_text
 from captioning.base.json_files import read_json
-from captioning.evaluation.predictions import read_predictions
-from captioning.images.table import read_ids, read_table
 from captioning.params.load import load_params
 from captioning.params.recipe import read_any_recipe
 from captioning.params.recipes import refined_rows
-from captioning.params.sections import Params
-from captioning.report.examples import Example, draw_examples, group_images, make_examples
+from captioning.report.examples import read_examples
 from captioning.report.figures import save_figure
 from captioning.report.page import draw_figures, render_page
-from captioning.report.table import Row, Run, build_table
+from captioning.report.table import Run, build_table
 from captioning.report.table_text import text_files
 from captioning.runtime import resume
 from captioning.runtime.stage import stage_main
@@ -39,7 +35,7 @@ def main() -> None:
     )
     table = build_table(run, params.zero_shot, params.profile, params.seeds)
     steps = {row: [pandas.read_csv(PLOTS / f"steps/{row}-{seed}.csv") for seed in params.seeds] for row in rows}
-    words, examples = read_json("data/caption-words.json"), read_examples(table.rows, params)
+    words, examples = read_json("data/caption-words.json"), read_examples(table.rows, params.seeds[0])
     figures = draw_figures(table, run, steps, words) | {name: example.draw() for name, example in examples.items()}
     for name, figure in figures.items():
         save_figure(figure, PLOTS / name)
@@ -48,19 +44,6 @@ def main() -> None:
     for name, text in (text_files(table) | {"report.html": page}).items():
         write_text(PLOTS / name, text)
     resume.remove_finished_runs()
-
-
-def read_examples(rows: Sequence[Row], params: Params) -> dict[str, Example]:
-    """Return Figures 4 to 7 by name, with captions of the first seed."""
-    ids = read_ids(Path("data/splits/test.txt"))
-    drawn = draw_examples(group_images(read_table(IMAGES, ids, ["id", "source", "facts"]).to_pylist()))
-
-    def read_captions(row: Row) -> dict[str, str]:
-        name = row.key if row.key.startswith("zero-shot") else f"{row.key}-{params.seeds[0]}"
-        predictions = read_predictions(Path(f"data/predictions/{name}.jsonl"), ids)
-        return {record.id: record.caption for record in predictions}
-
-    return make_examples(read_table(IMAGES, drawn).to_pylist(), rows, read_captions)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ from captioning.training.run import TrainingRun
 
 @stage_main
 def main(row: str, baseline: str, seed: int) -> None:
-    name = f"scst-{row}-{baseline}-{seed}"
-    recipe = read_recipe(Path(f"data/recipes/scst-{row}-{baseline}.json"), ScstRecipe)
+    name, path = f"scst-{row}-{baseline}-{seed}", Path(f"data/recipes/scst-{row}-{baseline}.json")
+    recipe = read_recipe(path, ScstRecipe)
     settings, machine = recipe.scst, recipe.machine
     processes = start_processes(recipe.launch.processes, machine.device)
     if processes is None:
@@ -35,19 +35,16 @@ def main(row: str, baseline: str, seed: int) -> None:
     require_memory(scst_needs(checkpoint, recipe, device), machine)
     seed_everything(seed, processes.threads(machine.threads))
     frozen = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
-    model = load_adapter(frozen, Path(f"models/adapters/{row}-{seed}"), trainable=True)
-    freeze_encoder(model)
+    freeze_encoder(model := load_adapter(frozen, Path(f"models/adapters/{row}-{seed}"), trainable=True))
     processor, params = load_processor(checkpoint), load_params()  # only parameters that change no output
     with (
         exclusive_run_folder(processes.is_main, processes.wait) as folder,
         tracked(params.tracking, name, processes.is_main) as tracking,
     ):
-        run, batch = (
-            TrainingRun(seed, device, folder, processes, params.resume.state_interval, tracking),
-            machine.decoding_batch,
-        )
-        train = encode_split(model, processor, "train", settings.images, batch, run)
-        validation = encode_split(model, processor, "validation", settings.validation_images, batch, run)
+        run = TrainingRun(seed, device, folder, processes, params.resume.state_interval, tracking)
+        train = encode_split(model, processor, "train", settings.images, machine.decoding_batch, run)
+        images, batch = settings.validation_images, machine.decoding_batch
+        validation = encode_split(model, processor, "validation", images, batch, run)
         scorers = read_scorers([*train.ids, *validation.ids])
         result = refine(model, processor, recipe, train, validation, scorers, run)
     if processes.is_main:
@@ -55,8 +52,8 @@ def main(row: str, baseline: str, seed: int) -> None:
         save_adapter(model, Path(f"models/adapters/{name}"), model_card(name, recipe, counts))
         write_records(Path(f"plots/steps/{name}.csv"), result.records, COLUMNS)
         write_records(TIMINGS / f"{name}.csv", result.seconds, PARTS)
-        gain = summarise(result, len(validation), settings.maximum_tokens)
-        write_json(Path(f"metrics/training/{name}.json"), counts | gain)
+        counts |= summarise(result, len(validation), settings.maximum_tokens)
+        write_json(Path(f"metrics/training/{name}.json"), counts)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Names are nouns and verbs of the field, never function words; no function takes more than seven parameters."""
+"""Names are nouns and verbs of the field, never function words; no function takes more than seven parameters; a stage is short."""
 
 import ast
 from collections.abc import Iterator
@@ -68,3 +68,8 @@ def test_no_function_takes_more_than_seven_parameters(package: str) -> None:
         parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         names = [parameter.arg for parameter in parameters if parameter.arg not in ("self", "cls")]
         assert len(names) <= 7, f"{path.relative_to(ROOT)}:{node.lineno} {node.name}({', '.join(names)})"
+
+
+def test_a_stage_is_at_most_sixty_lines() -> None:
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "stages").glob("*.py")}
+    assert {name: length for name, length in lengths.items() if length > 60} == {}

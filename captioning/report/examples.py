@@ -9,15 +9,19 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
 
+from captioning.evaluation.predictions import read_predictions
 from captioning.images.pictures import FORMATS
+from captioning.images.table import read_ids, read_table
 from captioning.report.figures import captioning_example
 from captioning.report.table import Row
 
+IMAGES = Path("data/captions/images.parquet")
 EXAMPLES = 4  # the paper's Figures 4-7
 SEED = "figures 4-7"  # random.Random hashes a string to the same number on every machine
 REFERENCE = "Reference C1"
@@ -77,6 +81,19 @@ def example_rows(number: int, rows: Sequence[Row]) -> list[Row]:
     keys = ("zero-shot-base", "full-adapter") if number == 4 else ("zero-shot-base", "base-r16", "mix", scst)
     models = [row for row in rows if row.paper or row.share is not None or row.key.startswith("zero-shot")]
     return [row for row in rows if row.key in keys] or models[:3]
+
+
+def read_examples(rows: Sequence[Row], seed: int) -> dict[str, Example]:
+    """Return Figures 4 to 7 by name, with the captions of the adapters of `seed`."""
+    ids = read_ids(Path("data/splits/test.txt"))
+    drawn = draw_examples(group_images(read_table(IMAGES, ids, ["id", "source", "facts"]).to_pylist()))
+
+    def read_captions(row: Row) -> dict[str, str]:
+        name = row.key if row.key.startswith("zero-shot") else f"{row.key}-{seed}"
+        predictions = read_predictions(Path(f"data/predictions/{name}.jsonl"), ids)
+        return {record.id: record.caption for record in predictions}
+
+    return make_examples(read_table(IMAGES, drawn).to_pylist(), rows, read_captions)
 
 
 def make_examples(
