@@ -1,4 +1,4 @@
-"""Names are nouns and verbs of the field, never function words; no function takes more than seven parameters; a stage is short."""
+"""Names are nouns and verbs of the field; functions take at most seven parameters; stages are short."""
 
 import ast
 from collections.abc import Iterator
