@@ -11,10 +11,10 @@ from pathlib import Path
 from captioning.adapters.card import extract_recipe
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
-from captioning.params.recipe import AnyRecipe, read_any_recipe
+from captioning.params.recipe import CHECKPOINT_FOLDER, AnyRecipe, read_any_recipe
 from captioning.params.sections import CHECKPOINTS, Machine, Params
 
-ADAPTERS, STARTS, RECIPES = Path("models/adapters"), Path("models/checkpoints"), Path("data/recipes")
+ADAPTERS, RECIPES = Path("models/adapters"), Path("data/recipes")
 ZERO_SHOT = "zero-shot-"
 SEEDED = re.compile(r"(.+)-\d+")
 
@@ -34,7 +34,7 @@ class TrainedRow:
 def row_names() -> list[str]:
     """List the rows on this disk: adapters, then checkpoints without one."""
     adapters = sorted(path.parent.name for path in ADAPTERS.glob("*/adapter_config.json"))
-    starts = sorted(path.parent.name for path in STARTS.glob("*/config.json"))
+    starts = sorted(path.parent.name for path in CHECKPOINT_FOLDER.glob("*/config.json"))
     return adapters + [f"{ZERO_SHOT}{name}" for name in starts]
 
 
@@ -47,7 +47,9 @@ def find_row(name: str | None, params: Params) -> TrainedRow:
     folder = find_adapter(name)
     recipe = read_trained_recipe(folder)
     checkpoint = recipe.checkpoint
-    return TrainedRow(folder.name, STARTS / checkpoint.name, checkpoint.files, folder, recipe.prompt, recipe.machine)
+    return TrainedRow(
+        folder.name, CHECKPOINT_FOLDER / checkpoint.name, checkpoint.files, folder, recipe.prompt, recipe.machine
+    )
 
 
 def find_adapter(name: str) -> Path:
@@ -93,7 +95,7 @@ def strip_seed(adapter: str) -> str:
 
 def zero_shot_row(name: str, params: Params) -> TrainedRow:
     """Return a checkpoint without an adapter, with the settings that the `zero-shot` stage takes from params.yaml."""
-    checkpoint = STARTS / name.removeprefix(ZERO_SHOT)
+    checkpoint = CHECKPOINT_FOLDER / name.removeprefix(ZERO_SHOT)
     hashes = checkpoint.with_name(f"{checkpoint.name}.json")
     if not hashes.is_file():
         is_known = checkpoint.name in CHECKPOINTS

@@ -25,7 +25,7 @@ from captioning.params.sections import (
 )
 from captioning.runtime import inputs
 
-CHECKPOINTS = Path("models/checkpoints")
+CHECKPOINT_FOLDER = Path("models/checkpoints")
 
 
 class FinetuneSettings(Finetune):
@@ -110,7 +110,7 @@ def open_checkpoint(start: StartCheckpoint) -> Path:
 
     The stage watches the folder while it works, because dvc.yaml cannot name it.
     """
-    folder = CHECKPOINTS / start.name
+    folder = CHECKPOINT_FOLDER / start.name
     inputs.watch(folder)
     require_hashes(folder, start.files)
     return folder
