@@ -11,7 +11,7 @@ repro: .venv/installed            ## Table II, figures and the page, from params
 	python -m stages.check
 	python -m pipeline.jobs --jobs '$(JOBS)'
 
-test: .venv/tracking              ## each package, dvc.yaml against the code, the pipeline end to end
+test: .venv/tracking .venv/browser ## each package, dvc.yaml against the code, the pipeline end to end
 	python -m pytest tests -q -n auto --dist loadfile --no-loadscope-reorder --durations=25
 
 check: .venv/audit                ## format, lint, types, import directions, known vulnerabilities
@@ -38,6 +38,10 @@ verify: .venv/installed           ## compare the results with the committed ones
 
 .venv/tracking: .venv/installed requirements-tracking.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-tracking.txt
+	touch $@
+
+.venv/browser: .venv/installed requirements-browser.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
 	touch $@
 
 .venv/audit: .venv/installed requirements-audit.txt   # if the package index does not answer, `check` says so and continues
