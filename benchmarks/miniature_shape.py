@@ -10,7 +10,7 @@ SIDE = 48  # pixels
 
 def write(folder: Path) -> None:
     """Write the checkpoint; torch's global seed decides its weights."""
-    for part in miniature.make_checkpoint([], SIDE):
+    for part in miniature.make_checkpoint({}, SIDE):
         part.save_pretrained(folder)
 
 

@@ -74,7 +74,7 @@ def draw_world(number: int, side: int) -> World:
 
 def write_miniature(folder: Path, world: World) -> None:
     """Train a miniature on a few captions until its own captions end."""
-    model, processor = miniature.make_checkpoint([], SIDE)
+    model, processor = miniature.make_checkpoint({}, SIDE)
     processor.tokenizer.padding_side = "right"
     rows = zip(world.images, world.texts, strict=True)
     batch = Collator(processor)([{"image": image, "prompt": PROMPT, "caption": texts[0]} for image, texts in rows])

@@ -25,7 +25,7 @@ from captioning.adapters.lora import attach_adapter, lora_config, unwrap_adapter
 from captioning.checkpoints import miniature
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import IGNORED, load_frozen, load_processor, load_quantised, supervised_loss
-from captioning.supervised.pixels import DecodedCollator, decode_images
+from captioning.training.pixels import DecodedCollator, decode_images
 from captioning.training.trainer import attention_kernel
 
 BATCH, ACCUMULATION = 4, 4  # V.B
@@ -97,7 +97,7 @@ def compare(shape: str, device: str, pairs: int) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if shape == "miniature":
-            for part in miniature.make_checkpoint([], SIDE):
+            for part in miniature.make_checkpoint({}, SIDE):
                 part.save_pretrained(folder)
         else:
             true_shape.write(folder, device)

@@ -35,7 +35,7 @@ from captioning.params.load import load_params
 from captioning.params.recipe import FinetuneSettings, ScstRecipe, ScstSettings, StartCheckpoint, VariantRecipe
 from captioning.params.recipes import refined_rows
 from captioning.params.sections import Launch, Machine, Params
-from captioning.supervised.pixels import DecodedCollator, decode_images
+from captioning.training.pixels import DecodedCollator, decode_images
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 3  # after a first that is not counted

@@ -1,4 +1,4 @@
-"""The tutorial's collator, the peer of supervised/pixels.py: it runs the library's processor on each row of a step."""
+"""The tutorial's collator, the peer of training/pixels.py: it runs the library's processor on each row of a step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

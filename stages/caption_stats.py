@@ -5,11 +5,13 @@ from pathlib import Path
 
 from wordcloud import STOPWORDS
 
-from captioning.base.files import atomic_folder, write_json, write_records, write_text
+from captioning.base.files import atomic_folder, write_json, write_records
 from captioning.data import statistics
-from captioning.images.table import read_ids, read_table
+from captioning.data.tags import TaggedImage, count_tags, write_tagged, write_words
+from captioning.images.table import read_ids, read_images, read_table
 from captioning.metrics.cider import DocumentFrequencies
 from captioning.metrics.ptb import tokenize
+from captioning.params.load import load_params
 from captioning.runtime.stage import stage_main
 
 REFERENCES = Path("data/references")
@@ -23,11 +25,11 @@ def main() -> None:
     tokens = {id_: list(islice(all_tokens, len(texts))) for id_, texts in captions.items()}
     train = read_ids(Path("data/splits/train.txt"))
     frequencies = DocumentFrequencies.from_references((tokens[id_] for id_ in train), eos=True)
-    words = sorted({word for id_ in train for caption in captions[id_] for word in caption.split()})
+    write_words(Path("data/words.txt"), (caption for id_ in train for caption in captions[id_]))
     with atomic_folder(REFERENCES) as folder:
         write_json(folder / "tokens.json", tokens, indent=None, ensure_ascii=False)
         write_json(folder / "document_frequencies.json", frequencies.to_json(), indent=None, ensure_ascii=False)
-    write_text(Path("data/words.txt"), "".join(f"{word}\n" for word in words))
+    write_tags({id_: tokens[id_] for id_ in train})
     sources = dict(zip(table["id"], table["source"], strict=True))
     write_json(Path("metrics/captions.json"), statistics.describe(tokens, sources, STOPWORDS), ensure_ascii=False)
     flat = [caption for texts in tokens.values() for caption in texts]
@@ -36,6 +38,17 @@ def main() -> None:
     write_json(Path("data/caption-words.json"), {"lengths": lengths, "without": without, "counts": counts}, indent=None)
     histogram = statistics.histogram({"all words": lengths, "without stop words": without})
     write_records(Path("plots/caption-lengths.csv"), histogram, ["kind", "words", "captions"])
+
+
+def write_tags(tokens: dict[str, list[str]]) -> None:
+    """Write the training images with their tags if checkpoints are pre-trained here and the images are not drawn."""
+    active = load_params().active
+    with atomic_folder(Path("data/tags")) as folder:
+        if active.checkpoints.origin == "miniature" and active.data.source != "overhead":
+            tags = count_tags(tokens, STOPWORDS)
+            images = read_images(Path("data/captions/images.parquet"), list(tags))
+            tagged = (TaggedImage(row.id, row.image, list(tags[row.id]), list(tags[row.id].values())) for row in images)
+            write_tagged(tagged, folder / "images.parquet")
 
 
 if __name__ == "__main__":

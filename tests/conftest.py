@@ -112,7 +112,7 @@ def teach(decoder: str, pictures: list[bytes], folder: Path) -> Path:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model, processor = make_checkpoint([], SIZE, decoder)
+    model, processor = make_checkpoint({}, SIZE, decoder)
     processor.tokenizer.padding_side = "right"
     rows = [
         {"image": image, "prompt": PROMPT, "caption": caption}

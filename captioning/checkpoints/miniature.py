@@ -9,7 +9,8 @@ COCO's style of caption, rsvqa-lr questions about overhead images.
 
 import json
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, trainers
@@ -19,47 +20,62 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from captioning.data.world import language
 from captioning.data.world.captions import lexicon
 from captioning.data.world.scenes import Scene
+from captioning.params.sections import BaseTraining, MiniatureTraining
 
 HIDDEN = 128
 LAYERS = 4
-PATCH = 12  # pixels
 SPECIAL_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n"]  # Gemma's first five, and the end of a prompt
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]  # byte fallback: no text is out of vocabulary
-BASE_VOCABULARY = 2048  # tokens, without <image>, <loc> and <seg>
+FIRST_WORD_SHARE = 0.1  # of a word's occurrences are taken to have no space before them
 DECODERS: dict[str, dict[str, int]] = {  # caps and windows come with Gemma 2's class
     "gemma": dict(num_key_value_heads=1),
     "gemma2": dict(num_key_value_heads=2, query_pre_attn_scalar=32),  # equals head_dim, as in PaliGemma 2's 3B
 }
+NEW_CHECKPOINTS = {"base": "gemma", "paligemma2": "gemma2"}  # by name, with their decoder; others start from base
 
 Example = tuple[str, str]  # prompt, suffix
 
 
-def train_tokenizer(words: Iterable[str]) -> GemmaTokenizer:
-    """Train a Gemma tokenizer on `words`, each with and without a leading space. No token crosses a space."""
-    spellings = sorted({space + word for word in words for space in ("", " ")})
-    tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    special = SPECIAL_TOKENS + BYTE_TOKENS
-    trainer = trainers.BpeTrainer(vocab_size=BASE_VOCABULARY, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(spellings, trainer)
+def train_tokenizer(words: Mapping[str, int], pieces: int = 2048) -> GemmaTokenizer:
+    """Train a Gemma tokenizer of at most `pieces` tokens, without `<image>`, `<loc>` and `<seg>`.
+
+    `words`: how often each word occurs. Words are spelt with and without a leading space, and no token crosses a space.
+    If `pieces` suffice for all words, frequencies do not matter; otherwise the frequent words are single tokens.
+    """
+    tokenizer = _train_pieces([space + word for word in words for space in ("", " ")], pieces)
+    if tokenizer.get_vocab_size() == pieces:
+        inner = [f" {word}" for word, count in words.items() for _ in range(count)]
+        first = [word for word, count in words.items() for _ in range(1 + int(count * FIRST_WORD_SHARE))]
+        tokenizer = _train_pieces(inner + first, pieces)
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     return GemmaTokenizer(vocab=tokenizer.get_vocab(), merges=[tuple(merge) for merge in merges])
 
 
-def make_processor(tokenizer: GemmaTokenizer, image_size: int) -> PaliGemmaProcessor:
-    """Make PaliGemma's processor for images of `image_size` pixels. It adds `<image>`, `<loc>` and `<seg>`."""
+def _train_pieces(spellings: Sequence[str], pieces: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    special = SPECIAL_TOKENS + BYTE_TOKENS
+    trainer = trainers.BpeTrainer(vocab_size=pieces, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(sorted(spellings), trainer)
+    return tokenizer
+
+
+def make_processor(tokenizer: GemmaTokenizer, image_size: int, patch: int = 12) -> PaliGemmaProcessor:
+    """Make PaliGemma's processor for images and patches of these pixels. It adds `<image>`, `<loc>` and `<seg>`."""
     images = SiglipImageProcessorPil(size={"height": image_size, "width": image_size})
-    images.image_seq_length = (image_size // PATCH) ** 2
+    images.image_seq_length = (image_size // patch) ** 2
     return PaliGemmaProcessor(images, tokenizer)
 
 
-def make_config(processor: PaliGemmaProcessor, image_size: int, decoder: str = "gemma") -> PaliGemmaConfig:
+def make_config(
+    processor: PaliGemmaProcessor, image_size: int, decoder: str = "gemma", patch: int = 12
+) -> PaliGemmaConfig:
     """Make a configuration 128 wide, with four decoder and four tower layers; `decoder` is a key of `DECODERS`."""
     tokenizer = processor.tokenizer
     shared = {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": 4}
     text = {"model_type": decoder, "head_dim": 32, "intermediate_size": 2 * HIDDEN, "vocab_size": len(tokenizer)}
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    vision = {"model_type": "siglip_vision_model", "intermediate_size": 4 * HIDDEN, "patch_size": PATCH}
+    vision = {"model_type": "siglip_vision_model", "intermediate_size": 4 * HIDDEN, "patch_size": patch}
     images = {"image_size": image_size, "projection_dim": HIDDEN, "vision_use_head": False}
     return PaliGemmaConfig(
         text_config=shared | text | ids | DECODERS[decoder],
@@ -71,14 +87,23 @@ def make_config(processor: PaliGemmaProcessor, image_size: int, decoder: str = "
 
 
 def make_checkpoint(
-    words: Sequence[str], image_size: int, decoder: str = "gemma"
+    words: Mapping[str, int], image_size: int, decoder: str = "gemma", patch: int = 12, pieces: int = 2048
 ) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
-    """Make a processor whose words are `words` and the drawn world's, and a model with fresh weights.
+    """Make a processor whose words are `words` (with frequencies) and the drawn world's, and a model of fresh weights.
 
     The weights come from torch's global seed. `decoder`: `gemma` for PaliGemma, `gemma2` for PaliGemma 2.
     """
-    processor = make_processor(train_tokenizer([*words, *lexicon()]), image_size)
-    return PaliGemmaForConditionalGeneration(make_config(processor, image_size, decoder)), processor
+    processor = make_processor(train_tokenizer(Counter(lexicon()) + Counter(words), pieces), image_size, patch)
+    return PaliGemmaForConditionalGeneration(make_config(processor, image_size, decoder, patch)), processor
+
+
+def start_checkpoint(
+    name: str, words: Mapping[str, int], image_size: int, settings: MiniatureTraining, base: Path
+) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
+    """Make the checkpoint `name` of fresh weights, or load the folder `base` if it starts from there."""
+    if not isinstance(settings, BaseTraining):
+        return load_checkpoint(base)
+    return make_checkpoint(words, image_size, NEW_CHECKPOINTS[name], settings.patch, settings.pieces)
 
 
 def load_checkpoint(folder: Path) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:

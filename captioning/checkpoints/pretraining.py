@@ -1,9 +1,7 @@
 """Pre-train the miniature's checkpoints on drawn images.
 
 Base has two trainings. The first trains the vision tower alone, with temporary heads for the facts of each image:
-without it, captions ignore the image, and training the tower together with the decoder ruins it. The second trains
-projector and decoder on the features of the frozen tower. The other checkpoints continue from base with the second.
-"""
+without XX"""
 
 import random
 from collections.abc import Sequence
@@ -19,6 +17,8 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor, 
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captioning.checkpoints.miniature import CURRICULA
+from captioning.checkpoints.tags import TaggedPixels, TagHead, TagRows, decode_tagged
+from captioning.data.tags import TaggedImage
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import Scene, sample_scene
 from captioning.paligemma.model import require_suffix_mask, supervised_loss, tokenise
@@ -92,16 +92,23 @@ def train_checkpoint(
     words: Sequence[str],
     settings: MiniatureTraining,
     run: TrainingRun,
+    images: Sequence[TaggedImage] = (),
 ) -> None:
-    """Train the checkpoint `name` in place on images drawn for it: its decoder, in `BaseTraining` first its tower."""
+    """Train the checkpoint `name` in place on images drawn for it and on tagged `images`.
+
+    This trains its decoder, in `BaseTraining` first its tower.
+    """
     size = model.config.vision_config.image_size
-    scenes, images = draw_images(settings.images, size, f"{name} {run.seed}")
-    pixels, curriculum = pixel_values(processor, images), name
+    scenes, drawn = draw_images(settings.images, size, f"{name} {run.seed}")
+    pixels, curriculum = pixel_values(processor, drawn), name
+    tagged = decode_tagged(processor, images, settings.tag_epochs, run)
     if isinstance(settings, BaseTraining):
         train_tower(model, pixels, scenes, settings.tower_epochs, settings.tower_learning_rate, run)
+        if tagged:
+            train_tower_on_tags(model, tagged, settings.tower_tag_epochs, settings.tower_learning_rate, run)
         curriculum = "base"
     texts = Texts(curriculum, scenes, words, settings.epochs)
-    train_decoder(model, processor, pixels, texts, settings.learning_rate, run)
+    train_decoder(model, processor, pixels, texts, settings.learning_rate, run, tagged)
 
 
 def train_tower(
@@ -127,6 +134,24 @@ def train_tower(
     return trainer.train().training_loss
 
 
+def train_tower_on_tags(
+    model: PaliGemmaForConditionalGeneration, tagged: TaggedPixels, epochs: int, learning_rate: float, run: TrainingRun
+) -> float:
+    """Train the vision tower of `model` in place on tags; return the last training loss in nats an image."""
+    rows = TagRows(tagged, run.seed)
+    shares = torch.stack([rows.shares(index) for index in range(len(rows))]).mean(dim=0)
+    trainer = LossTrainer(
+        model=TagHead(model.model.vision_tower, model.config.vision_config.hidden_size, shares),
+        args=_arguments(run, epochs, learning_rate, BATCH // run.processes.count),
+        train_dataset=rows,
+        data_collator=rows.collate,
+        loss=lambda tower, batch, images: tower(**batch) / images,
+        processes=run.processes,
+        states=run.states("tower on tags"),
+    )
+    return trainer.train().training_loss
+
+
 def train_decoder(
     model: PaliGemmaForConditionalGeneration,
     processor: PaliGemmaProcessor,
@@ -134,12 +159,15 @@ def train_decoder(
     texts: Texts,
     learning_rate: float,
     run: TrainingRun,
+    tagged: TaggedPixels | None = None,
 ) -> float:
-    """Train projector and decoder in place; return the mean loss in nats a token."""
+    """Train projector and decoder in place on `texts` and on tag lists; return the mean loss in nats a token."""
     model.model.vision_tower.requires_grad_(False)
-    features, examples = tower_features(model, pixels), texts.examples(run.seed)
-    tokens = processor.tokenizer([" ".join(example) for example in examples], add_special_tokens=False)["input_ids"]
-    rows = [{"patches": features[i % len(features)], "example": example} for i, example in enumerate(examples)]
+    rows = example_rows(tower_features(model, pixels), texts.examples(run.seed))
+    if tagged:
+        rows += example_rows(tower_features(model, tagged.normalised()), tagged.examples())
+    written = [" ".join(row["example"]) for row in rows]
+    tokens = processor.tokenizer(written, add_special_tokens=False)["input_ids"]
     trainer = LossTrainer(
         model=model,
         args=_arguments(run, 1, learning_rate, MICRO_BATCH),
@@ -162,6 +190,11 @@ def _arguments(run: TrainingRun, epochs: int, learning_rate: float, rows: int) -
         logging_steps=50,
         **OPTIONS,
     )
+
+
+def example_rows(features: Tensor, examples: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Pair `examples`, image after image and epoch after epoch, with the features of their images."""
+    return [{"patches": features[i % len(features)], "example": example} for i, example in enumerate(examples)]
 
 
 def tower_features(model: PaliGemmaForConditionalGeneration, pixels: Tensor) -> Tensor:

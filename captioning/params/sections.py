@@ -139,11 +139,15 @@ class MiniatureTraining(Section):
     images: Annotated[int, Field(ge=32, strict=True)]
     epochs: Positive
     learning_rate: Rate
+    tag_epochs: NonNegative
 
 
 class BaseTraining(MiniatureTraining):
     processes: Literal[1, 2, 4]  # they share the four micro-batches of a step
+    patch: Annotated[int, Field(ge=2, le=64, strict=True)]  # pixels
+    pieces: Annotated[int, Field(ge=512, le=65536, strict=True)]  # of the tokenizer
     tower_epochs: Positive
+    tower_tag_epochs: Positive
     tower_learning_rate: Rate
 
 

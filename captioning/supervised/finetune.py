@@ -15,7 +15,7 @@ from transformers import PaliGemmaProcessor, TrainingArguments
 from captioning.adapters.lora import unwrap_adapter
 from captioning.paligemma.model import supervised_loss
 from captioning.params.recipe import VariantRecipe
-from captioning.supervised.pixels import DecodedCollator, decode_images
+from captioning.training.pixels import DecodedCollator, decode_images
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import OPTIMIZERS, LossTrainer, step_records, training_arguments
 

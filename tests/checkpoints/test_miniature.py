@@ -1,6 +1,7 @@
 """The miniature consists of PaliGemma's own classes; its tokenizer loses no text; its curricula follow their seeds."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tests.helpers.decoders import BOTH
 
 @pytest.fixture(scope="module")
 def tokenizer() -> GemmaTokenizer:
-    return train_tokenizer(["alpha", *lexicon()])
+    return train_tokenizer(Counter(["alpha", *lexicon()]))
 
 
 def sample_scenes(count: int) -> list[Scene]:
@@ -60,11 +61,11 @@ def test_words_are_single_tokens_within_spaces(tokenizer: GemmaTokenizer) -> Non
 
 
 def test_vocabulary_does_not_depend_on_the_order_of_words(tokenizer: GemmaTokenizer) -> None:
-    assert train_tokenizer(reversed(["alpha", *lexicon()])).get_vocab() == tokenizer.get_vocab()
+    assert train_tokenizer(dict(reversed(Counter(["alpha", *lexicon()]).items()))).get_vocab() == tokenizer.get_vocab()
 
 
 def test_special_tokens_are_paligemmas() -> None:
-    tokenizer = train_tokenizer(["alpha", *lexicon()])
+    tokenizer = train_tokenizer(Counter(["alpha", *lexicon()]))
     words = len(tokenizer)
     assert tokenizer.convert_tokens_to_ids(["<pad>", "<eos>", "<bos>", "<unk>"]) == [0, 1, 2, 3]
     assert len(tokenizer.encode("\n", add_special_tokens=False)) == 1

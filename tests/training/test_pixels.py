@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from benchmarks.tutorial import Collator
-from captioning.supervised.pixels import DecodedCollator, decode_images, normalise
+from captioning.training.pixels import DecodedCollator, decode_images, normalise
 
 
 def odd_images() -> list[bytes]:
