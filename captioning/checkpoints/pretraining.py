@@ -130,6 +130,7 @@ def train_tower(
         loss=lambda tower, batch, images: tower(**batch) / images,
         processes=run.processes,
         states=run.states("tower"),
+        rate_key="profiles.*.checkpoints.*.tower_learning_rate",
     )
     return trainer.train().training_loss
 
@@ -176,6 +177,7 @@ def train_decoder(
         loss=decoder_loss,
         processes=run.processes,
         states=run.states("decoder"),
+        rate_key="profiles.*.checkpoints.*.learning_rate",
     )
     return trainer.train().training_loss
 

@@ -63,6 +63,7 @@ def refine(
         scorers=scorers,
         processes=run.processes,
         states=run.states(),
+        rate_key="profiles.*.scst.learning_rate",
     )
     trainer.train()
     records = step_records(trainer.state.log_history, COLUMNS)

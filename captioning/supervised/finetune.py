@@ -73,6 +73,7 @@ def finetune(
         processes=run.processes,
         lora_plus=recipe.finetune.lora_plus,
         states=run.states(),
+        rate_key="its learning rate (profiles.*.finetune)",
     )
     trainer.train()
     history = trainer.state.log_history

@@ -4,11 +4,12 @@ The library's own checkpoints do not suffice: they pickle optimizer and random n
 forget the losses since the last log entry. The library does the rest: it finds where to continue, and skips the
 finished batches of an epoch.
 
-A state is saved between two steps. If a step is logged or validated, its state is saved afterwards, so that nothing is
-computed twice and nothing is left out.
+A state is saved between two steps, and only if its weights are finite. If a step is logged or validated, its state is
+saved afterwards, so that nothing is computed twice and nothing is left out.
 """
 
 import json
+import math
 import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
+from captioning.base.errors import UserError
 from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.runtime.resume import Results, States
 
@@ -34,10 +36,16 @@ class ResumableTrainer(Trainer):
     """A `Trainer` that saves its states in `states`, if any, and leaves its model at its best validated step."""
 
     def __init__(
-        self, *arguments: Any, states: States | None = None, processes: Processes = SINGLE_PROCESS, **options: Any
+        self,
+        *arguments: Any,
+        rate_key: str = "its learning rate",
+        states: States | None = None,
+        processes: Processes = SINGLE_PROCESS,
+        **options: Any,
     ) -> None:
+        """`rate_key`: the key of params.yaml that sets the learning rate, for a message."""
         super().__init__(*arguments, **options)
-        self.states, self.processes = states, processes
+        self.rate_key, self.states, self.processes = rate_key, states, processes
         self.best: dict[str, Tensor] = {}
         self.resumed_state: Path | None = None
         self.add_callback(StateSaver(self))
@@ -51,7 +59,22 @@ class ResumableTrainer(Trainer):
             self.resumed_state = self.states.open_state(max(common))
         output = super().train(resume_from_checkpoint=None if self.resumed_state is None else str(self.resumed_state))
         write_parameters(self.model, self.best)
+        self.require_finite_weights()
         return output
+
+    def require_finite(self, label: str, value: float, step: int | None = None) -> None:
+        """Raise `UserError` if `value` is not finite; `step`: None in the step that is not yet complete."""
+        if not math.isfinite(value):
+            number = self.state.global_step + 1 if step is None else step
+            raise UserError(
+                f"the {label} is {value} at step {number}, so this training ends there without a result; lower "
+                f"{self.rate_key}, or run it again if the machine was at fault: it goes on from its last sound state"
+            )
+
+    def require_finite_weights(self) -> None:
+        """Raise `UserError` if a trained weight is not finite."""
+        largest = [value.detach().abs().max() for value in self.model.parameters() if value.requires_grad]
+        self.require_finite("largest weight", float(torch.stack(largest).max()), self.state.global_step)
 
     def cached_map(self, name: str, items: Sequence[T], function: Callable[[T], Any]) -> list[Any]:
         """Apply `function`, which returns JSON, to `items`.
@@ -81,6 +104,7 @@ class ResumableTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save a state in place of the library's checkpoint."""
         if self.states is not None:
+            self.require_finite_weights()
             self.states.save(self.state.global_step, self._write_state)
 
     def _write_state(self, folder: Path) -> None:

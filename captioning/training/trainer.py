@@ -5,6 +5,8 @@ The library brings accumulation, clipping and schedule; training/states.py saves
 1. A loss is a sum, divided once by the number of its terms (labelled tokens, captions) in the whole optimizer step.
    So neither accumulation nor several processes change it (training/batches.py, compute/processes.py).
 2. A validation loss is a mean over tokens, not the mean of the batches' means.
+3. A loss, gradient or weight that is not finite ends the training at that step, before the optimizer takes it. Losses
+   and gradients are already summed over the processes there, so that all of them stop at the same step.
 """
 
 import math
@@ -75,13 +77,21 @@ class SharedTrainer(ResumableTrainer):
         if inputs:
             loss = super().training_step(model, inputs, num_items_in_batch)
         if self.processes.count == 1:
+            self.require_finite("loss", float(loss))
             return loss
         self.local_loss = self.local_loss + loss
         if not self.accelerator.sync_gradients:
             return torch.zeros_like(loss)
         self.processes.sum_gradients(model.parameters())
         step_loss, self.local_loss = self.processes.sum(self.local_loss.clone()), torch.zeros_like(loss)
+        self.require_finite("loss", float(step_loss))
         return step_loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float | None:
+        """Return the norm of the step's gradients; the Trainer asks for it before the optimizer's step."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        self.require_finite("norm of the gradients", float(norm))
+        return norm
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.lora_plus != 1:  # type: ignore[has-type]
@@ -140,7 +150,9 @@ class LossTrainer(SharedTrainer):
         def sum_batch(numbers: range) -> tuple[float, int]:
             batch = self._prepare_inputs(self.data_collator([rows[number] for number in numbers]))
             with torch.no_grad(), attention_kernel(self.args.device):
-                return float(self.loss(model, batch, 1)), self.count_loss_terms(batch)
+                loss = float(self.loss(model, batch, 1))
+            self.require_finite("validation loss", loss, self.state.global_step)  # before it is saved for the next run
+            return loss, self.count_loss_terms(batch)
 
         columns = zip(*self.cached_map("validation", self.eval_batches(), sum_batch), strict=True)
         sums = [math.fsum(column) for column in columns] or [0.0, 0.0]

@@ -63,6 +63,20 @@ def test_after_a_kill_two_processes_go_on_to_the_same_bytes(training: str, step:
     assert json.loads((folder / "2.json").read_text()) == expected[1]
 
 
+@pytest.mark.parametrize(("training", "spoilt", "step"), [("supervised", "3", 2), ("scst", "2", 3)])
+def test_a_loss_that_is_not_finite_in_one_process_ends_both(
+    training: str, spoilt: str, step: int, folder: Path
+) -> None:
+    """SCST's second step has one image, so the last process computes its second loss in the third."""
+    process = run(training, folder, 2, STATES="1", SPOIL_AT=spoilt)
+    assert process.returncode == 1 and "Traceback" not in process.stderr
+    assert process.stderr.count(f"error: the loss is nan at step {step}, ") == 1, process.stderr
+    for rank in "01":
+        states = (folder / f"scratch-2/{rank}/cpu").glob("step-*")
+        assert max(int(path.name.removeprefix("step-")) for path in states) == step - 1
+    assert not (folder / "2.json").exists()
+
+
 def test_a_user_error_is_reported_once_without_a_traceback(folder: Path) -> None:
     process = run("mistake", folder, 2)
     assert process.returncode == 1 and "Traceback" not in process.stderr

@@ -2,11 +2,12 @@
 
 FOLDER holds `checkpoint` (of tests/conftest.py); results go to FOLDER/PROCESSES-RANK. They use float32 and no dropout.
 With STATES in the environment, a training saves its states; with KILL_AT, its last process is killed in that
-micro-batch.
+micro-batch; with SPOIL_AT, the loss of its last process is not a number there.
 """
 
 import itertools
 import json
+import math
 import os
 import signal
 import sys
@@ -27,9 +28,10 @@ from captioning.paligemma.model import load_processor, load_quantised
 from captioning.runtime.stage import stage_main
 from captioning.scst.features import EncodedImages, encode_images
 from captioning.scst.refine import refine
+from captioning.scst.trainer import SCSTTrainer
 from captioning.supervised.finetune import CaptionRows, finetune
 from captioning.training.run import TrainingRun
-from captioning.training.trainer import SharedTrainer
+from captioning.training.trainer import LossTrainer, SharedTrainer
 from tests.conftest import CAPTIONS, COLOURS, PROMPT, SIZE, png
 from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import scst_recipe, variant_recipe
@@ -91,6 +93,17 @@ def pretraining(folder: Path, processes: Processes) -> tuple[Any, list[dict[str,
 TRAININGS = {"supervised": supervised, "scst": self_critical, "pretraining": pretraining}
 
 
+def spoil_at(number: int) -> None:
+    """Make the loss of the n-th micro-batch of this process not a number."""
+    numbers = itertools.count(1)
+    for trainer in (LossTrainer, SCSTTrainer):
+
+        def compute(self: Any, *arguments: Any, original: Any = trainer.compute_loss, **options: Any) -> torch.Tensor:
+            return original(self, *arguments, **options) * (math.nan if next(numbers) == number else 1)
+
+        trainer.compute_loss = compute  # type: ignore[method-assign, assignment]
+
+
 def kill_at(number: int) -> None:
     """Kill this process in the n-th micro-batch of its training."""
     training_step, numbers = SharedTrainer.training_step, itertools.count(1)
@@ -112,6 +125,8 @@ def main(training: str, folder: Path, count: int) -> None:
     seed_everything(1, 1)
     if processes.rank == processes.count - 1 and "KILL_AT" in os.environ:
         kill_at(int(os.environ["KILL_AT"]))
+    if processes.rank == processes.count - 1 and "SPOIL_AT" in os.environ:
+        spoil_at(int(os.environ["SPOIL_AT"]))
     model, records = TRAININGS[training](folder, processes)
     if training == "pretraining":
         (folder / f"{count}-{processes.rank}").mkdir()

@@ -1,7 +1,9 @@
-"""A training that is killed at any micro-batch continues to the bytes and records of an undisturbed one."""
+"""A killed training continues to the bytes of an undisturbed one; a number that is not finite ends it."""
 
 import copy
+import math
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch import Tensor
 from transformers import Trainer, TrainingArguments
 
 from captioning.adapters.lora import freeze_encoder
+from captioning.base.errors import UserError
 from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import Texts, draw_images, pixel_values, train_decoder, train_tower
 from captioning.compute import processes
@@ -24,6 +27,7 @@ from captioning.training.run import TrainingRun
 from captioning.training.states import (
     TENSORS,
     ResumableTrainer,
+    StateSaver,
     load_optimizer,
     random_state,
     read_tree,
@@ -148,6 +152,62 @@ def test_a_killed_training_continues_to_the_same_bytes(
     assert_same(train(tmp_path / "finished"), undisturbed)
     kill_at(1)
     assert_same(train(tmp_path / "finished"), undisturbed)  # a finished training repeats no micro-batch
+
+
+def inject(fault: str, micro_batch: int, step: int, patch: pytest.MonkeyPatch) -> None:
+    """Make the loss or the gradients of one micro-batch, or the weights after one step, not finite."""
+    original, count = SharedTrainer.training_step, 0
+
+    def training_step(self: Any, model: Any, *arguments: Any, **options: Any) -> Tensor:
+        nonlocal count
+        count += 1
+        compute_loss = self.compute_loss
+
+        def compute(*arguments: Any, **options: Any) -> Tensor:
+            loss = compute_loss(*arguments, **options)
+            loss.register_hook(lambda gradient: gradient * (math.inf if fault == "gradients" else 1))
+            return loss * (math.nan if fault == "loss" else 1)
+
+        with pytest.MonkeyPatch.context() as local:
+            if count == micro_batch:
+                local.setattr(self, "compute_loss", compute)
+            return original(self, model, *arguments, **options)
+
+    def spoil_weights(self: Any, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        if state.global_step + 1 == step and fault == "weight":
+            next(value for value in model.parameters() if value.requires_grad).data.view(-1)[0] = -math.inf
+
+    patch.setattr(SharedTrainer, "training_step", training_step)
+    patch.setattr(StateSaver, "on_optimizer_step", spoil_weights, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "micro_batch", "step", "key"),
+    [
+        ("tuned", "loss", 9, 5, "finetune"),
+        ("tuned", "gradients", 9, 5, "finetune"),
+        ("tuned", "weight", 0, 5, "finetune"),
+        ("refined", "loss", 5, 5, "scst.learning_rate"),
+        ("refined", "gradients", 5, 5, "scst.learning_rate"),
+        ("pretrained", "loss", 3, 3, "tower_learning_rate"),
+        ("pretrained", "gradients", 11, 2, "checkpoints.*.learning_rate"),
+    ],
+)
+def test_a_number_that_is_not_finite_ends_a_training_at_its_step(
+    name: str, fault: str, micro_batch: int, step: int, key: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """One line names the step; the state before it remains."""
+    train: Training = request.getfixturevalue(name)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError) as caught:
+        inject(fault, micro_batch, step, patch)
+        train(tmp_path / "states")
+    line = str(caught.value)
+    assert re.search(rf"{fault} is -?(nan|inf) at step {step}, ", line) and key in line and "\n" not in line
+    part = "" if name != "pretrained" else "tower" if "tower" in key else "decoder"
+    states = training_run(tmp_path / "states", tmp_path).states(part)
+    assert states is not None and states.intact_steps()[-1] == step - 1
+    weights = read_tree(states.state_folder(step - 1))["trained"].values()
+    assert all(torch.isfinite(value).all() for value in weights)
 
 
 @pytest.mark.parametrize("has_other_weights", [False, True])

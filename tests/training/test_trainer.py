@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.tutorial import Collator
 from captioning.adapters.lora import unwrap_adapter
+from captioning.base.errors import UserError
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import supervised_loss
 from captioning.supervised.finetune import CaptionRows
@@ -86,13 +87,17 @@ def test_a_validation_is_the_mean_over_tokens_not_over_batches(
     assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_loss_that_is_not_a_number_is_logged(make_trainer: Make) -> None:
+def test_a_loss_that_is_not_a_number_moves_no_weight_and_is_not_logged(make_trainer: Make) -> None:
+    """Neither in training nor in a validation."""
     rows, options = [{"x": torch.ones(2)}] * 2, dict(per_device_train_batch_size=1, max_steps=2)
-    trainer = make_trainer(
-        torch.nn.Linear(2, 1), rows, lambda model, batch, _: model(batch["x"]).sum() * math.nan, **options
-    )
-    trainer.train()
-    assert [math.isnan(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry] == [True, True]
+    model = torch.nn.Linear(2, 1)
+    before = model.weight.detach().clone()
+    trainer = make_trainer(model, rows, lambda model, batch, _: model(batch["x"]).sum() * math.nan, **options)
+    with pytest.raises(UserError, match=r"the loss is nan at step 1, .* lower its learning rate"):
+        trainer.train()
+    with pytest.raises(UserError, match="the validation loss is nan at step 0"):
+        trainer.evaluate()
+    assert torch.equal(model.weight, before) and trainer.state.log_history == []
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
