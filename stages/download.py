@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from captioning.base.errors import UserError
-from captioning.base.files import atomic_folder, write_json, write_records
+from captioning.base.files import atomic_folder, write_json
 from captioning.base.hashes import sha256
-from captioning.base.quoting import csv_cell
+from captioning.data.losses import count_reasons, describe_losses, refuse_losses, write_losses
 from captioning.data.readers.rows import Source
 from captioning.data.sources import PARQUET, open_source
 from captioning.images.table import CaptionedImage, write_parquet
@@ -21,25 +20,25 @@ from captioning.runtime.stage import stage_main
 @stage_main
 def main() -> None:
     source = open_source(data := load_params().data)
+    print(source.description or f"source: {data.source}", file=sys.stderr)
     if source.total < source.rows:
         print(f"{source.total} of {source.rows} rows drawn (data.images)", file=sys.stderr)
     counts: dict[str, Counter[str]] = {"images": Counter(), "images_by_captions_kept": Counter()}
-
-    def count_images() -> Iterator[CaptionedImage]:
-        for image in progress(source, source.total, "images"):
-            counts["images"][image.source] += 1
-            counts["images_by_captions_kept"][str(len(image.captions))] += 1
-            yield image
-
     with atomic_folder(PARQUET.parent) as out:
         path = out / PARQUET.name
-        if not write_parquet(count_images(), path):
-            reason = source.set_aside[0].reason
-            raise UserError(f"{data.path}: no usable image in {source.total} rows ({reason}); put the images there")
+        written = write_parquet(count_images(source, counts), path)
+        print(describe_losses(source), file=sys.stderr)
+        if data.set_aside == "refuse" or not written:
+            refuse_losses(source, data.path, written)
+        write_losses(source, out / "set_aside.csv")
         write_json(out / "manifest.json", make_manifest(data, source, counts) | {"sha256": {path.name: sha256(path)}})
-        unused = ((csv_cell(row.image), row.line, csv_cell(row.reason)) for row in sorted(source.set_aside))
-        columns = ["image", "line", "reason"]
-        write_records(out / "set_aside.csv", [dict(zip(columns, row, strict=True)) for row in unused], columns)
+
+
+def count_images(source: Source, counts: dict[str, Counter[str]]) -> Iterator[CaptionedImage]:
+    for image in progress(source, source.total, "images"):
+        counts["images"][image.source] += 1
+        counts["images_by_captions_kept"][str(len(image.captions))] += 1
+        yield image
 
 
 def make_manifest(data: Data, source: Source, counts: dict[str, Counter[str]]) -> dict[str, Any]:
@@ -52,6 +51,7 @@ def make_manifest(data: Data, source: Source, counts: dict[str, Counter[str]]) -
         **{name: dict(sorted(count.items())) for name, count in counts.items()},
         "cleaning_rules_fired": dict(sorted(source.fired_rules.items())),
         "set_aside": len(source.set_aside),
+        "set_aside_by_reason": count_reasons(source),
     }
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from captioning.base.errors import UserError
 from captioning.base.quoting import MAX_FAULTS
-from captioning.data.readers.folder import read_folder
+from captioning.data.readers.folder.forms import read_folder
 from captioning.data.readers.rows import MAX_CHARACTERS, MAX_WORDS
 from captioning.images.table import clean_caption
 from captioning.params.load import load_params

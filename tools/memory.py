@@ -78,13 +78,9 @@ def write_shards(folder: Path, images: int, shard_rows: int) -> None:
 
 def open_source(kind: str, folder: Path) -> Source:
     from captioning.data.readers.archive import read_archive
-    from captioning.data.readers.folder import read_folder
-    from captioning.data.readers.shards import read_shards
-    from captioning.data.sources import find_shards
+    from captioning.data.readers.folder.forms import read_folder
 
-    if kind == "archive":
-        return read_archive(folder / "RISCM.zip")
-    return read_folder(folder) if kind == "folder" else read_shards(find_shards(folder), "risc")
+    return read_archive(folder / "RISCM.zip") if kind == "archive" else read_folder(folder)
 
 
 def measure(kind: str, folder: Path) -> dict[str, float]:

@@ -1,19 +1,19 @@
 """Open the profile's source of images, and explain what it lacks before any stage works.
 
-1. A folder without `captions.csv` that holds Parquet files is read in the Hub's format, as a copy of a repository.
+1. A folder is read in the form that lies there (readers/folder/forms.py).
 2. Of a repository on the Hub, only Parquet files are read. The Hub converts any other data set to Parquet itself.
 """
 
-import re
+import os
 import zipfile
 from pathlib import Path
 
 from captioning.base.errors import UserError
 from captioning.data import hub
 from captioning.data.readers.archive import read_archive
-from captioning.data.readers.captions_csv import TABLE
 from captioning.data.readers.drawn import draw_world
-from captioning.data.readers.folder import read_folder
+from captioning.data.readers.folder.forms import find_form, read_folder
+from captioning.data.readers.names import is_system_file
 from captioning.data.readers.rows import Source
 from captioning.data.readers.shards import read_shards
 from captioning.params.sections import Data
@@ -50,9 +50,8 @@ def _open(data: Data) -> Source:
     if data.source == "archive":
         return read_archive(find_archive(path), *draw)
     if data.source == "folder":
-        _refuse_link(path / "resized")
-        local_shards = find_shards(path)
-        return read_shards(local_shards, path.name, *draw) if local_shards else read_folder(path, *draw)
+        _refuse_links(path)
+        return read_folder(path, *draw)
     snapshot, files = find_hub_shards(data.repository, data.revision)
     shards = hub.fetch_files(snapshot, files, DOWNLOADS / "datasets" / data.repository.replace("/", "--"))
     source = read_shards(shards, data.repository.rpartition("/")[2], *draw)
@@ -60,13 +59,16 @@ def _open(data: Data) -> Source:
     return source
 
 
-def _refuse_link(images: Path) -> None:
-    """Refuse a link below `RAW`: DVC does not follow it, and would not notice a change of the images."""
-    if RAW in images.parents and images.is_symlink() and images.is_dir():
-        raise UserError(
-            f"{images} is a link to a folder, in which DVC sees no change; put the images there, or set data.path to "
-            f"the folder above {images.resolve()} and run `dvc repro -f download` after a change"
-        )
+def _refuse_links(folder: Path) -> None:
+    """Refuse a link to a folder below `RAW`: DVC does not follow it, and would not notice a change of the images."""
+    if folder != RAW and RAW not in folder.parents:
+        return
+    for parent, names, _ in os.walk(folder):
+        if links := [link for name in names if (link := Path(parent, name)).is_symlink()]:
+            raise UserError(
+                f"{links[0]} is a link to a folder, in which DVC sees no change; put the images there, or set "
+                f"data.path to the folder above {links[0].resolve()} and run `dvc repro -f download` after a change"
+            )
 
 
 def find_archive(path: Path) -> Path:
@@ -79,25 +81,11 @@ def find_archive(path: Path) -> Path:
     return archive
 
 
-def find_shards(folder: Path) -> dict[str, Path]:
-    """Return the folder's Parquet files by their path in it, {} beside RISC's table. Raises `UserError` if neither."""
-    if (folder / TABLE).is_file():
-        return {}
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.parquet"))}
-    shards = {name: path for name, path in files.items() if not re.search(r"(^|/)\.", name)}
-    if not shards:
-        raise UserError(
-            f"no images: {folder} holds neither {TABLE} nor Parquet files; unpack {ARCHIVE} ({TABLE} and resized/) "
-            f"there, set data.source to `archive` and data.path to {ARCHIVE}, or data.source to `hub`"
-        )
-    return shards
-
-
 def find_hub_shards(repository: str, revision: str) -> tuple[hub.Snapshot, list[hub.HubFile]]:
     """Return a data set's revision on the Hub and its Parquet files. Raises `UserError` if it has none."""
     alternative = f"set data.source to `archive` and data.path to {ARCHIVE}, or to `folder` and its folder"
     snapshot = hub.resolve_revision(hub.Repository("dataset", repository, revision, alternative))
-    shards = [file for file in snapshot.files if file.path.endswith(".parquet")]
+    shards = [file for file in snapshot.files if file.path.endswith(".parquet") and not is_system_file(file.path)]
     if not shards:
         raise snapshot.repository.error(
             f"revision {revision!r} holds no Parquet file; set data.revision to {PARQUET_BRANCH}, the Hub's conversion"
@@ -109,7 +97,7 @@ def explain_missing(source: str, path: Path, repository: str, revision: str) -> 
     """Return None if the source's files can be read, else one line that says what is missing and how to get it."""
     try:
         if source == "folder":
-            find_shards(path)
+            find_form(path)
         if source == "archive":
             find_archive(path)
         if source == "hub":

@@ -54,7 +54,7 @@ _FEATURES = {field.name: _STRING for field in SCHEMA} | {
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """An image of a source: its encoded bytes, one to five clean captions, and JSON of what was drawn, or ""."""
+    """An image of a source: its encoded bytes, one or more clean captions, and JSON of what was drawn, or ""."""
 
     id: str
     source: str
@@ -183,10 +183,10 @@ def _to_images(table: pa.Table | pa.RecordBatch) -> Iterator[CaptionedImage]:
 def read_ids(path: Path) -> list[str]:
     """Read the ids of a split's file. Raises `UserError` if it holds none."""
     try:
-        ids = path.read_text(encoding="utf-8").split()
+        ids = path.read_text(encoding="utf-8").strip("\n").split("\n")
     except UnicodeDecodeError:
         ids = []
-    if not ids:
+    if not any(ids):
         raise UserError(f"{path}: no ids of images; run `dvc repro`, which writes it again")
     return ids
 

@@ -130,6 +130,7 @@ class Data(Section):
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     revision: Line
     declared: Declared | None
+    set_aside: Literal["refuse", "allow"]
     images: Annotated[int, Field(ge=40, strict=True)]
     image_size: Annotated[int, Field(ge=28, le=896, strict=True)]
     seed: NonNegative

@@ -12,7 +12,7 @@ from benchmarks.copies import ROOT, set_values
 from benchmarks.rehearsal import SIDE, SPLITS, check_disk, draw_images, rehearse, settings, stage_begins
 from benchmarks.rehearsal_report import MAPPED, closing, memory_table
 from benchmarks.watch import Part, watch
-from captioning.data.readers.folder import read_folder
+from captioning.data.readers.folder.forms import read_folder
 from captioning.limits.memory import Need
 from captioning.params.load import load_params
 from captioning.params.recipes import starting_checkpoints

@@ -23,7 +23,7 @@ from tests.helpers.online import online
 from tests.helpers.project_copy import draw_folder
 
 Stage = Callable[..., dict[str, Any]]
-DEFAULTS = dict(source="folder", path="raw", repository="us/risc", revision="main", declared=None)
+DEFAULTS = dict(source="folder", path="raw", repository="us/risc", revision="main", declared=None, set_aside="refuse")
 
 
 @pytest.fixture
@@ -69,13 +69,53 @@ def test_a_sample_of_a_folder_is_reported(stage: Stage, capsys: pytest.CaptureFi
     assert "40 of 50 rows" in capsys.readouterr().err
 
 
+def test_set_aside_rows_are_counted_by_reason_and_few_of_them_are_accepted(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 50 rows two have no usable image; the third makes them more than 5 %."""
+    reasons = {"a caption is nearly empty": 1, "no such file": 1, "unreadable image": 1}
+    assert stage()["set_aside_by_reason"] == reasons
+    line = "3 set aside: 1 × a caption is nearly empty; 1 × no such file; 1 × unreadable image\n"
+    assert line in capsys.readouterr().err
+    shutil.rmtree("data")
+    Path("raw/resized/RSICD_4.jpg").write_bytes(b"")
+    with pytest.raises(SystemExit):
+        stage()
+    assert "error: raw: 3 of 50 rows cannot be used, more than 5%; 4 set aside: 2 × unreadable image; " in (
+        message := capsys.readouterr().err
+    )
+    assert "set data.set_aside to allow" in message and not Path("data/captions").exists()
+    assert "RSICD_4.jpg,6,unreadable image" in Path(".cache/set_aside.csv").read_text(encoding="utf-8")
+    assert stage(set_aside="allow")["set_aside"] == 4
+
+
+def test_captions_and_unnamed_images_are_also_limited(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    table = Path("raw/captions.csv")
+    lines = table.read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join(lines[:-6]), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        stage()
+    assert "6 of 50 images, which no row names, cannot be used" in capsys.readouterr().err
+    table.write_text("\n".join(line.replace("field", "").replace(" is seen in way 0", "") for line in lines))
+    with pytest.raises(SystemExit):
+        stage()
+    assert "captions cannot be used, more than 5%" in capsys.readouterr().err
+
+
+def test_a_source_without_a_usable_image_is_always_refused(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree("raw/resized")
+    with pytest.raises(SystemExit):
+        stage(set_aside="allow")
+    assert "error: raw: no usable image; 50 set aside: 50 × no such file; " in capsys.readouterr().err
+
+
 def test_no_spreadsheet_executes_the_list_of_what_is_set_aside(stage: Stage) -> None:
     table = Path("raw/captions.csv")
     header, first, *_ = table.read_text(encoding="utf-8").splitlines()
     source, split, image, caption, *captions = first.split(",")
     rows = [[source, split, image, "\x1b", *captions], [source, split, "=cmd()", caption, *captions]]
     table.write_text("\n".join([header, *map(",".join, rows)]), encoding="utf-8")
-    stage()
+    stage(set_aside="allow")
     with Path("data/captions/set_aside.csv").open(encoding="utf-8", newline="") as file:
         lines = [row for row in csv.reader(file) if row[1] != "0"]
     expected = [[image, "2", "caption_1 is nearly empty: ''"], ["'=cmd()", "3", "no such file"]]
@@ -148,7 +188,7 @@ def test_a_missing_source_is_explained(stage: Stage, tmp_path: Path, monkeypatch
         return explain_missing(source, Path(path), "us/risc", revision)
 
     assert explain("overhead") is explain("folder") is None
-    assert "none holds neither captions.csv nor Parquet files" in str(explain("folder", "none"))
+    assert "none: no such folder; put your images there" in str(explain("folder", "none"))
     assert "raw/RISCM.zip does not exist" in str(explain("archive"))
     Path("cut.zip").write_bytes(pack_archive().read_bytes()[:-30])
     assert "cut.zip is not a zip archive, or incomplete" in str(explain("archive", "cut.zip"))

@@ -19,10 +19,12 @@ from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
 from captioning.data.readers import captions_csv
 from captioning.data.readers.captions_csv import TABLE
-from captioning.data.readers.rows import Source, Unusable, check_size
+from captioning.data.readers.files import ImageFiles
+from captioning.data.readers.folder.tables import annotate
+from captioning.data.readers.names import Unusable, is_system_file
+from captioning.data.readers.rows import Source, check_size, open_annotations
 
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-IGNORED = "__MACOSX"
 ENCRYPTED = 0x1  # bit of a member's flags
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, struct.error, ValueError)  # of zipfile
 
@@ -38,9 +40,9 @@ def read_archive(path: Path, images: int | None = None, seed: int = 0) -> Source
         content = _read_member(archive, members[table_name], captions_csv.MAX_TABLE_BYTES)
     except Unusable as reason:
         raise UserError(f"{path}: {table_name}: {reason}; fetch the archive again") from None
-    table, top = captions_csv.read_table(f"{path}: {table_name}", content), PurePosixPath(table_name).parent
-    files = [name.name for name in map(PurePosixPath, members) if name.parent in (top / "resized", top)]
-    source = captions_csv.open_table(table, files, images, seed, partial(_read_image, archive, members, top))
+    table = captions_csv.parse_csv(f"{path}: {table_name}", content)
+    files = ImageFiles(members, partial(_read_image, archive, members))
+    source = open_annotations(annotate(table, table_name, path.stem), files, images, seed)
     source.origin = {"archive": path.name, "sha256": sha256(path)}
     return source
 
@@ -62,7 +64,7 @@ def _list_members(path: Path, infos: list[zipfile.ZipInfo]) -> Members:
         if fault := _member_fault(member):
             raise UserError(f"{path}: member {member.orig_filename!r} {fault}; fetch the archive again or repack it")
         name = str(PurePosixPath(member.filename))
-        if member.is_dir() or PurePosixPath(name).parts[:1] == (IGNORED,):
+        if member.is_dir() or is_system_file(name):
             continue
         if name in members:
             raise UserError(f"{path}: two members are named {name!r}; repack it with one")
@@ -104,10 +106,6 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: i
     return content
 
 
-def _read_image(archive: zipfile.ZipFile, members: Members, top: PurePosixPath, name: str) -> bytes:
-    paths = (str(folder / name) for folder in (top / "resized", top))
-    member = next((members[path] for path in paths if path in members), None)
-    if member is None:
-        raise Unusable("no such file")
-    check_size(member.file_size)
-    return _read_member(archive, member, member.file_size)
+def _read_image(archive: zipfile.ZipFile, members: Members, path: str) -> bytes:
+    check_size(members[path].file_size)
+    return _read_member(archive, members[path], members[path].file_size)

@@ -4,8 +4,10 @@ A source is iterated once, as a stream. Its list of what was set aside and its c
 
 1. A malformed file is a `UserError` with all its faults at once. An unusable row, or a caption without words, is set
    aside, and the run continues.
-2. An image keeps its usable captions, one to five. No caption is invented or repeated.
-3. Images are not re-encoded: the published bytes stay, unless they are not an upright RGB JPEG or PNG of 8 bits.
+2. An image keeps its usable captions, at least one. No caption is invented or repeated. An empty text is no caption.
+3. A list that was written into one cell is as many captions as it holds (readers/caption_lists.py).
+4. An image is named by its path, so the same name in two folders is two images (readers/files.py).
+5. Images are not re-encoded: the published bytes stay, unless they are not an upright RGB JPEG or PNG of 8 bits.
 """
 
 import io
@@ -14,19 +16,21 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any, Literal, TypeVar
 
 from PIL import Image
 
 from captioning.base.quoting import shorten
+from captioning.data.readers.caption_lists import is_list_as_text, split_lists
+from captioning.data.readers.files import ImageFiles
+from captioning.data.readers.names import Unusable, check_path, make_ids, splits_in_paths
 from captioning.images import pictures
 from captioning.images.table import CaptionedImage, clean_caption, is_nearly_empty
 
 T = TypeVar("T")
-CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
-SPLITS = ("", "train", "val", "test")
-MAX_NAME_BYTES = 255  # of most file systems
+CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))  # RISC's columns
 MAX_IMAGE_BYTES = 64 << 20  # encoded; RISC's have 9 to 41 KB
 CONVERTED = "image converted to RGB PNG"
 NUMBER = re.compile(r"-?\d[\d.e+-]*")
@@ -37,15 +41,28 @@ MARK = re.compile(r"</?(?:image|[bes]os|pad|unk|mask|loc\d+|seg\d+|unused\d+|(?:
 
 @dataclass(frozen=True, order=True)
 class SetAside:
-    """A row, caption or image that was not used; `line` is that of the table, or a shard's row, counted from 1."""
+    """A row, caption or image that was not used; `line` is that of the table, or a row of JSON or of a shard.
+
+    Rows count from 1. An image that no row names has line 0.
+    """
 
     line: int
     image: str
     reason: str
+    kind: Literal["row", "caption", "image"] = field(default="row", compare=False)
 
 
-class Unusable(Exception):
-    """Why a row cannot be used."""
+@dataclass(frozen=True)
+class Annotation:
+    """What a file beside the images says about one of them, unchecked."""
+
+    line: int
+    name: str  # of the image file, with or without folders
+    captions: Sequence[str]
+    source: str
+    split: str | None  # one of names.SPLITS; None: that of the folders
+    file: str = ""  # the path of the file that says it, in the source
+    words: Sequence[str] = ()  # folders where the image is likely to be
 
 
 @dataclass(frozen=True)
@@ -53,7 +70,7 @@ class Row:
     """One image as its source describes it, unchecked."""
 
     line: int
-    id: str  # "": derived from the image's name
+    id: str
     name: str  # of the image file
     source: str
     split: str
@@ -72,6 +89,8 @@ class Source:
     origin: dict[str, Any] = field(default_factory=dict)  # for the manifest: commit, hashes
     set_aside: list[SetAside] = field(default_factory=list)
     fired_rules: Counter[str] = field(default_factory=Counter)
+    kept_captions: int = 0
+    description: str = ""  # what is read, for the user
 
     def __iter__(self) -> Iterator[CaptionedImage]:
         return self.images
@@ -84,34 +103,81 @@ def sample_rows(rows: Sequence[T], images: int | None, seed: int) -> Sequence[T]
     return [rows[index] for index in sorted(random.Random(f"folder {seed}").sample(range(len(rows)), images))]
 
 
+def open_annotations(annotations: Sequence[Annotation], files: ImageFiles, images: int | None, seed: int) -> Source:
+    """Return a source of all annotations or a seeded sample; images that none of them names are set aside, line 0."""
+    paths = [_locate(annotation, files) for annotation in annotations]
+    pairs = zip(annotations, paths, strict=True)
+    ids = make_ids([path if isinstance(path, str) else annotation.name for annotation, path in pairs])
+    sample, splits = sample_rows(range(len(annotations)), images, seed), _fill_splits(annotations)
+    captions = sum(count_captions(annotation.captions) for annotation in annotations)
+    source = Source(iter(()), len(sample), len(annotations), captions)
+    for path in sorted(files.paths - {path for path in paths if isinstance(path, str)}):
+        reason = "no row names it; add one with its captions"
+        source.set_aside.append(SetAside(0, PurePosixPath(path).name, reason, "image"))
+
+    def make_row(index: int) -> Row:
+        annotation, path = annotations[index], paths[index]
+        if isinstance(path, Unusable):
+            return Row(
+                annotation.line, "", annotation.name, annotation.source, splits[index], (), partial(_refuse, path)
+            )
+        return Row(
+            annotation.line,
+            ids[index],
+            annotation.name,
+            annotation.source,
+            splits[index],
+            annotation.captions,
+            partial(files.read, path),
+        )
+
+    source.images = clean_images(map(make_row, sample), source)
+    return source
+
+
+def _locate(annotation: Annotation, files: ImageFiles) -> str | Unusable:
+    try:
+        return files.find(check_path(annotation.name), _folder(annotation.file), annotation.words)
+    except Unusable as reason:
+        return reason
+
+
+def _folder(path: str) -> str:
+    return str(PurePosixPath(path).parent)
+
+
+def _fill_splits(annotations: Sequence[Annotation]) -> list[str]:
+    """Return the split of each annotation: its own, or that of the folders of its file and its image."""
+    paths = [f"{annotation.file}/{_folder(annotation.name)}" for annotation in annotations]
+    named = splits_in_paths([path for path, entry in zip(paths, annotations, strict=True) if entry.split is None])
+    pairs = zip(paths, annotations, strict=True)
+    return [named[path] if entry.split is None else entry.split for path, entry in pairs]
+
+
+def _refuse(reason: Unusable) -> bytes:
+    raise reason
+
+
+def count_captions(captions: Sequence[str]) -> int:
+    """Count the captions as published, which are not empty."""
+    return sum(bool(text.strip()) for text in split_lists(captions))
+
+
 def clean_images(rows: Iterable[Row], source: Source) -> Iterator[CaptionedImage]:
-    """Yield the usable rows, cleaned; record the others, and unusable captions, in `source.set_aside`."""
+    """Yield the usable rows, cleaned; record the others, and unusable captions, in `source`."""
     lines: dict[str, int] = {}
     for row in rows:
         try:
-            id_ = row.id or Path(check_name(row.name)).stem
-            if id_ in lines:
-                raise Unusable(f"same name as line {lines[id_]}, endings left out; rename one")
+            if row.id in lines:
+                raise Unusable(f"same image as line {lines[row.id]}; leave one of the rows")
             image = _clean_image(row.read(), source.fired_rules)
             captions = _clean_captions(row, source)
         except Unusable as reason:
             source.set_aside.append(SetAside(row.line, row.name, str(reason)))
             continue
-        lines[id_] = row.line
-        yield CaptionedImage(id_, row.source, row.split, image, row.name, captions)
-
-
-def check_name(name: str) -> str:
-    """Return `name`. Raises `Unusable` if it is not a plain file name that can be an id."""
-    if not name.strip() or Path(name).name != name or name in (".", ".."):
-        raise Unusable("its name is no plain file name")
-    if any(character.isspace() for character in name):
-        raise Unusable("its name holds a space; ids are kept one a line")
-    if not name.isprintable():
-        raise Unusable("its name holds a control character")
-    if len(name.encode(errors="surrogatepass")) > MAX_NAME_BYTES:
-        raise Unusable(f"its name is longer than {MAX_NAME_BYTES} bytes")
-    return name
+        lines[row.id] = row.line
+        source.kept_captions += len(captions)
+        yield CaptionedImage(row.id, row.source, row.split, image, PurePosixPath(row.name).name, captions)
 
 
 def check_size(size: int) -> None:
@@ -135,12 +201,14 @@ def _clean_image(encoded: bytes, rules: Counter[str]) -> bytes:
 
 
 def _clean_captions(row: Row, source: Source) -> tuple[str, ...]:
-    """Return the usable captions, cleaned, and set the others aside."""
+    """Return the usable captions, cleaned, and set the others aside, except for empty ones."""
     usable = []
-    for column, published in zip(CAPTIONS, row.captions, strict=True):
+    for number, published in enumerate(split_lists(row.captions), start=1):
         text, fired = clean_caption(published)
-        if fault := _caption_fault(text):
-            source.set_aside.append(SetAside(row.line, row.name, f"{column} {fault}"))
+        if not published.strip():
+            continue
+        if fault := _caption_fault(published, text):
+            source.set_aside.append(SetAside(row.line, row.name, f"caption_{number} {fault}", "caption"))
             continue
         source.fired_rules.update(fired)
         usable.append(text)
@@ -149,8 +217,10 @@ def _clean_captions(row: Row, source: Source) -> tuple[str, ...]:
     return tuple(usable)
 
 
-def _caption_fault(text: str) -> str | None:
-    """Return why a model should not learn from a cleaned caption, or None."""
+def _caption_fault(published: str, text: str) -> str | None:
+    """Return why a model should not learn from a caption, whose cleaned form is `text`, or None."""
+    if is_list_as_text(published):
+        return f"is a list that cannot be split: {shorten(published)}; write one caption a cell"
     if is_nearly_empty(text):
         return f"is nearly empty: {shorten(text)}"
     if (words := len(text.split())) > MAX_WORDS:

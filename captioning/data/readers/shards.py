@@ -1,14 +1,16 @@
 """Read captioned images in the Hub's format: Parquet shards as `datasets` writes and the Hub converts them.
 
-Columns are `image` (`{bytes, path}`) and `caption_1` to `caption_5`, with or without `source` and `split`. Metadata and
-text are read once, images in batches, whatever the size of a row group.
+Columns are `image` (`{bytes, path}`) and captions (`caption_1`, `caption_2`, ..., or one column of texts or of lists),
+with or without `source` and `split`. Metadata and text are read once, images in batches, whatever the size of a row
+group.
 
 1. `split` is the column, else the split in the shard's name if the shards name several, else "": a single split that
    holds every image means nothing.
 2. `source` is the column, else the prefix of an image's name of RISC's form `<SOURCE>_<index>.jpg`, else the
    repository's name.
-3. An id is the image's file name without its extension if that is a valid id and unique, else the row's number among
-   all shards, `row-000012`: two images of one name may differ, since their folders are lost here.
+3. An image's name is its path, else the column `file_name` or `filename`. An id is that name without folders and
+   extension if that is a valid id and unique, else the row's number among all shards, `row-000012`: two images of one
+   name may differ, since their folders are lost here.
 """
 
 import json
@@ -28,15 +30,24 @@ from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
 from captioning.base.quoting import escape, join_faults, shorten
 from captioning.data.readers import rows
-from captioning.data.readers.rows import CAPTIONS, SPLITS, Row, Source, Unusable
+from captioning.data.readers.names import (
+    NAME_COLUMNS,
+    SPLITS,
+    Unusable,
+    caption_columns,
+    check_path,
+    read_split,
+    source_of_image,
+    split_in_path,
+    splits_in_paths,
+)
+from captioning.data.readers.rows import Row, Source
 
 BATCH = 32  # images
 BUFFER = 1 << 20  # bytes read ahead of a column, in place of a whole row group
-SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}  # Hub's to RISC's
-RISC_NAME = re.compile(r"([A-Z][A-Z0-9]+)_\d+\.jpe?g")
 ROW_ID = re.compile(r"row-\d+")
 TYPES = {"string": ("string", "large_string"), "binary": ("binary", "large_binary", "fixed_size_binary")}
-FIELDS = {"image.bytes": "binary", "image.path": "string"} | dict.fromkeys(CAPTIONS, "string")
+FIELDS = {"image.bytes": "binary", "image.path": "string"}
 REMEDY = "save images with the Image feature of `datasets`, captions as strings"
 
 Shards = Mapping[str, pq.ParquetFile]  # by path in the repository, sorted
@@ -86,46 +97,54 @@ def _explain_damage(name: str) -> Iterator[None]:
 
 
 def _schema_fault(path: Path, schema: pa.Schema) -> str | None:
-    if missing := [column for column in ("image", *CAPTIONS) if column not in schema.names]:
-        return f"{path}: no column {', '.join(missing)}; found {', '.join(schema.names)}"
+    captions, missing = caption_columns(schema.names)
+    if missing := [*(["image"] if "image" not in schema.names else []), *missing]:
+        return f"{path}: no column {', '.join(missing)}; found {', '.join(map(escape, schema.names))}"
     image = schema.field("image").type
     if not (pa.types.is_struct(image) and image.get_field_index("bytes") >= 0):
         return f"{path}: column image is {image}, not {{bytes, path}}; {REMEDY}"
-    types = {name: schema.field(name).type for name in CAPTIONS}
-    types |= {f"image.{field.name}": field.type for field in image}
+    types = {f"image.{field.name}": field.type for field in image}
     for name, kind in FIELDS.items():
-        if name in types and str(types[name]).partition("[")[0] not in (*TYPES[kind], "null"):
+        if name in types and not _is_kind(types[name], kind):
             return f"{path}: column {name} is {types[name]}, not {kind}; {REMEDY}"
+    for name in captions:
+        kind = schema.field(name).type
+        if not _is_kind(kind.value_type if _is_list(kind) else kind, "string"):
+            return f"{path}: column {name} is {kind}, not string; {REMEDY}"
     return None
+
+
+def _is_kind(kind: pa.DataType, name: str) -> bool:
+    return str(kind).partition("[")[0] in (*TYPES[name], "null")
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _configuration(path: str) -> str:
     """Return a shard's folder without one that names a split: so the Hub's conversion separates configurations."""
     parts = PurePosixPath(path).parts[:-1]
-    return "/".join(parts[:-1] if parts and _split_in_path(parts[-1]) else parts) or "."
-
-
-def _split_in_path(path: str) -> str:
-    """Return RISC's name of the last split in `path`, or ""."""
-    splits = [SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", path.lower()) if word in SPLIT_NAMES]
-    return splits[-1] if splits else ""
+    return "/".join(parts[:-1] if parts and split_in_path(parts[-1]) else parts) or "."
 
 
 def _read_labels(shards: Shards, files: Mapping[str, Path], name: str) -> Iterator[Label]:
-    has_splits = len(set(map(_split_in_path, shards))) > 1
+    splits = splits_in_paths(list(shards))
     for path, shard in shards.items():
-        default = _split_in_path(path) if has_splits else ""
         with _explain_damage(path):
-            columns = _read_paths(shard), _read_column(shard, "split", default), _read_column(shard, "source", "")
+            columns = _read_paths(shard), _read_column(shard, "split", splits[path]), _read_column(shard, "source", "")
         for image, split, source in zip(*columns, strict=True):
-            match = RISC_NAME.fullmatch(PurePosixPath(image).name)
-            yield Label(files[path], image, source or (match[1] if match else name), SPLIT_NAMES.get(split, split))
+            yield Label(files[path], image, source or source_of_image(image, name), read_split(split))
 
 
 def _read_paths(shard: pq.ParquetFile) -> list[str]:
+    """Return each image's path, from the image itself or, where that has none, from a column of names."""
+    name = next((column for column in NAME_COLUMNS if column in shard.schema_arrow.names and column != "image"), None)
+    names = _read_column(shard, name, "") if name else [""] * shard.metadata.num_rows
     if shard.schema_arrow.field("image").type.get_field_index("path") < 0:
-        return [""] * shard.metadata.num_rows
-    return [(image or {}).get("path") or "" for image in shard.read(columns=["image.path"])["image"].to_pylist()]
+        return names
+    images = shard.read(columns=["image.path"])["image"].to_pylist()
+    return [(image or {}).get("path") or other for image, other in zip(images, names, strict=True)]
 
 
 def _read_column(shard: pq.ParquetFile, column: str, default: str) -> list[str]:
@@ -159,11 +178,16 @@ def _count_captions(shards: Shards) -> int:
     """Count the captions as published, which are not empty, with one column in memory at a time."""
     count = 0
     for path, shard in shards.items():
-        for column in CAPTIONS:
+        for column in caption_columns(shard.schema_arrow.names)[0]:
             with _explain_damage(path):
-                texts = shard.read(columns=[column])[column].to_pylist()
-            count += sum(bool(text.strip()) for text in texts if text)
+                values = shard.read(columns=[column])[column].to_pylist()
+            count += sum(rows.count_captions(_texts(value)) for value in values)
     return count
+
+
+def _texts(value: str | list[str | None] | None) -> list[str]:
+    """Return the captions in a field."""
+    return [text or "" for text in (value if isinstance(value, list) else [value])]
 
 
 def _rows(shards: Shards, labels: Sequence[Label], sample: set[int]) -> Iterator[Row]:
@@ -174,7 +198,8 @@ def _rows(shards: Shards, labels: Sequence[Label], sample: set[int]) -> Iterator
             encoded = (row["image"] or {}).get("bytes")
             if ids[index] != Path(name).stem:
                 name = ids[index] + (".png" if (encoded or b"").startswith(b"\x89PNG") else ".jpg")
-            captions = [row[column] or "" for column in CAPTIONS]
+            columns = (column for column in row if column != "image")
+            captions = [text for column in columns for text in _texts(row[column])]
             yield Row(index + 1, ids[index], name, label.source, label.split, captions, partial(_require, encoded))
 
 
@@ -187,7 +212,7 @@ def _make_ids(paths: Sequence[str]) -> list[str]:
 def _valid_stem(path: str) -> str:
     """Return the image's file name without its extension, or "" if that is not a valid id."""
     try:
-        stem = Path(rows.check_name(PurePosixPath(path).name)).stem
+        stem = PurePosixPath(check_path(PurePosixPath(path).name)).stem
     except Unusable:
         return ""
     return "" if ROW_ID.fullmatch(stem) else stem
@@ -195,8 +220,9 @@ def _valid_stem(path: str) -> str:
 
 def _stream(path: str, shard: pq.ParquetFile) -> Iterator[dict[str, Any]]:
     with _explain_damage(path):
-        for batch in shard.iter_batches(batch_size=BATCH, columns=["image", *CAPTIONS]):
-            yield from batch.to_pylist()
+        captions, _ = caption_columns(shard.schema_arrow.names)
+        for batch in shard.iter_batches(batch_size=BATCH, columns=["image", *captions]):
+            yield from batch.select(["image", *captions]).to_pylist()
 
 
 def _require(encoded: bytes | None) -> bytes:

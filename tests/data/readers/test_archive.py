@@ -15,7 +15,7 @@ from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
 from captioning.data.readers.archive import read_archive
 from captioning.data.readers.captions_csv import COLUMNS
-from captioning.data.readers.folder import read_folder
+from captioning.data.readers.folder.forms import read_folder
 
 CAPTIONS = ["A port .", "Boats in a port .", "There is a port .", "It is a port .", "A port with boats ."]
 Member = tuple[str | zipfile.ZipInfo, bytes]
@@ -165,8 +165,8 @@ def test_what_is_not_an_archive_of_risc_is_refused(tmp_path: Path) -> None:
         read_archive(tmp_path / "none.zip")
     with pytest.raises(UserError, match=r"no captions\.csv in it"):
         read_archive(pack(tmp_path / "nested.zip", [("data/RISCM.zip", content)]))
-    table = make_table("a.jpg").replace(b",train,", b",dev,")
-    with pytest.raises(UserError, match=r"a\.zip: captions\.csv:2: split 'dev'"):
+    table = make_table("a.jpg").replace(b",train,", b",night,")
+    with pytest.raises(UserError, match=r"a\.zip: captions\.csv:2: split 'night'"):
         read_archive(pack(tmp_path / "a.zip", [("captions.csv", table)]))
 
 

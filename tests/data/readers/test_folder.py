@@ -12,8 +12,9 @@ from PIL import Image
 from captioning.base.errors import UserError
 from captioning.data.readers.captions_csv import COLUMNS
 from captioning.data.readers.drawn import draw_world
-from captioning.data.readers.folder import read_folder
-from captioning.data.readers.rows import SetAside, Unusable, check_name
+from captioning.data.readers.folder.forms import read_folder
+from captioning.data.readers.names import Unusable, check_path
+from captioning.data.readers.rows import SetAside
 from captioning.data.sources import open_source
 from captioning.data.world.captions import recognise
 
@@ -82,25 +83,25 @@ def test_unusable_rows_and_captions_are_set_aside_with_a_reason(tmp_path: Path) 
         SetAside(5, "..", "its name is no plain file name"),
         SetAside(6, "a.jpg", "caption_1 is nearly empty: '.'"),
         SetAside(6, "a.jpg", "caption_2 is nearly empty: '1 .'"),
-        SetAside(7, "a.jpg", "same name as line 6, endings left out; rename one"),
+        SetAside(7, "a.jpg", "same image as line 6; leave one of the rows"),
     ]
     assert len(source.set_aside) == 7 + 6
     assert source.set_aside[-1] == SetAside(8, "b.jpg", "no usable caption; every image needs one")
 
 
 def test_a_name_has_at_most_255_bytes() -> None:
-    assert check_name("a" * 251 + ".jpg")
+    assert check_path("a" * 251 + ".jpg")
     with pytest.raises(Unusable, match="longer than 255 bytes"):
-        check_name("é" * 126 + ".jpg")
+        check_path("é" * 126 + ".jpg")
 
 
 def test_a_table_is_refused_with_all_its_faults(tmp_path: Path) -> None:
     write_table(
-        tmp_path, [["UCM", "dev", "a.jpg", *CAPTIONS], ["", "train", "b.jpg", *CAPTIONS], ["UCM", "train", "c"]]
+        tmp_path, [["UCM", "night", "a.jpg", *CAPTIONS], ["", "train", "b.jpg", *CAPTIONS], ["UCM", "train", "c"]]
     )
     with pytest.raises(UserError) as caught:
         read_folder(tmp_path)
-    faults = ("2: split 'dev'; use train, val, test", "3: 'b.jpg' has no source", "4: 'c' has too few")
+    faults = ("2: split 'night'; use train, val, test", "3: 'b.jpg' has no source", "4: 'c' has too few")
     assert all(f"captions.csv:{fault}" in str(caught.value) for fault in faults)
 
 

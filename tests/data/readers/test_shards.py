@@ -12,10 +12,9 @@ from PIL import Image as Pillow
 
 from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
-from captioning.data.readers.folder import read_folder
+from captioning.data.readers.folder.forms import SHARDS, find_form, read_folder
 from captioning.data.readers.rows import CAPTIONS, SetAside, Source
 from captioning.data.readers.shards import read_shards
-from captioning.data.sources import find_shards
 
 TEXTS = ["A port .", "Boats in a port .", "There is a port .", "It is a port .", "A port with boats ."]
 
@@ -37,8 +36,12 @@ def write_shard(folder: Path, name: str, rows: list[dict[str, Any]], **options: 
     return path
 
 
+def shards_below(folder: Path) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.parquet")}
+
+
 def read(folder: Path, *sample: int) -> Source:
-    return read_shards(find_shards(folder), "risc", *sample)
+    return read_shards(shards_below(folder), "risc", *sample)
 
 
 def test_what_datasets_pushed_reads_as_its_folder(tmp_path: Path) -> None:
@@ -69,13 +72,13 @@ def test_what_datasets_pushed_reads_as_its_folder(tmp_path: Path) -> None:
     source = read(pushed)
     assert list(source) == list(read_folder(raw))
     assert (source.rows, source.captions, source.set_aside) == (7, 35, [])
-    assert source.origin["sha256"] == {name: sha256(path) for name, path in find_shards(pushed).items()}
+    assert source.origin["sha256"] == {name: sha256(path) for name, path in shards_below(pushed).items()}
     assert list(read(pushed, 3, 1)) == list(read_folder(raw, 3, 1)), "the sample is not that of the folder"
 
 
 def test_an_id_is_a_valid_unique_file_name_or_the_row_number(tmp_path: Path) -> None:
     png = make_row("b.png", image={"bytes": encode_image(3, "PNG"), "path": None})
-    paths = ["same.jpg", "x/same.png", None, "", "a b.jpg", "..", "é" * 200 + ".jpg", "row-000001.jpg"]
+    paths = ["same.jpg", "x/same.png", None, "", "a\nb.jpg", "..", "é" * 200 + ".jpg", "row-000001.jpg"]
     rows = [make_row("a/NWPU_1.jpg"), *(make_row(path, shade) for shade, path in enumerate(paths)), png]
     write_shard(tmp_path, "0.parquet", rows[:4])
     write_shard(tmp_path, "1.parquet", rows[4:])
@@ -146,7 +149,7 @@ def test_unusable_rows_are_set_aside_with_their_number(tmp_path: Path) -> None:
         ({"caption_2": 3}, "column caption_2 is int64, not string"),
         ({"image": {"bytes": b"a", "path": b"a.jpg"}}, "column image.path is binary, not string; "),
         ({"image": {"bytes": [1], "path": ""}}, "column image.bytes is list<element: int64>, not binary; "),
-        ({"split": "dev"}, "split 'dev'; use train, val, test or"),
+        ({"split": "night"}, "split 'night'; use train, val, test or"),
         ({"source": " UCM\x1b[2J "}, r"source 'UCM\x1b[2J' holds a control character; remove it"),
     ],
 )
@@ -173,8 +176,8 @@ def test_damaged_empty_and_mixed_shards_are_refused(tmp_path: Path) -> None:
     for folder in ("cut", "data", "text"):
         with pytest.raises(UserError, match=r"0\.parquet: damaged, or not a Parquet file"):
             list(read(tmp_path / folder))
-    write_shard(tmp_path / "columns", "0.parquet", [{"image": {"bytes": b"", "path": ""}, "caption": "a"}])
-    with pytest.raises(UserError, match="no column caption_1, caption_2"):
+    write_shard(tmp_path / "columns", "0.parquet", [{"image": {"bytes": b"", "path": ""}, "words": "a"}])
+    with pytest.raises(UserError, match="no column caption_1; found image, words"):
         read(tmp_path / "columns")
     pq.write_table(table.slice(0, 0), tmp_path / "0.parquet")
     with pytest.raises(UserError, match="risc: no rows"):
@@ -187,9 +190,33 @@ def test_damaged_empty_and_mixed_shards_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_with_riscs_table_is_not_read_as_shards(tmp_path: Path) -> None:
     write_shard(tmp_path, ".cache/0.parquet", [make_row(None)])
-    with pytest.raises(UserError, match=r"neither captions\.csv nor Parquet files; unpack RISCM\.zip"):
-        find_shards(tmp_path)
+    with pytest.raises(UserError, match=r"no captions that are read; it holds no file"):
+        find_form(tmp_path)
     write_shard(tmp_path, "data/0.parquet", [make_row(None)])
-    assert list(find_shards(tmp_path)) == ["data/0.parquet"]
+    assert find_form(tmp_path) == SHARDS
     (tmp_path / "captions.csv").touch()
-    assert find_shards(tmp_path) == {}
+    assert find_form(tmp_path) == "captions.csv (RISC)"
+
+
+TWO = ["A port .", "Boats in a port ."]
+
+
+@pytest.mark.parametrize(
+    ("columns", "captions"),
+    [
+        ({"captions": TWO}, TWO),
+        ({"captions": ["A port .", None]}, TWO[:1]),
+        ({"text": "A port ."}, TWO[:1]),
+        ({"caption": "['A port .' 'Boats in a port .']"}, TWO),
+        ({f"caption_{number}": f"Port {number} is full ." for number in range(1, 21)}, None),
+    ],
+)
+def test_captions_are_in_any_number_of_columns_or_in_one_as_texts_or_lists(
+    tmp_path: Path, columns: dict[str, Any], captions: list[str] | None
+) -> None:
+    image = {"bytes": encode_image(), "path": None}
+    write_shard(tmp_path, "0.parquet", [{"image": image, "filename": "rsicd_images/port_1.jpg"} | columns])
+    source = read_folder(tmp_path)
+    (row,) = source
+    assert (row.id, list(row.captions)) == ("port_1", captions or list(columns.values()))
+    assert source.captions == len(row.captions) and source.set_aside == []

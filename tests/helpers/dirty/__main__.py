@@ -24,7 +24,9 @@ Each kind of dirty input has an outcome. `python -m tests.helpers.dirty` prints 
 
 * **as it is**: accepted, no byte changed.
 * **repaired**: accepted, changed by a rule; `data/captions/manifest.json` counts how often each rule was used.
-* **set aside**: left out, and the run goes on; `data/captions/set_aside.csv` lists it with its line and the reason.
+* **set aside**: left out, and the run goes on; `data/captions/set_aside.csv` lists it with its line and the reason, and
+  `download` and the page say how many for each reason. If it is more than 5 % of the rows, of the captions, or of the
+  images, the run ends there, unless `data.set_aside` is `allow`.
 * **refused**: one `error:` with file, line or key, value and remedy, before any training.
 
 Nothing is unpickled, no YAML tag makes an object, no code in a checkpoint is run. Errors and tables quote input in
@@ -33,7 +35,9 @@ that a spreadsheet would run as a formula (first character `=`, `+`, `-` or `@`)
 in the data and in JSON stay as they are.
 
 A caption has at most 200 words and 2000 characters (RISC's longest has 51 words), since the longest one decides how
-much memory a training step needs. An image in the folder that no row names is listed with line 0.
+much memory a training step needs. An image in the folder that no row names is listed with line 0. An empty cell
+is no caption; hidden files and those that systems leave behind (`._a.jpg`, `.DS_Store`, `Thumbs.db`, `__MACOSX`) are no
+images.
 """
 
 

@@ -1,0 +1,75 @@
+"""Find the image that an annotation names, among the files of a folder or of an archive."""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from captioning.data.readers.names import Unusable, is_image, is_system_file
+
+
+class ImageFiles:
+    """The image files of a source, by their paths in it; `read` returns the bytes of one or raises `Unusable`."""
+
+    def __init__(self, paths: Iterable[str], read: Callable[[str], bytes]) -> None:
+        self.paths = frozenset(path for path in paths if is_image(path) and not is_system_file(path))
+        self.read = read
+        self._by_name: dict[str, list[str]] = {}
+        for path in sorted(self.paths):
+            self._by_name.setdefault(PurePosixPath(path).name, []).append(path)
+
+    def find(self, name: str, folder: str = "", words: Sequence[str] = ()) -> str:
+        """Return the path of the file `name`, which may have folders. Raises `Unusable` if none or several fit.
+
+        Of several files, those nearest to `folder` count, of these the ones below a folder named by a word, in the
+        order of `words`, and of these the one that `name` leads to from `folder`.
+        """
+        fitting = self._fitting(name) or self._fitting(name.replace("\\", "/"))
+        if len(fitting) > 1:
+            shared = [_shared_folders(path, folder) for path in fitting]
+            fitting = [path for path, depth in zip(fitting, shared, strict=True) if depth == max(shared)]
+            for word in words:
+                fitting = [path for path in fitting if word.lower() in _folders(path.lower())] or fitting
+            fitting = [path for path in fitting if path == str(PurePosixPath(folder, name))] or fitting
+        if not fitting:
+            raise Unusable("no such file")
+        if len(fitting) > 1:
+            raise Unusable(f"{len(fitting)} files have its name; write it with its folder: {', '.join(fitting[:2])}")
+        return fitting[0]
+
+    def _fitting(self, name: str) -> list[str]:
+        path = str(PurePosixPath(name))
+        return [file for file in self._by_name.get(PurePosixPath(name).name, []) if f"/{file}".endswith(f"/{path}")]
+
+
+def _folders(path: str) -> Collection[str]:
+    return PurePosixPath(path).parts[:-1]
+
+
+def _shared_folders(path: str, folder: str) -> int:
+    """Return how many folders `path` shares with `folder`, from the top."""
+    pairs = zip(PurePosixPath(path).parts[:-1], PurePosixPath(folder).parts, strict=False)
+    depth = 0
+    for first, second in pairs:
+        if first != second:
+            break
+        depth += 1
+    return depth
+
+
+def list_files(folder: Path) -> list[str]:
+    """Return the paths of all files below `folder`, sorted, without hidden and system files; links are followed."""
+    return sorted(_walk(folder, "", frozenset()))
+
+
+def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[str]:
+    real = os.path.realpath(folder)
+    if real in above or not folder.is_dir():  # a link that leads to a folder above it has no end
+        return
+    for entry in os.scandir(folder):
+        path = f"{prefix}{entry.name}"
+        if is_system_file(entry.name):
+            continue
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, f"{path}/", above | {real})
+        elif entry.is_file():
+            yield path

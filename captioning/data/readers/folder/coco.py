@@ -1,0 +1,62 @@
+"""Read COCO captions: images and annotations in two lists, joined by the image's number.
+
+    {"images": [{"id": 1, "file_name": "a.jpg"}, ...], "annotations": [{"image_id": 1, "caption": "..."}, ...]}
+
+The split is that of the file's name, such as `captions_val2017.json`, if several files name several.
+"""
+
+from collections import Counter
+from pathlib import PurePosixPath
+from typing import Any
+
+from pydantic import BaseModel
+
+from captioning.base.errors import UserError
+from captioning.base.quoting import join_faults
+from captioning.data.readers.folder.json_files import JsonFile, JsonForm, is_list_of, validate
+from captioning.data.readers.names import name_source
+from captioning.data.readers.rows import Annotation
+
+
+class Image(BaseModel):
+    id: int | str
+    file_name: str
+
+
+class Caption(BaseModel):
+    image_id: int | str
+    caption: str
+
+
+class Coco(BaseModel):
+    images: list[Image]
+    annotations: list[Caption]
+
+
+def fits(content: Any) -> bool:
+    is_map = isinstance(content, dict)
+    has_images = is_map and is_list_of(content.get("images"), "id", "file_name")
+    return has_images and is_list_of(content.get("annotations"), "image_id", "caption")
+
+
+def read(content: Any, where: JsonFile) -> list[Annotation]:
+    """Return an annotation for each image; its line is the image's number. Raises `UserError` with all faults."""
+    form, source = validate(Coco, content, where), name_source(where.file, where.root)
+    captions: dict[int | str, list[str]] = {image.id: [] for image in form.images}
+    repeated = [id_ for id_, count in Counter(image.id for image in form.images).items() if count > 1]
+    faults = [f"images: id {id_!r} occurs twice; correct one" for id_ in repeated]
+    for number, entry in enumerate(form.annotations):
+        if entry.image_id in captions:
+            captions[entry.image_id].append(entry.caption)
+        else:
+            faults.append(f"annotations[{number}].image_id: {entry.image_id!r}: no image has this id; correct it")
+    if faults:
+        raise UserError(join_faults([f"{where.path}: {fault}" for fault in faults]))
+    folder = PurePosixPath(where.file).stem.rpartition("_")[2]  # captions_val2017.json: val2017
+    return [
+        Annotation(number, image.file_name, captions[image.id], source, None, where.file, (folder,))
+        for number, image in enumerate(form.images, start=1)
+    ]
+
+
+FORM = JsonForm("COCO captions (images and annotations with captions)", fits, read)

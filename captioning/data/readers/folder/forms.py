@@ -1,0 +1,157 @@
+"""Recognise in which form a folder holds captioned images, and read it.
+
+The first form of `FORMS` that has a file in the folder is read, from all its files together: so RSICD, UCM and NWPU may
+lie side by side. Hidden files and those that systems leave behind are passed over.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from captioning.base.errors import UserError
+from captioning.base.hashes import sha256
+from captioning.base.quoting import escape, shorten
+from captioning.data.readers.captions_csv import TABLE
+from captioning.data.readers.files import ImageFiles, list_files
+from captioning.data.readers.folder import coco, karpathy, nwpu
+from captioning.data.readers.folder.json_files import JsonFile, JsonForm, load
+from captioning.data.readers.folder.tables import annotate, has_columns, read_table
+from captioning.data.readers.names import Unusable, is_image
+from captioning.data.readers.rows import Annotation, Source, check_size, open_annotations
+from captioning.data.readers.shards import read_shards
+
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+JSON_FORMS: tuple[JsonForm, ...] = (karpathy.FORM, nwpu.FORM, coco.FORM)
+SHARDS = "Parquet shards with images"
+TABLES = (
+    f"{TABLE} (RISC)",
+    f"Hugging Face's image folder ({', '.join(METADATA)} with file_name and a caption)",
+    "a table of images and captions (.csv, .jsonl)",
+)
+NAMES = (*TABLES[:2], *(form.name for form in JSON_FORMS), TABLES[2], SHARDS)
+DOCUMENT = "data/raw/README.md"
+MAX_LISTED = 6  # files and keys in a message
+
+
+class Form(NamedTuple):
+    """A form of which a folder has files; `read` returns the annotations in one of them, None for shards."""
+
+    name: str
+    files: Sequence[str]
+    read: Callable[[Path, str], list[Annotation]] | None
+
+
+def read_folder(folder: Path, images: int | None = None, seed: int = 0) -> Source:
+    """Read all images, or a seeded sample. Raises `UserError` at once if the folder is not of a form that is read."""
+    paths = list_files(folder)
+    form = _choose_form(folder, paths)
+    root = folder.resolve().name
+    if form.read is None:
+        source = read_shards({file: folder / file for file in form.files}, root, images, seed)
+    else:
+        annotations = [annotation for file in form.files for annotation in form.read(folder, file)]
+        files = ImageFiles(paths, partial(_read_image, folder))
+        source = open_annotations(annotations, files, images, seed)
+        source.origin = {"sha256": {file: sha256(folder / file) for file in form.files}}
+    source.origin = {"form": form.name} | source.origin
+    source.description = f"{folder}: {form.name}: {_join(form.files)}"
+    return source
+
+
+def find_form(folder: Path) -> str:
+    """Return the name of the form that is read in `folder`. Raises `UserError` if it has none."""
+    return _choose_form(folder, list_files(folder)).name
+
+
+def _choose_form(folder: Path, paths: Sequence[str]) -> Form:
+    form = next(_find_forms(folder, paths), None)
+    if form is None:
+        raise UserError(_explain_unknown(folder, paths))
+    return form
+
+
+def _find_forms(folder: Path, paths: Sequence[str]) -> Iterator[Form]:
+    """Yield the forms of which `paths` has files, the one to read first."""
+    names = {path: PurePosixPath(path).name.lower() for path in paths}
+    for title, tables in zip(TABLES, ((TABLE,), METADATA), strict=False):
+        if files := [path for path, name in names.items() if name in tables]:
+            yield Form(title, files, _read_table)
+    by_form: dict[str, JsonForm] = {}
+    for path in _with_ending(paths, ".json"):
+        content = load(folder / path)
+        if form := next((form for form in JSON_FORMS if form.fits(content)), None):
+            by_form[path] = form
+    if by_form:
+        title = " and ".join(dict.fromkeys(form.name for form in by_form.values()))
+        yield Form(title, list(by_form), lambda folder, file: _read_json(folder, file, by_form[file]))
+    if files := [path for path in _with_ending(paths, ".csv", ".jsonl") if _is_table(folder / path)]:
+        yield Form(TABLES[2], files, _read_table)
+    if files := _with_ending(paths, ".parquet"):
+        yield Form(SHARDS, files, None)
+
+
+def _with_ending(paths: Sequence[str], *endings: str) -> list[str]:
+    return [path for path in paths if PurePosixPath(path).suffix.lower() in endings]
+
+
+def _read_table(folder: Path, file: str) -> list[Annotation]:
+    return annotate(read_table(folder / file), file, folder.resolve().name)
+
+
+def _read_json(folder: Path, file: str, form: JsonForm) -> list[Annotation]:
+    return form.read(load(folder / file), JsonFile(folder / file, file, folder.resolve().name))
+
+
+def _is_table(path: Path) -> bool:
+    try:
+        return has_columns(read_table(path).columns)
+    except UserError:  # this file is not about images, or the message says that nothing is read
+        return False
+
+
+def _read_image(folder: Path, path: str) -> bytes:
+    try:
+        check_size((folder / path).stat().st_size)
+        return (folder / path).read_bytes()
+    except OSError as error:
+        raise Unusable(f"unreadable file: {type(error).__name__}") from None
+
+
+def _explain_unknown(folder: Path, paths: Sequence[str]) -> str:
+    """Return one line that names what the folder holds and what is read."""
+    if not folder.is_dir():
+        return f"{folder}: no such folder; put your images there, or correct data.path"
+    endings = Counter("images" if is_image(path) else PurePosixPath(path).suffix or path for path in paths)
+    counts = ", ".join(f"{number} {escape(ending)}" for ending, number in sorted(endings.items())) or "no file"
+    described = [text for path in paths if (text := _describe(folder, path))]
+    details = f": {_join(described)}" if described else ""
+    archive = "; set data.source to `archive` for RISCM.zip" if "RISCM.zip" in paths else ""
+    return (
+        f"{folder}: no captions that are read; it holds {counts}{details}{archive}. {DOCUMENT} shows the forms that are "
+        f"read: {'; '.join(NAMES)}"
+    )
+
+
+def _describe(folder: Path, path: str) -> str:
+    """Return a file with its columns or keys, "" for other files."""
+    if _with_ending([path], ".csv", ".jsonl"):
+        try:
+            keys = read_table(folder / path).columns
+        except UserError as error:
+            return escape(str(error).removeprefix(f"{folder}/").partition(";")[0])
+        return f"{escape(path)} has the columns {_join(keys)}"
+    if _with_ending([path], ".json"):
+        content = load(folder / path)
+        kind = "is a list of" if isinstance(content, list) else "has the keys"
+        items = content[0] if isinstance(content, list) and content else content
+        return f"{escape(path)} {kind} {_join(list(items)) if isinstance(items, dict) else shorten(items)}"
+    return ""
+
+
+def _join(names: Sequence[str]) -> str:
+    """Return the first of `names`, and how many more they are."""
+    more = [f"{len(names) - MAX_LISTED} more"] if len(names) > MAX_LISTED else []
+    return ", ".join([*(re.sub(r"\s+", " ", escape(name)) for name in names[:MAX_LISTED]), *more])

@@ -1,0 +1,52 @@
+"""Read the JSON of NWPU-Captions, whose pictures are in a folder for each class.
+
+{"airplane": [{"filename": "airplane_001.jpg", "split": "train", "raw": "...", "raw_1": "...", ...}, ...], ...}
+"""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel
+
+from captioning.data.readers.folder.json_files import JsonFile, JsonForm, is_list_of, require_split, validate
+from captioning.data.readers.names import name_source
+from captioning.data.readers.rows import Annotation
+
+CAPTION = re.compile(r"raw(?:_(\d+))?")
+
+
+class Image(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    filename: str
+    raw: str
+    split: Annotated[str, AfterValidator(require_split)] | None = None
+    __pydantic_extra__: dict[str, Any]
+
+    @property
+    def captions(self) -> list[str]:
+        """Return `raw`, `raw_1`, ... in the order of their numbers."""
+        extra = self.__pydantic_extra__
+        numbered = [(int(match[1] or 0), str(extra[key])) for key in extra if (match := CAPTION.fullmatch(key))]
+        return [self.raw, *(text for _, text in sorted(numbered))]
+
+
+class Nwpu(RootModel):
+    root: dict[str, list[Image]]
+
+
+def fits(content: Any) -> bool:
+    return isinstance(content, dict) and is_list_of(next(iter(content.values()), None), "filename", "raw")
+
+
+def read(content: Any, where: JsonFile) -> list[Annotation]:
+    """Return an annotation for each image; its line is the image's number. Raises `UserError` with all faults."""
+    source = name_source(where.file, where.root)
+    images = [(class_, image) for class_, group in validate(Nwpu, content, where).root.items() for image in group]
+    return [
+        Annotation(number, image.filename, image.captions, source, image.split, where.file, (source, class_))
+        for number, (class_, image) in enumerate(images, start=1)
+    ]
+
+
+FORM = JsonForm("the JSON of NWPU-Captions (classes of images with raw, raw_1, …)", fits, read)

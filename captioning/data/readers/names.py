@@ -1,0 +1,107 @@
+"""Read the names in other people's data sets: of splits, sources, images, columns, and of files that systems leave.
+
+The words for splits are those of `datasets`, in any case, and `restval`, with which Karpathy's JSON of COCO marks more
+training images.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+SPLIT_WORDS = {
+    "train": ("train", "training", "restval"),
+    "val": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+SPLIT_NAMES = {word: split for split, words in SPLIT_WORDS.items() for word in words}  # to RISC's
+SPLITS = ("", *SPLIT_WORDS)
+SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information"}
+RISC_NAME = re.compile(r"([A-Z][A-Z0-9]+)_\d+\.\w+")
+PLAIN_WORDS = {"annotation", "annotations", "caption", "captions", "data", "dataset", "json", "metadata", *SPLIT_NAMES}
+NAME_COLUMNS = ("file_name", "filename", "image")
+CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "description")
+NUMBERED = re.compile(r"caption_?(\d+)")
+MAX_NAME_BYTES = 255  # of most file systems
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp")
+
+
+class Unusable(Exception):
+    """Why a row cannot be used."""
+
+
+def read_split(text: str) -> str:
+    """Return one of `SPLITS`, or `text` if it names none."""
+    return SPLIT_NAMES.get(text.strip().lower(), text.strip())
+
+
+def split_in_path(path: str) -> str:
+    """Return the last split that a word of `path` names, or ""."""
+    splits = [SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", path.lower()) if word in SPLIT_NAMES]
+    return splits[-1] if splits else ""
+
+
+def splits_in_paths(paths: Sequence[str]) -> dict[str, str]:
+    """Return the split that each path names; "" for all if they name one: a split of all images means nothing."""
+    splits = {path: split_in_path(path) for path in paths}
+    return splits if len(set(splits.values())) > 1 else dict.fromkeys(paths, "")
+
+
+def name_source(path: str, root: str) -> str:
+    """Name the data set whose annotations are in `path`: by a folder, a word of the file's name, or `root`."""
+    parts = PurePosixPath(path).with_suffix("").parts
+    words = [word for word in re.split(r"[\W\d_]+", parts[-1]) if word and word.lower() not in PLAIN_WORDS]
+    folders = [part for part in parts[:-1] if not {*re.split(r"[\W\d_]+", part.lower())} & PLAIN_WORDS]
+    return next(iter([*folders, *words]), root)
+
+
+def source_of_image(name: str, default: str) -> str:
+    """Return the prefix of an image's name of RISC's form `<SOURCE>_<index>.jpg`, otherwise `default`."""
+    match = RISC_NAME.fullmatch(PurePosixPath(name).name)
+    return match[1] if match else default
+
+
+def caption_columns(header: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the columns that hold captions, numbered ones or the first of `CAPTION_COLUMNS`, and the missing ones."""
+    numbers = {int(match[1]): column for column in header if (match := NUMBERED.fullmatch(column))}
+    missing = [f"caption_{number}" for number in range(1, max(numbers, default=1)) if number not in numbers]
+    numbered = tuple(numbers[number] for number in sorted(numbers))
+    columns = numbered or tuple(column for column in CAPTION_COLUMNS if column in header)[:1]
+    return columns, missing if columns else ["caption_1"]
+
+
+def is_system_file(path: str) -> bool:
+    """Return whether a file is hidden, or was left behind by a system: `._a.jpg`, `.DS_Store`, `__MACOSX/`."""
+    parts = PurePosixPath(path).parts
+    return any(part.startswith(".") or part.lower() in SYSTEM_NAMES for part in parts)
+
+
+def is_image(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in IMAGE_ENDINGS
+
+
+def check_path(name: str) -> str:
+    """Return `name`. Raises `Unusable` if it is not a plain relative path."""
+    parts = PurePosixPath(name).parts
+    if not name.strip() or name.startswith("/") or ".." in parts or not parts or "://" in name:
+        raise Unusable("its name is no plain file name")
+    if not name.isprintable():
+        raise Unusable("its name holds a control character")
+    if max(len(part.encode(errors="surrogatepass")) for part in parts) > MAX_NAME_BYTES:
+        raise Unusable(f"its name is longer than {MAX_NAME_BYTES} bytes")
+    return name
+
+
+def make_ids(paths: Sequence[str]) -> list[str]:
+    """Return an id for each image: its name without ending, or with its folders if two have that name."""
+    distinct = [PurePosixPath(path) for path in dict.fromkeys(paths)]
+    stems = Counter(path.stem for path in distinct)
+    longer = Counter(str(path.with_suffix("")) for path in distinct if path.name)
+    return [_make_id(PurePosixPath(path), stems, longer) for path in paths]
+
+
+def _make_id(path: PurePosixPath, stems: Counter[str], longer: Counter[str]) -> str:
+    if stems[path.stem] == 1:
+        return path.stem
+    without_ending = str(path.with_suffix("")) if path.name else ""
+    return without_ending if longer[without_ending] == 1 else str(path)
