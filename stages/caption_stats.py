@@ -31,7 +31,9 @@ def main() -> None:
         write_json(folder / "document_frequencies.json", frequencies.to_json(), indent=None, ensure_ascii=False)
     write_tags({id_: tokens[id_] for id_ in train})
     sources = dict(zip(table["id"], table["source"], strict=True))
-    write_json(Path("metrics/captions.json"), statistics.describe(tokens, sources, STOPWORDS), ensure_ascii=False)
+    write_json(
+        Path("data/caption-statistics.json"), statistics.describe(tokens, sources, STOPWORDS), ensure_ascii=False
+    )
     flat = [caption for texts in tokens.values() for caption in texts]
     lengths, without = statistics.count_words(flat), statistics.count_words(flat, STOPWORDS)
     counts = statistics.count_occurrences(tokens, STOPWORDS)

@@ -3,16 +3,16 @@
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from captioning.base.files import atomic_folder, write_json
-from captioning.base.json_files import read_map
+from captioning.base.json_files import read_json, read_map
 from captioning.evaluation.predictions import NO_SEED, Run, expected_runs, read_predictions
-from captioning.evaluation.rows import evaluate, image_scores, rounded_metrics, score_rows, significance, yardsticks
-from captioning.evaluation.scores import image_feature, open_scorer
-from captioning.images.table import read_ids, read_table, stream_images
+from captioning.evaluation.rows import evaluate, image_scores, score_rows, significance, yardsticks
+from captioning.evaluation.scores import open_scorer, read_features
+from captioning.evaluation.summary import cider_metrics, score_metrics
+from captioning.images.table import read_ids, read_table
 from captioning.metrics.ptb import tokenize
 from captioning.params.load import load_params
 from captioning.params.recipes import refined_rows
@@ -28,7 +28,8 @@ def main() -> None:
     train, test = (read_ids(Path(f"data/splits/{name}.txt")) for name in ("train", "test"))
     tokens = read_map(Path("data/references/tokens.json"), *test)
     references = {id_: tokens[id_] for id_ in test}
-    facts = dict(zip(test, read_table(IMAGES, test, ["facts"])["facts"].to_pylist(), strict=True))
+    table = read_table(IMAGES, test, ["facts", "source"]).to_pydict()
+    facts, sources = (dict(zip(test, table[name], strict=True)) for name in ("facts", "source"))
     checkpoints = {row: params.variants[row].checkpoint for row in params.rows}
     starts = {row: start for row, (start, _) in refined_rows(params).items()}
     runs = expected_runs(params.zero_shot, checkpoints, starts, params.seeds)
@@ -38,22 +39,18 @@ def main() -> None:
     with open_scorer() as scorer:
         for run, records in progress(list(zip(runs, predictions, strict=True)), len(runs), "rows"):
             captions = dict(zip(test, islice(tokenised, len(test)), strict=True))
-            results.append(evaluate(run, references, captions, facts, scorer, [record.ended for record in records]))
-        for row, (others, captions) in yardsticks(tokens, train, test, *features(train, test)).items():
-            results.append(evaluate(Run(row, "yardstick", NO_SEED, None), others, captions, facts, scorer))
+            ended = [record.ended for record in records]
+            results.append(evaluate(run, references, captions, facts, scorer, ended, sources))
+        for row, (others, captions) in yardsticks(tokens, train, test, *read_features(IMAGES, train, test)).items():
+            run = Run(row, "yardstick", NO_SEED, None)
+            results.append(evaluate(run, others, captions, facts, scorer, sources=sources))
     rows, differences = score_rows(results, params.decoding.maximum_tokens), significance(results, SEED)
     with atomic_folder(OUTPUT) as folder:
         write_json(folder / "scores.json", {"images": len(test), "rows": rows})
         write_json(folder / "significance.json", differences)
         pq.write_table(pa.table(image_scores(results)), folder / "by-image.parquet", compression="zstd")
-    write_json(Path("metrics/scores.json"), rounded_metrics(rows, differences["rows"]))
-
-
-def features(train: list[str], test: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return `image_feature` of the training and of the test images, in their order."""
-    ids = {*train, *test}
-    by_id = {image.id: image_feature(image.image) for image in stream_images(IMAGES) if image.id in ids}
-    return np.stack([by_id[id_] for id_ in train]), np.stack([by_id[id_] for id_ in test])
+    write_json(Path("metrics/CIDEr.json"), cider_metrics(rows))
+    write_json(Path("metrics/scores.json"), score_metrics(rows, starts, read_json("data/splits/statistics.json")))
 
 
 if __name__ == "__main__":

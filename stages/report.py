@@ -29,8 +29,8 @@ def main() -> None:
         significance=read_json("data/scores/significance.json"),
         training={row: [read_json(f"metrics/training/{row}-{seed}.json") for seed in params.seeds] for row in rows},
         recipes={row: read_any_recipe(Path(f"data/recipes/{row}.json")) for row in rows},
-        splits=read_json("metrics/splits.json"),
-        captions=read_json("metrics/captions.json"),
+        splits=read_json("data/splits/statistics.json"),
+        captions=read_json("data/caption-statistics.json"),
         params_text=Path("params.yaml").read_text(encoding="utf-8"),
     )
     table = build_table(run, params.zero_shot, params.profile, params.seeds)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from captioning.base.files import atomic_folder, write_json, write_text
-from captioning.data.splits import Split, SplitImages, perceptual_hash
+from captioning.data.splits import SplitImages, perceptual_hash
 from captioning.images.table import read_captions, read_table, stream_images
 from captioning.params.load import load_params
 from captioning.runtime.progress import progress
@@ -29,16 +29,12 @@ def main() -> None:
     )
     groups = images.group_images()
     splits = images.split(settings.method, groups)
-    write_ids(splits)
     leakages = images.measure_leakages(groups, read_captions(IMAGES))
-    metrics = {"method": settings.method, **images.count_images(splits, groups), "leakage": leakages}
-    write_json(Path("metrics/splits.json"), metrics)
-
-
-def write_ids(split: Split) -> None:
-    with atomic_folder(Path("data/splits")) as out:
-        for name, ids in split.items():
-            write_text(out / f"{name}.txt", "".join(f"{id_}\n" for id_ in ids))
+    statistics = {"method": settings.method, **images.count_images(splits, groups), "leakage": leakages}
+    with atomic_folder(Path("data/splits")) as folder:
+        for name, members in splits.items():
+            write_text(folder / f"{name}.txt", "".join(f"{id_}\n" for id_ in members))
+        write_json(folder / "statistics.json", statistics)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ def test_an_experiment_trains_what_its_change_affects(experiment: Experiment) ->
     emptied = {"checkpoint@paligemma2"}  # no row starts from it now
     assert set(result.ran) == trained | emptied | {"check", "recipes", "evaluate", "report"}
     table = project.dvc("metrics", "diff").out
-    assert re.search(r"metrics/training/mix-1\.json\s+trainable_parameters\s+\d+\s+\d+\s+-\d+", table), table
-    assert "base-r4-1" not in table
+    assert re.search(r"metrics/CIDEr\.json\s+mix\s+[\d.]+\s+[\d.]+\s+-?[\d.]+", table), table
+    assert "base-r4" not in table
     assert re.search(r"params\.yaml\s+lora\.rank\s+16\s+3", project.dvc("params", "diff").out)
     experiments = csv.DictReader(project.dvc("exp", "show", "--csv").out.splitlines())
     assert {"16", "3"} == {row["lora.rank"] for row in experiments}

@@ -1,7 +1,7 @@
 """Write the model card for the Hub: the card of the training stage, with scores, data, licences and the Hub's metadata.
 
 The card beside an adapter is an output of its training, which knows no scores yet. The scores are the same numbers with
-the same signatures as in metrics/, and the yardsticks are in the same table, since a CIDEr alone looks too good.
+the same signatures as in data/scores, and the yardsticks are in the same table, since a CIDEr alone looks too good.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,8 +28,8 @@ class Results:
     """What later stages found about an adapter's row and its data."""
 
     row: str
-    scores: Mapping[str, Mapping[str, Any]]  # metrics/scores.json
-    splits: Mapping[str, Any]  # metrics/splits.json
+    scores: Mapping[str, Mapping[str, Any]]  # of data/scores, rounded
+    splits: Mapping[str, Any]  # data/splits/statistics.json
     manifest: Mapping[str, Any]  # data/captions/manifest.json
     seeds: int  # the scores are means over them
     is_drawn: bool  # whether the images are drawn scenes
@@ -43,7 +43,7 @@ def make_hub_card(
     Raises `UserError` if the row has no scores.
     """
     if results.row not in results.scores:
-        raise UserError(f"metrics/scores.json: no scores of {results.row}; run `dvc repro evaluate`")
+        raise UserError(f"data/scores/scores.json: no scores of {results.row}; run `dvc repro evaluate`")
     parsed = ModelCard(card)
     introduction, recipe_block = parsed.text.split(RECIPE, 1)
     introduction = introduction.split("## Scores\n")[0]  # the card may come from the Hub itself

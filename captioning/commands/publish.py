@@ -22,6 +22,7 @@ from captioning.base.json_files import read_json
 from captioning.base.redaction import redact
 from captioning.commands.hub_card import Results, make_hub_card
 from captioning.commands.trained_rows import find_adapter, read_trained_recipe, strip_seed
+from captioning.evaluation.summary import rounded_scores
 from captioning.paligemma.safetensors_header import read_shapes
 from captioning.params.load import load_params
 from captioning.params.recipe import StartCheckpoint
@@ -30,7 +31,8 @@ from captioning.runtime.command_line import exit_status
 from captioning.runtime.progress import write_stdout
 
 SENT = ("README.md", "adapter_config.json", "adapter_model.safetensors")
-RESULTS = ("metrics/scores.json", "metrics/splits.json", "data/captions/manifest.json")
+RESULTS = ("scores/scores.json", "scores/significance.json", "splits/statistics.json", "captions/manifest.json")
+DATA = Path("data")
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 MAIN = "main"
 UNAUTHORISED, FORBIDDEN, MISSING = 401, 403, 404  # HTTP
@@ -69,9 +71,10 @@ def prepare_parcel(name: str, repository: str, params: Params) -> Parcel:
     recipe, row = read_trained_recipe(folder), strip_seed(folder.name)
     if row != recipe.variant:  # the card would have the scores of another row
         raise UserError(f"{folder}: its recipe is that of {recipe.variant}; name the folder {recipe.variant}-SEED")
-    if missing := [path for path in RESULTS if not Path(path).is_file()]:
-        raise UserError(f"{missing[0]} is missing; `dvc repro` makes it, `dvc pull` fetches it")
-    scores, splits, manifest = map(read_json, RESULTS)
+    if missing := [path for path in RESULTS if not (DATA / path).is_file()]:
+        raise UserError(f"{DATA / missing[0]} is missing; `dvc repro` makes it, `dvc pull` fetches it")
+    scores, significance, splits, manifest = (read_json(DATA / path) for path in RESULTS)
+    scores = rounded_scores(scores["rows"], significance["rows"])
     results = Results(row, scores, splits, manifest, len(params.seeds), params.data.source == "overhead")
     base = base_repository(recipe.checkpoint, params)
     stage_card = (folder / "README.md").read_text(encoding="utf-8")

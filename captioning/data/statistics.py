@@ -64,7 +64,7 @@ def share_near_duplicates(captions: Captions) -> float:
 
 
 def describe(captions: Captions, sources: Mapping[str, str], stop_words: Collection[str]) -> dict[str, object]:
-    """Return the statistics of metrics/captions.json."""
+    """Return the statistics of data/caption-statistics.json."""
     flat = [caption for texts in captions.values() for caption in texts]
     first = [texts[0] for texts in captions.values()]
     by_source: dict[str, dict[str, Sequence[str]]] = {name: {} for name in sorted(set(sources.values()))}

@@ -5,7 +5,9 @@ Scores (CIDEr, BLEU, METEOR, ROUGE-L) are times 100; `ended`, `distinct`, `scene
 
 1. A score whose name ends in ` caption_1` is against each image's first reference alone, with the document frequencies
    of those references. The human row has none, because its caption is that reference.
-2. Rows are compared only if their images and references are the same. Other rows only get an interval.
+2. With several sources, each is also scored alone, as published scores are: with the document frequencies of its own
+   test references. The total is not a mean of these.
+3. Rows are compared only if their images and references are the same. Other rows only get an interval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,6 @@ from jaxtyping import Float
 from captioning.evaluation import vocabulary
 from captioning.evaluation.predictions import CAPTION_1, Run, summarize_seeds
 from captioning.evaluation.scores import (
-    METRICS,
     Scorer,
     Scores,
     constant_caption,
@@ -38,13 +39,14 @@ References = Mapping[str, Sequence[str]]  # tokenised, by image
 
 @dataclass(frozen=True)
 class Result:
-    """A run with its tokenised captions by image, pycocoevalcap's scores, and all measures by name."""
+    """A run with its tokenised captions by image, pycocoevalcap's scores, all measures by name, scores by source."""
 
     run: Run
     references: References
     captions: Mapping[str, str]
     scores: Scores
     measures: Mapping[str, float]
+    by_source: Mapping[str, Scores]
 
 
 def evaluate(
@@ -54,8 +56,13 @@ def evaluate(
     facts: Mapping[str, str],
     scorer: Scorer,
     ended: Sequence[bool] = (),
+    sources: Mapping[str, str] | None = None,
 ) -> Result:
-    """Measure tokenised `captions`; `facts`: JSON of what was drawn, or ""; `ended`: whether each caption ended."""
+    """Measure tokenised `captions` of a run; the other maps are by image, too.
+
+    `facts`: JSON of what was drawn, or "". `ended`: whether each caption ended. `sources`: names; of one source alone,
+    or without names, there are no scores by source.
+    """
     scores = scorer.score(references, captions)
     alone = {} if run.row == HUMAN else scorer.score(first_references(references), captions).corpus
     measures = {
@@ -66,7 +73,23 @@ def evaluate(
         "distinct": len(set(captions.values())) / len(captions),
         **grounding(list(captions.values()), [facts[id_] for id_ in captions]),
     }
-    return Result(run, references, captions, scores, measures)
+    return Result(
+        run, references, captions, scores, measures, score_sources(references, captions, sources or {}, scorer)
+    )
+
+
+def score_sources(
+    references: References, captions: Mapping[str, str], sources: Mapping[str, str], scorer: Scorer
+) -> dict[str, Scores]:
+    """Score the images of each source alone, with document frequencies of their references; {} for one source."""
+    names = sorted({sources[id_] for id_ in captions if id_ in sources})
+    if len(names) < 2:
+        return {}
+    groups = {name: [id_ for id_ in captions if sources[id_] == name] for name in names}
+    return {
+        name: scorer.score({id_: references[id_] for id_ in ids}, {id_: captions[id_] for id_ in ids})
+        for name, ids in groups.items()
+    }
 
 
 def yardsticks(
@@ -99,10 +122,26 @@ def score_rows(results: Sequence[Result], maximum_tokens: int) -> dict[str, dict
             "kind": group[0].run.kind,
             **_signatures(group[0], maximum_tokens),
             **summarize_seeds({str(result.run.seed): result.measures for result in group}),
+            "sources": _summarize_sources(group, maximum_tokens),
             "vocabulary": vocabulary.add_gain(usage[row], usage.get(group[0].run.zero_shot or "")),
         }
         for row, group in groups.items()
     }
+
+
+def _summarize_sources(group: Sequence[Result], maximum_tokens: int) -> dict[str, dict[str, Any]]:
+    """Return of each source the number of images, the protocol, and scores over seeds."""
+    summaries = {}
+    for name, scores in group[0].by_source.items():
+        references = {id_: group[0].references[id_] for id_ in scores.ids}
+        seeds = {str(result.run.seed): result.by_source[name].corpus for result in group}
+        protocol = signature(references, _token_limit(group[0], maximum_tokens), split=f"test:{name}")
+        summaries[name] = {"images": len(scores.ids), "signature": protocol, **summarize_seeds(seeds)}
+    return summaries
+
+
+def _token_limit(result: Result, maximum_tokens: int) -> int | None:
+    return None if result.run.kind == "yardstick" else maximum_tokens
 
 
 def _group_by_row(results: Sequence[Result]) -> dict[str, list[Result]]:
@@ -113,7 +152,7 @@ def _group_by_row(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def _signatures(result: Result, maximum_tokens: int) -> dict[str, str]:
-    limit = None if result.run.kind == "yardstick" else maximum_tokens
+    limit = _token_limit(result, maximum_tokens)
     signatures = {"signature": signature(result.references, limit)}
     if result.run.row != HUMAN:
         signatures[f"signature{CAPTION_1}"] = signature(result.references, limit, refs="caption_1")
@@ -144,22 +183,6 @@ def significance(results: Sequence[Result], seed: int) -> dict[str, Any]:
             {name: round(value, DIGITS) if isinstance(value, float) else value for name, value in asdict(pair).items()}
             for pair in comparison.differences
         ],
-    }
-
-
-def rounded_metrics(rows: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the rows of metrics/scores.json: scores and lengths with two decimals, shares with four.
-
-    `rows` comes from `score_rows`, `intervals` are the rows of `significance`.
-    """
-    two_decimals = {*METRICS, *(name + CAPTION_1 for name in METRICS), "length"}
-    return {
-        row: {
-            **{name: round(value, 2 if name in two_decimals else 4) for name, value in entry["mean"].items()},
-            **{f"CIDEr {end}": round(intervals[row][end], 2) for end in ("low", "high")},
-            **{name: text for name, text in entry.items() if name.startswith("signature")},
-        }
-        for row, entry in rows.items()
     }
 
 

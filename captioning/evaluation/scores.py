@@ -13,8 +13,9 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,12 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from captioning.data.world.captions import recognise
 from captioning.images.pictures import FORMATS
+from captioning.images.table import stream_images
 
 BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 METRICS = ("CIDEr", *BLEU, "METEOR", "ROUGE-L")
 NOT_A_WORD = "\u2205"  # sent to METEOR for an empty caption
+REMEMBERED = 20_000  # alignments of METEOR, each of a caption with its references
 FEATURE_PIXELS = 8  # width and height of the image that `image_feature` returns
 
 
@@ -74,6 +77,7 @@ def open_scorer() -> Iterator[Scorer]:
     """Give a `Scorer` whose METEOR process ends with the context."""
     with java_on_path():
         meteor = Meteor()
+    meteor._stat = _remember(meteor._stat)
     process = meteor.meteor_p
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # pycocoevalcap prints
@@ -81,6 +85,12 @@ def open_scorer() -> Iterator[Scorer]:
     finally:
         process.kill()
         process.communicate()  # closes its pipes, too
+
+
+def _remember(align: Callable[[str, list[str]], str]) -> Callable[[str, list[str]], str]:
+    """Return METEOR's `align`, which is its slow part, with a memory: a source's images are also part of the total."""
+    remembered = lru_cache(maxsize=REMEMBERED)(lambda caption, *references: align(caption, list(references)))
+    return lambda caption, references: remembered(caption, *references)
 
 
 @contextlib.contextmanager
@@ -144,6 +154,13 @@ def image_feature(encoded: bytes) -> Float[np.ndarray, " values"]:
     with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
         small = image.convert("RGB").resize((FEATURE_PIXELS, FEATURE_PIXELS), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32).ravel()
+
+
+def read_features(path: Path, *splits: Sequence[str]) -> list[Float[np.ndarray, "images values"]]:
+    """Return `image_feature` of the images of each split, in the split's order; `path`: of images.parquet."""
+    ids = {id_ for split in splits for id_ in split}
+    by_id = {image.id: image_feature(image.image) for image in stream_images(path) if image.id in ids}
+    return [np.stack([by_id[id_] for id_ in split]) for split in splits]
 
 
 def nearest_rows(

@@ -94,8 +94,8 @@ class Run:
     significance: Mapping[str, Any]  # data/scores/significance.json
     training: Mapping[str, Sequence[Mapping[str, Any]]]  # metrics/training
     recipes: Recipes  # in the order of params.yaml
-    splits: Mapping[str, Any]  # metrics/splits.json
-    captions: Mapping[str, Any]  # metrics/captions.json
+    splits: Mapping[str, Any]  # data/splits/statistics.json
+    captions: Mapping[str, Any]  # data/caption-statistics.json
     params_text: str
 
     @property

@@ -43,6 +43,17 @@ def write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
+def write_scores(project: Path, rows: dict[str, dict[str, Any]]) -> None:
+    """Write the files of data/scores, with the unrounded form of `rows`."""
+    entries, intervals = {}, {}
+    for row, scores in rows.items():
+        mean = {name: value for name, value in scores.items() if name not in SIGNATURES | INTERVAL}
+        entries[row] = {"mean": mean} | {name: scores[name] for name in SIGNATURES}
+        intervals[row] = {end: scores[f"CIDEr {end}"] + 0.001 for end in ("low", "high")}
+    write(project / "data/scores/scores.json", {"images": 257, "rows": entries})
+    write(project / "data/scores/significance.json", {"rows": intervals})
+
+
 def recipe(origin: str) -> VariantRecipe:
     return variant_recipe(origin=origin, files={"config.json": "ab" * 32}, compute="bfloat16")
 
@@ -52,8 +63,8 @@ def project(tmp_path: Path) -> Path:
     """A project with one adapter, files beside it that must not be sent, and the results of later stages."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     make_adapter(tmp_path, "miniature")
-    write(tmp_path / "metrics/scores.json", ROWS)
-    write(tmp_path / "metrics/splits.json", SPLITS)
+    write_scores(tmp_path, ROWS)
+    write(tmp_path / "data/splits/statistics.json", SPLITS)
     write(tmp_path / "data/captions/manifest.json", MANIFEST)
     return tmp_path
 
@@ -234,9 +245,10 @@ def test_a_missing_or_unsafe_input_is_one_line(project: Path, hub: Hub) -> None:
     weights = project / "models/adapters/mix-1/adapter_model.safetensors"
     weights.write_bytes(b"\x80\x04 pickled" * 9)
     assert f"{weights.relative_to(project)}: no safetensors" in publish(project, hub, "--upload").stderr
-    write(project / "metrics/scores.json", {"base": SCORES})
-    assert publish(project, hub).stderr == "error: metrics/scores.json: no scores of mix; run `dvc repro evaluate`\n"
-    (project / "metrics/scores.json").unlink()
-    assert publish(project, hub).stderr.startswith("error: metrics/scores.json is missing; `dvc repro`")
+    write_scores(project, {"base": SCORES})
+    error = "error: data/scores/scores.json: no scores of mix; run `dvc repro evaluate`\n"
+    assert publish(project, hub).stderr == error
+    (project / "data/scores/scores.json").unlink()
+    assert publish(project, hub).stderr.startswith("error: data/scores/scores.json is missing; `dvc repro`")
     assert publish(project, hub, row="zero-shot-mix").stderr.startswith("error: zero-shot-mix: no such row")
     assert hub.requests == []

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+from pycocoevalcap.cider.cider import Cider
 
 from captioning.evaluation.predictions import Run
 from captioning.evaluation.rows import (
@@ -11,13 +12,13 @@ from captioning.evaluation.rows import (
     Result,
     evaluate,
     image_scores,
-    rounded_metrics,
     score_rows,
     significance,
     yardsticks,
 )
 from captioning.evaluation.scores import Scorer, human_caption
 from captioning.evaluation.significance import interval, resampled_means
+from captioning.evaluation.summary import rounded_scores
 from tests.evaluation.test_scores import NoMeteor
 
 SCORER = Scorer(NoMeteor())
@@ -99,10 +100,10 @@ def test_rows_with_other_references_have_an_interval_and_no_letter() -> None:
     assert (record["resamples"], record["level"], record["seed"]) == (10_000, 0.95, 1)
 
 
-def test_metrics_are_rounded_scores_with_interval_and_signatures() -> None:
+def test_a_card_has_rounded_scores_with_interval_and_signatures() -> None:
     results = _results(0.3)
     row = score_rows(results, 40)["r0"]
-    rounded = rounded_metrics({"r0": row}, significance(results, seed=1)["rows"])["r0"]
+    rounded = rounded_scores({"r0": row}, significance(results, seed=1)["rows"])["r0"]
     assert rounded["CIDEr"] == round(row["mean"]["CIDEr"], 2)
     assert rounded["CIDEr caption_1"] == round(row["mean"]["CIDEr caption_1"], 2)
     assert rounded["CIDEr low"] < rounded["CIDEr"] < rounded["CIDEr high"]
@@ -123,3 +124,38 @@ def test_yardsticks_take_their_captions_from_training() -> None:
     assert rows["constant-caption"] == (REFERENCES, {"a": "a forest", "b": "a forest"})
     assert rows["human-caption"] == ({"a": ["a port"], "b": ["a lake"]}, {"a": "a red port", "b": "a blue lake"})
     assert rows["nearest-image"] == (REFERENCES, {"a": "a desert", "b": "a forest"})
+
+
+SOURCES = {
+    "n1": ("NWPU", ["a red port", "a port"]),
+    "n2": ("NWPU", ["a blue lake", "a lake"]),
+    "u1": ("UCM", ["a green park", "a park"]),
+    "u2": ("UCM", ["a grey port near a lake", "a port"]),
+}
+
+
+def test_each_source_is_scored_with_its_own_document_frequencies() -> None:
+    """pycocoevalcap's scores of the source's images alone, as if there were no others."""
+    references = {id_: captions for id_, (_, captions) in SOURCES.items()}
+    captions = {"n1": "a red port", "n2": "a red lake", "u1": "a green park", "u2": "a grey port"}
+    sources = {id_: name for id_, (name, _) in SOURCES.items()}
+    facts = dict.fromkeys(captions, "")
+    run = Run("r4", "adapted", 1, None)
+    result = evaluate(run, references, captions, facts, SCORER, [True] * 4, sources)
+    row = score_rows([result], 40)["r4"]
+    assert list(row["sources"]) == ["NWPU", "UCM"]
+    for name, entry in row["sources"].items():
+        ids = [id_ for id_ in captions if sources[id_] == name]
+        truth = {id_: references[id_] for id_ in ids}
+        corpus, _ = Cider().compute_score(truth, {id_: [captions[id_]] for id_ in ids})
+        assert entry["mean"]["CIDEr"] == pytest.approx(100 * corpus)
+        assert entry["images"] == 2
+        assert entry["signature"].endswith(f"|df:test:{name}|greedy|max_tokens:40|split:test:{name}|n:2")
+    assert row["sources"]["UCM"]["mean"]["CIDEr"] != pytest.approx(row["mean"]["CIDEr"])
+
+
+def test_with_a_single_source_nothing_is_scored_twice() -> None:
+    result = evaluate(
+        HUMAN, *human_caption(REFERENCES), dict.fromkeys("ab", ""), SCORER, (), dict.fromkeys("ab", "UCM")
+    )
+    assert score_rows([result], 40)["human-caption"]["sources"] == {}

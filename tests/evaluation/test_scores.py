@@ -62,6 +62,17 @@ def test_all_metrics_of_perfect_empty_and_other_captions(real_scorer: Scorer) ->
     assert 0 < other.by_image["METEOR"][2] < other.by_image["METEOR"][0]
 
 
+def test_a_part_of_scored_images_has_the_meteor_of_a_new_process(real_scorer: Scorer) -> None:
+    references, captions = _corpus()
+    real_scorer.score(references, captions)
+    part = [{id_: texts[id_] for id_ in sorted(captions)[:9]} for texts in (references, captions)]
+    remembered = real_scorer.score(*part)
+    with open_scorer() as scorer:
+        computed = scorer.score(*part)
+    assert remembered.corpus == computed.corpus
+    assert remembered.by_image["METEOR"].tolist() == computed.by_image["METEOR"].tolist()
+
+
 @pytest.mark.parametrize("alone", [False, True])
 def test_corpus_cider_is_the_mean_of_our_own_cider_in_any_order(alone: bool) -> None:
     references, hypotheses = _corpus()

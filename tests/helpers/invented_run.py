@@ -49,8 +49,10 @@ def write_run(folder: Path, images: int = 12, steps: int = 8) -> None:
     for name in SCST:
         write_scst(folder, name, steps, draw)
     write_scores(folder, images, draw)
-    write_json(folder / "metrics/splits.json", {"images": {"train": 720, "test": 240}, "leakage": {"text": 0.57}})
-    write_json(folder / "metrics/captions.json", {"captions": 6000, "mean_words": 12.1, "histogram": [1] * 50})
+    write_json(
+        folder / "data/splits/statistics.json", {"images": {"train": 720, "test": 240}, "leakage": {"text": 0.57}}
+    )
+    write_json(folder / "data/caption-statistics.json", {"captions": 6000, "mean_words": 12.1, "histogram": [1] * 50})
 
 
 def write(path: Path, text: str) -> None:
