@@ -15,12 +15,15 @@ from captioning.checkpoints.pretraining import (
     collate_texts,
     decoder_loss,
     draw_images,
+    example_rows,
     pixel_values,
     tower_features,
     train_decoder,
     train_tower,
 )
+from captioning.checkpoints.tags import decode_tagged
 from captioning.compute.seeds import seed_everything
+from captioning.data.tags import TaggedImage
 from captioning.training.run import TrainingRun
 from tests.helpers.decoders import BOTH
 
@@ -65,6 +68,25 @@ def test_decoder_follows_its_seed(world: Any, tmp_path: Path) -> None:
     assert loss == same_loss
     assert not changed_tensors(model, same)
     assert changed_tensors(model, other)
+
+
+def test_decoder_learns_the_tags_of_other_images(world: Any, pictures: list[bytes], tmp_path: Path) -> None:
+    """Their loss is lower than after drawn images alone."""
+    model, processor, scenes, pixels = world
+    images = [TaggedImage(str(number), image, ["alpha", "plane"], [1, 0.5]) for number, image in enumerate(pictures)]
+    run = TrainingRun(1, "cpu", tmp_path)
+    tagged = decode_tagged(processor, images, 20, run)
+    assert tagged is not None
+    features = tower_features(model, tagged.normalised())
+    batch = collate_texts(processor, example_rows(features, tagged.examples()[: len(pictures)]))
+    losses = []
+    for part in (None, tagged):
+        learner = copy.deepcopy(model)
+        seed_everything(1, 1)
+        train_decoder(learner, processor, pixels, Texts("base", scenes, [], 1), 1e-3, run, part)
+        with torch.no_grad():
+            losses.append(float(decoder_loss(learner, batch, None)))
+    assert losses[1] < 0.9 * losses[0]
 
 
 @BOTH
