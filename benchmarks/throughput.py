@@ -67,7 +67,7 @@ class Bench:
     def recipes(self) -> tuple[VariantRecipe, ScstRecipe]:
         """Return the recipes of the default adapter and of its refinement, as the stage `recipes` makes them."""
         params, profile = self.params, self.params.profiles["paper"]
-        checkpoint = StartCheckpoint(name="base", origin="hub", files={})
+        checkpoint = StartCheckpoint(name="base", origin="published", files={})
         launch = Launch(processes=1)
         shared: dict[str, Any] = dict(checkpoint=checkpoint, lora=params.lora, machine=self.machine, launch=launch)
         finetune = params.finetune.model_dump() | {"learning_rate": profile.finetune.learning_rate}

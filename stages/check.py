@@ -11,6 +11,7 @@ from captioning.params.load import load_params
 from captioning.params.recipes import starting_checkpoints
 from captioning.params.sections import CHECKPOINTS, HubCheckpoints, Params
 from captioning.runtime.inputs import REQUIREMENTS
+from captioning.runtime.paths import fetched_folder
 from captioning.runtime.stage import stage_main
 from captioning.runtime.tracking import missing_package
 
@@ -40,8 +41,11 @@ def explain_missing_weights(params: Params) -> str | None:
     """Return why the first unavailable checkpoint cannot be fetched and how to get it, or None."""
     if not isinstance(checkpoints := params.active.checkpoints, HubCheckpoints):
         return None
-    repositories = (getattr(checkpoints, name.replace("-", "_")) for name in sorted(required_checkpoints(params)))
-    faults = (explain_unavailable(checkpoints.origin, hub.repository, hub.revision) for hub in repositories)
+    wanted = ((name, getattr(checkpoints, name.replace("-", "_"))) for name in sorted(required_checkpoints(params)))
+    faults = (
+        explain_unavailable(checkpoints.origin, hub.repository, hub.revision, fetched_folder(name))
+        for name, hub in wanted
+    )
     return next((fault for fault in faults if fault), None)
 
 

@@ -10,7 +10,7 @@ from captioning.checkpoints.fetch import fetch_checkpoint
 from captioning.data.tags import read_tagged, read_words
 from captioning.params.load import load_params
 from captioning.params.sections import Params
-from captioning.runtime.paths import FETCHED
+from captioning.runtime.paths import fetched_folder
 from captioning.runtime.resume import exclusive_run_folder
 from captioning.runtime.stage import command, stage_main
 
@@ -31,7 +31,7 @@ def main(name: str) -> None:
         if not is_wanted:
             print(f"{name}: no row starts from it", file=sys.stderr)
         elif not is_trained:
-            fetch_checkpoint(checkpoints.origin, settings.repository, settings.revision, partial, FETCHED / name)
+            fetch_checkpoint(checkpoints.origin, settings.repository, settings.revision, partial, fetched_folder(name))
     write_json(FOLDER / f"{name}.json", file_hashes(FOLDER / name))
 
 

@@ -1,12 +1,12 @@
 """Write the recipe of each trained row: settings of profile and variant merged, and the checkpoint's hashes."""
 
-import shutil
 from pathlib import Path
 
 from captioning.base.files import atomic_folder, write_json
+from captioning.checkpoints.fetch import remove_downloads
 from captioning.params.load import load_params
 from captioning.params.recipes import make_recipes
-from captioning.runtime.paths import FETCHED
+from captioning.runtime.paths import fetched_folder
 from captioning.runtime.stage import stage_main
 
 FOLDER = Path("data/recipes")
@@ -18,7 +18,7 @@ def main() -> None:
     with atomic_folder(FOLDER) as folder:
         for name, recipe in recipes.items():
             write_json(folder / f"{name}.json", recipe.model_dump(), sort_keys=True)
-    shutil.rmtree(FETCHED, ignore_errors=True)  # by now, DVC has recorded the checkpoints
+    remove_downloads(fetched_folder())  # by now, DVC has recorded the checkpoints
 
 
 if __name__ == "__main__":

@@ -6,15 +6,18 @@
    new commit with the same weights retrains nothing.
 """
 
-import os
 import shutil
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
+
+from filelock import Timeout
 
 from captioning.base.errors import UserError
 from captioning.base.files import write_json
 from captioning.base.hashes import SOURCE_FILE
 from captioning.data import hub
+from captioning.data.revisions import exclusive_folder, link_or_copy
 from captioning.paligemma.folder import INDEX, read_index, require_checkpoint
 
 TOKENIZER = "tokenizer.model"
@@ -39,24 +42,25 @@ def fetch_checkpoint(origin: str, repository: str, revision: str, folder: Path, 
         for path in (path for pattern in FILE_PATTERNS for path in sorted(source.glob(pattern))):
             shutil.copyfile(path, folder / path.name)
         return
-    snapshot = _resolve(repository, revision)
-    for name, path in _fetch_files(snapshot, downloads).items():
-        try:
-            os.link(path, folder / name)  # takes no disk space; the download stays until DVC has recorded the output
-        except OSError:
-            shutil.copyfile(path, folder / name)
+    with exclusive_folder(downloads):
+        snapshot = _resolve(repository, revision, downloads)
+        for name, path in _fetch_files(snapshot, downloads).items():
+            link_or_copy(path, folder / name)  # the download stays until DVC has recorded the output
     write_json(folder / SOURCE_FILE, {"repository": repository, "revision": revision, "commit": snapshot.commit})
 
 
-def explain_unavailable(origin: str, repository: str, revision: str) -> str | None:
-    """Return in one line why a checkpoint cannot be fetched and how to get it, or None if it can."""
+def explain_unavailable(origin: str, repository: str, revision: str, downloads: Path) -> str | None:
+    """Return in one line why a checkpoint cannot be fetched and how to get it, or None if it can.
+
+    With HF_HUB_OFFLINE that is only printed: DVC may have the checkpoint, otherwise its stage refuses.
+    """
     try:
         if origin == "folder":
             open_local_folder(repository)
         else:
-            _select_files(_resolve(repository, revision))
+            _select_files(_resolve(repository, revision, downloads))
     except UserError as error:
-        return str(error)
+        return hub.note_offline(str(error)) if origin == "hub" else str(error)
     return None
 
 
@@ -69,8 +73,15 @@ def open_local_folder(repository: str) -> Path:
     return folder
 
 
-def _resolve(repository: str, revision: str) -> hub.Snapshot:
-    return hub.resolve_revision(hub.Repository("model", repository, revision, ALTERNATIVE))
+def remove_downloads(downloads: Path) -> None:
+    """Remove the downloads of checkpoints that DVC has recorded; a folder that another run fetches into stays."""
+    for folder in [path for path in downloads.glob("*") if path.is_dir()]:
+        with suppress(Timeout), exclusive_folder(folder, timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _resolve(repository: str, revision: str, downloads: Path) -> hub.Snapshot:
+    return hub.resolve_revision(hub.Repository("model", repository, revision, ALTERNATIVE), downloads)
 
 
 def _select_files(snapshot: hub.Snapshot) -> list[hub.HubFile]:
@@ -81,7 +92,7 @@ def _select_files(snapshot: hub.Snapshot) -> list[hub.HubFile]:
         part for part in PARTS if not any(fnmatch(file.path, name) for file in files for name in part.split(" or "))
     ]
     if missing:
-        reason = f"revision {snapshot.repository.revision!r} holds no {', no '.join(missing)}"
+        reason = f"{snapshot.label} holds no {', no '.join(missing)}"
         raise snapshot.repository.error(f"{reason}; set checkpoints.*.revision to one that does")
     return files
 

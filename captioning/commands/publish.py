@@ -89,15 +89,17 @@ def prepare_parcel(name: str, repository: str, params: Params) -> Parcel:
 
 
 def base_repository(checkpoint: StartCheckpoint, params: Params) -> str | None:
-    """Return the checkpoint's repository on the Hub, or None if it has another origin."""
-    if checkpoint.origin != "hub":
+    """Return the checkpoint's repository on the Hub, or None if it is the miniature's or in a local folder."""
+    if checkpoint.origin == "miniature":
         return None
     checkpoints = params.active.checkpoints
-    if not isinstance(checkpoints, HubCheckpoints) or checkpoints.origin != "hub":
+    if not isinstance(checkpoints, HubCheckpoints):
         raise UserError(
-            f"profile: {params.profile} names no repository, and {checkpoint.name} came from one; "
+            f"profile: {params.profile} names no repository, and {checkpoint.name} was published in one; "
             "switch to the profile that the adapter was trained with"
         )
+    if checkpoints.origin == "folder":
+        return None
     return getattr(checkpoints, checkpoint.name.replace("-", "_")).repository
 
 

@@ -5,20 +5,29 @@
 2. A file is complete if its SHA-256 (Git LFS) or its Git blob id is that of the revision. Its length is not enough.
 3. An error becomes one line with a remedy. The line never quotes the error's text, which may hold a signed address or
    a header. Only the Hub gets the token: httpx drops it when another host serves the bytes.
+4. A file that the Hub's own client has cached is not fetched again. Without internet, what an earlier fetch or that
+   client left on this machine serves (data/revisions.py).
 """
 
 import errno
 import math
 import shutil
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import Path
 from urllib.parse import quote
 
 from captioning.base.errors import UserError
-from captioning.base.hashes import git_blob_id, sha256
+from captioning.data.revisions import (
+    HubFile,
+    Repository,
+    Snapshot,
+    find_copy,
+    note_revision,
+    require_inside,
+    take_cached,
+)
 from captioning.runtime.progress import progress
 
 TIMEOUT = 30.0  # seconds without an answer
@@ -30,48 +39,30 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 RETRY = "try again, fetched bytes are kept"
 
 
-@dataclass(frozen=True)
-class HubFile:
-    """A file of a revision."""
+def is_offline() -> bool:
+    """Return whether the user wants no connection to the Hub."""
+    from huggingface_hub import constants
 
-    path: str
-    size: int  # bytes
-    sha256: str | None  # of a file in Git LFS
-    blob: str | None  # Git's id of any other file
+    return bool(constants.HF_HUB_OFFLINE)
 
 
-@dataclass(frozen=True)
-class Repository:
-    """A repository of the Hub at a revision: a branch, a tag or a commit."""
-
-    kind: Literal["model", "dataset"]
-    name: str
-    revision: str
-    alternative: str  # what the user can do without it
-
-    @property
-    def page(self) -> str:
-        from huggingface_hub import constants
-
-        return f"{constants.ENDPOINT}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
-
-    def error(self, reason: str) -> UserError:
-        content = "weights" if self.kind == "model" else "images"
-        return UserError(f"cannot fetch {content} {self.name}: {reason}; or {self.alternative}")
+def note_offline(fault: str) -> str | None:
+    """Print `fault` and return None if HF_HUB_OFFLINE is set, when DVC may have what is missing; else return it."""
+    if not is_offline():
+        return fault
+    print(f"note: only DVC may have it: {fault}", file=sys.stderr)
+    return None
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The commit of a resolved revision, and its files."""
+def resolve_revision(repository: Repository, folder: Path) -> Snapshot:
+    """Ask the Hub for the revision's commit and files, and whether a gated repository is open.
 
-    repository: Repository
-    commit: str
-    files: tuple[HubFile, ...]
-
-
-def resolve_revision(repository: Repository) -> Snapshot:
-    """Ask the Hub for the revision's commit and files, and whether a gated repository is open. Raises `UserError`."""
+    If the Hub cannot be reached, a copy on this machine serves, such as an earlier fetch into `folder`. Raises
+    `UserError`.
+    """
+    import httpx2
     import huggingface_hub
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     api = huggingface_hub.HfApi()
     try:
@@ -80,6 +71,9 @@ def resolve_revision(repository: Repository) -> Snapshot:
         if info.gated:
             api.auth_check(repository.name, repo_type=repository.kind)
     except Exception as error:  # the client raises a dozen kinds
+        is_unreachable = isinstance(error, OfflineModeIsEnabled | httpx2.TransportError)
+        if is_unreachable and (copy := find_copy(repository, folder)):
+            return copy
         raise repository.error(_explain_error(repository, error)) from None
     files = [
         HubFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None, file.blob_id)
@@ -91,12 +85,12 @@ def resolve_revision(repository: Repository) -> Snapshot:
 def fetch_files(snapshot: Snapshot, files: Sequence[HubFile], folder: Path) -> dict[str, Path]:
     """Fetch what `folder` lacks of `files`, and return where each path of the repository is. Raises `UserError`."""
     paths = {file.path: folder / file.path for file in files}
-    for name in paths:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
-            raise snapshot.repository.error(f"its file {name!r} would be outside {folder}")
+    require_inside(list(paths), folder, snapshot.repository)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        missing = [file for file in files if not _matches_hash(paths[file.path], file)]
+        note_revision(snapshot, folder)
+        missing = [file for file in files if not file.matches(paths[file.path])]
+        missing = [file for file in missing if not take_cached(snapshot, file, paths[file.path])]
         digests = {file: file.sha256 or file.blob or str(file.size) for file in missing}
         partials = {file: folder / f"{file.path}.{digest[:16]}.partial" for file, digest in digests.items()}
         needed = sum(max(file.size - _size(partial), 0) for file, partial in partials.items())
@@ -133,7 +127,7 @@ def _fetch_file(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
             if not temporary or failures >= ATTEMPTS:
                 raise
             time.sleep(PAUSE)
-    if not _matches_hash(partial, file):
+    if not file.matches(partial):
         partial.unlink()
         raise snapshot.repository.error(f"the hash of {file.path} is not the one that the Hub names; try again")
 
@@ -159,15 +153,6 @@ def _receive_part(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
                 output.write(chunk)
 
 
-def _matches_hash(path: Path, file: HubFile) -> bool:
-    """Return whether `path` holds the revision's bytes."""
-    if not path.is_file() or path.stat().st_size != file.size:
-        return False
-    if file.sha256:
-        return sha256(path) == file.sha256
-    return file.blob is None or git_blob_id(path) == file.blob
-
-
 def _explain_error(repository: Repository, error: Exception, folder: Path | None = None) -> str:
     """Return the reason and the remedy for an error of the Hub, the network or the disk, without the error's text."""
     import httpx2
@@ -177,7 +162,7 @@ def _explain_error(repository: Repository, error: Exception, folder: Path | None
     if isinstance(error, errors.HfHubHTTPError):
         return _explain_refusal(repository, error, bool(get_token()))
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set; unset it and go online"
+        return "HF_HUB_OFFLINE is set, and no complete copy is on this machine; unset it and go online once"
     if isinstance(error, httpx2.TransportError):
         return f"cannot reach {constants.ENDPOINT} ({kind}); go online and {RETRY}"
     if isinstance(error, OSError) and error.errno in DISK_FULL:

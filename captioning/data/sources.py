@@ -16,8 +16,9 @@ from captioning.data.readers.folder.forms import find_form, read_folder
 from captioning.data.readers.names import is_system_file
 from captioning.data.readers.rows import Source
 from captioning.data.readers.shards import read_shards
+from captioning.data.revisions import exclusive_folder
 from captioning.params.sections import Data
-from captioning.runtime.paths import DOWNLOADS
+from captioning.runtime.paths import DOWNLOADS, main_folder
 
 PARQUET, RAW = Path("data/captions/images.parquet"), Path("data/raw")
 ARCHIVE = "RISCM.zip"
@@ -53,10 +54,15 @@ def _open(data: Data) -> Source:
         _refuse_links(path)
         return read_folder(path, *draw)
     snapshot, files = find_hub_shards(data.repository, data.revision)
-    shards = hub.fetch_files(snapshot, files, DOWNLOADS / "datasets" / data.repository.replace("/", "--"))
+    with exclusive_folder(folder := _downloads(data.repository)):
+        shards = hub.fetch_files(snapshot, files, folder)
     source = read_shards(shards, data.repository.rpartition("/")[2], *draw)
     source.origin |= {"repository": data.repository, "revision": data.revision, "commit": snapshot.commit}
     return source
+
+
+def _downloads(repository: str) -> Path:
+    return main_folder(DOWNLOADS) / "datasets" / repository.replace("/", "--")
 
 
 def _refuse_links(folder: Path) -> None:
@@ -84,11 +90,12 @@ def find_archive(path: Path) -> Path:
 def find_hub_shards(repository: str, revision: str) -> tuple[hub.Snapshot, list[hub.HubFile]]:
     """Return a data set's revision on the Hub and its Parquet files. Raises `UserError` if it has none."""
     alternative = f"set data.source to `archive` and data.path to {ARCHIVE}, or to `folder` and its folder"
-    snapshot = hub.resolve_revision(hub.Repository("dataset", repository, revision, alternative))
+    wanted = hub.Repository("dataset", repository, revision, alternative)
+    snapshot = hub.resolve_revision(wanted, _downloads(repository))
     shards = [file for file in snapshot.files if file.path.endswith(".parquet") and not is_system_file(file.path)]
     if not shards:
         raise snapshot.repository.error(
-            f"revision {revision!r} holds no Parquet file; set data.revision to {PARQUET_BRANCH}, the Hub's conversion"
+            f"{snapshot.label} holds no Parquet file; set data.revision to {PARQUET_BRANCH}, the Hub's conversion"
         )
     return snapshot, shards
 
@@ -103,5 +110,5 @@ def explain_missing(source: str, path: Path, repository: str, revision: str) -> 
         if source == "hub":
             find_hub_shards(repository, revision)
     except UserError as error:
-        return str(error)
+        return hub.note_offline(str(error)) if source == "hub" else str(error)
     return None

@@ -44,10 +44,13 @@ class ScstSettings(Sampling, ProfileScst, Decoding):
 
 
 class StartCheckpoint(Section):
-    """The checkpoint that a training starts from, with the SHA-256 of each file."""
+    """The checkpoint that a training starts from, with the SHA-256 of each file.
+
+    Published weights may be from the Hub or a folder: the same files are the same start.
+    """
 
     name: Checkpoint
-    origin: Literal["miniature", "hub", "folder"]
+    origin: Literal["miniature", "published"]
     files: dict[str, str]
 
 

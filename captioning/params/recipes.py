@@ -48,7 +48,7 @@ def variant_recipe(params: Params, name: str) -> VariantRecipe:
         variant=name,
         checkpoint=StartCheckpoint(
             name=variant.checkpoint,
-            origin=params.active.checkpoints.origin,
+            origin="miniature" if params.active.checkpoints.origin == "miniature" else "published",
             files=read_json(Path(f"models/checkpoints/{variant.checkpoint}.json")),
         ),
         lora=Lora(**{key: changes.get(key, value) for key, value in params.lora.model_dump().items()}),

@@ -21,11 +21,10 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from captioning.base.files import atomic_folder
 from captioning.base.hashes import file_hashes
 from captioning.runtime.inputs import BY_HAND, FINGERPRINT, require_unchanged_inputs
-from captioning.runtime.paths import RESUME, RUN_LOCK
+from captioning.runtime.paths import RESUME, RUN_LOCK, main_folder
 from captioning.runtime.progress import progress
 
 T = TypeVar("T")
-MAIN_CHECKOUT = "DVC_ROOT"  # environment variable that DVC sets
 KEPT_STATES = 2  # of a run: the newest, and the one before
 KEPT_RUNS = 2  # interrupted runs of each stage with other fingerprints
 HASHES, FINISHED = "whole.json", "finished"
@@ -34,7 +33,7 @@ HASHES, FINISHED = "whole.json", "finished"
 def run_folder() -> Path:
     """Return the folder of this run's states."""
     fingerprint = os.environ.get(FINGERPRINT, f"{BY_HAND}/{os.getpid()}")
-    return Path(os.environ.get(MAIN_CHECKOUT, ".")) / RESUME / fingerprint
+    return main_folder(RESUME) / fingerprint
 
 
 @contextmanager

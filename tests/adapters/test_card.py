@@ -26,7 +26,7 @@ def test_the_card_describes_the_adapter(recipe: AnyRecipe) -> None:
     assert extract_recipe(card) == recipe
 
 
-@pytest.mark.parametrize(("origin", "is_miniature"), [("miniature", True), ("hub", False), ("folder", False)])
+@pytest.mark.parametrize(("origin", "is_miniature"), [("miniature", True), ("published", False)])
 def test_a_miniature_is_not_called_paligemma(origin: str, is_miniature: bool) -> None:
     text = model_card("mix-1", change(variant_recipe(), origin=origin), COUNTS).split("## Recipe")[0]
     assert ("the miniature, a model of 1.7 million weights that is not PaliGemma-3B" in text) is is_miniature

@@ -152,11 +152,11 @@ def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Echo]:
 
 @pytest.mark.parametrize("code", [401, 403, 404, 500])
 def test_a_hub_that_repeats_the_token_is_quoted_without_it(
-    echo: Echo, code: int, caplog: pytest.LogCaptureFixture
+    echo: Echo, code: int, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     echo.code = code
     with pytest.raises(UserError) as caught:
-        hub.resolve_revision(hub.Repository("model", "us/model", "main", "do otherwise"))
+        hub.resolve_revision(hub.Repository("model", "us/model", "main", "do otherwise"), tmp_path)
     assert echo.served and echo.served[-1].token == TOKEN, "the Hub must get the token"
     clean(str(caught.value) + repr(caught.value.__cause__) + caplog.text)
 

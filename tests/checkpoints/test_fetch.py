@@ -74,7 +74,7 @@ def test_changed_files_are_named(tmp_path: Path, changed: Files, removed: list[s
 def test_local_folder_gives_weights_and_json_only(tmp_path: Path) -> None:
     weights = FILES | {"tokenizer.model": b"pieces"}
     source = write_folder(tmp_path / "source", weights | CODE)
-    assert explain_unavailable("folder", str(source), "main") is None
+    assert explain_unavailable("folder", str(source), "main", Path("downloads")) is None
     fetch_checkpoint("folder", str(source), "main", tmp_path / "new" / "mix", tmp_path / "downloads")
     assert file_hashes(tmp_path / "new" / "mix") == hash_all(weights)
 
@@ -84,7 +84,7 @@ def test_local_folder_without_checkpoint_is_refused(tmp_path: Path, missing: str
     source = write_folder(tmp_path / "source", {name: data for name, data in FILES.items() if name != missing})
     with pytest.raises(UserError, match="correct checkpoints"):
         fetch_checkpoint("folder", str(source), "main", tmp_path / "mix", tmp_path / "downloads")
-    assert str(source) in str(explain_unavailable("folder", str(source), "main"))
+    assert str(source) in str(explain_unavailable("folder", str(source), "main", Path("downloads")))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def fetch_from_hub(folder: Path, revision: str = "main") -> None:
 
 def test_hub_gives_weights_and_json_only_and_their_commit(server: HubServer, tmp_path: Path) -> None:
     commit = server.add("model", "us/mix", REPOSITORY | OTHERS, "bfloat16")
-    assert explain_unavailable("hub", "us/mix", "bfloat16") is None
+    assert explain_unavailable("hub", "us/mix", "bfloat16", Path("downloads")) is None
     fetch_from_hub(tmp_path, "bfloat16")
     require_hashes(tmp_path / "mix", hash_all(REPOSITORY))
     source = json.loads((tmp_path / "mix/source.json").read_text(encoding="utf-8"))
@@ -145,8 +145,10 @@ def test_incomplete_repository_is_refused_before_its_weights_are_fetched(
 def test_unusable_repository_is_reported_before_any_work(server: HubServer) -> None:
     server.add("model", "us/old", {"config.json": b"{}", "model.npz": b""})
     server.add("model", "us/gated", REPOSITORY, gated=True, readers={"hf_reader"})
-    assert "revision 'main' holds no *.safetensors, no " in str(explain_unavailable("hub", "us/old", "main"))
-    assert "it is gated; accept its licence" in str(explain_unavailable("hub", "us/gated", "main"))
+    assert "revision 'main' holds no *.safetensors, no " in str(
+        explain_unavailable("hub", "us/old", "main", Path("downloads"))
+    )
+    assert "it is gated; accept its licence" in str(explain_unavailable("hub", "us/gated", "main", Path("downloads")))
 
 
 PROGRAM = """
@@ -159,7 +161,7 @@ try:
     fetch_checkpoint("hub", "us/mix", "main", folder / "mix", folder / "downloads")
 except UserError as error:
     print(error)
-print(explain_unavailable("hub", "us/mix", "main"))
+print(explain_unavailable("hub", "us/mix", "main", Path("downloads")))
 """
 SECRET = "hf_" + "x" * 30
 

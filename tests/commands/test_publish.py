@@ -185,7 +185,7 @@ def test_an_adapter_of_paligemma_names_its_base_and_terms(project: Path, hub: Hu
     changed = params.replace("profile: miniature ", "profile: paper ", 1)
     assert changed != params
     (project / "params.yaml").write_text(changed, encoding="utf-8")
-    make_adapter(project, "hub")
+    make_adapter(project, "published")
     base = "google/paligemma-3b-mix-224"
     assert publish(project, hub, "--upload").returncode == 0
     uploads = hub.files[REPOSITORY, "main"]

@@ -12,11 +12,13 @@ import pytest
 
 from captioning.base.errors import UserError
 from captioning.data import hub
+from captioning.data.revisions import NOTE
 from tests.helpers.hub_server import HubServer
 from tests.helpers.online import quick_server
 
 WEIGHTS = os.urandom(1 << 20)
 FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS}
+NOWHERE = Path("nothing-was-fetched-here")
 SECRET = "hf_" + "planted" * 5
 
 
@@ -32,7 +34,7 @@ def model(name: str = "us/model", revision: str = "main") -> hub.Repository:
 
 
 def fetch_weights(folder: Path) -> bytes:
-    snapshot = hub.resolve_revision(model())
+    snapshot = hub.resolve_revision(model(), NOWHERE)
     return hub.fetch_files(snapshot, snapshot.files, folder)["model.safetensors"].read_bytes()
 
 
@@ -50,7 +52,7 @@ def test_an_interrupted_fetch_continues_and_only_damaged_files_are_fetched_again
     for _ in range(2):
         assert fetch_weights(tmp_path / "models") == WEIGHTS
         assert server.sent("model.safetensors") - first == len(WEIGHTS) - size
-    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == [NOTE, *sorted(FILES)]
     (tmp_path / "models/model.safetensors").write_bytes(bytes(len(WEIGHTS)))
     assert fetch_weights(tmp_path / "models") == WEIGHTS
 
@@ -80,19 +82,19 @@ def test_the_partial_file_of_another_revision_is_not_continued(server: HubServer
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_with_another_hash_is_refused(server: HubServer, tmp_path: Path, name: str) -> None:
     """A Git LFS file by its SHA-256, any other by its Git blob id; the length is right."""
-    snapshot = hub.resolve_revision(model())
+    snapshot = hub.resolve_revision(model(), NOWHERE)
     server.repositories["model", "us/model"].commits[snapshot.commit]["config.json"] = b"[]"
     server.stored = dict.fromkeys(server.stored, ("model.safetensors", bytes(len(WEIGHTS))))
     with pytest.raises(UserError, match=f"the hash of {name} is not"):
         hub.fetch_files(snapshot, [file for file in snapshot.files if file.path == name], tmp_path / "models")
-    assert not list((tmp_path / "models").iterdir())
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [NOTE]
 
 
 def test_only_the_hub_gets_the_token(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another host, which serves Git LFS files, must not see it."""
     monkeypatch.setenv("HF_TOKEN", SECRET)
     server.add("model", "us/gated", FILES, gated=True, readers={SECRET})
-    snapshot = hub.resolve_revision(model("us/gated"))
+    snapshot = hub.resolve_revision(model("us/gated"), NOWHERE)
     hub.fetch_files(snapshot, snapshot.files, tmp_path)
     tokens = {(request.host.startswith("127.0.0.1"), request.token) for request in server.served}
     assert tokens == {(True, SECRET), (False, None)}
@@ -119,7 +121,7 @@ def test_each_refusal_is_one_line_with_a_remedy(
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(UserError) as caught:
-        hub.resolve_revision(model(name, revision))
+        hub.resolve_revision(model(name, revision), NOWHERE)
     line = str(caught.value)
     assert line.startswith(f"cannot fetch weights {name}: {reason.format(url=server.url)}")
     assert line.endswith("; or do otherwise") and "\n" not in line
@@ -131,17 +133,75 @@ def test_an_offline_or_unreachable_hub_and_one_out_of_order_are_reported(
 ) -> None:
     from huggingface_hub import constants
 
-    snapshot = hub.resolve_revision(model())
+    snapshot = hub.resolve_revision(model(), NOWHERE)
     server.status = 503
     with pytest.raises(UserError, match="the Hub answers 503; try again"):
         hub.fetch_files(snapshot, snapshot.files, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
         with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
-            hub.resolve_revision(model())
+            hub.resolve_revision(model(), NOWHERE)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"cannot reach http://127\.0\.0\.1:9 \(ConnectError\)"):
-        hub.resolve_revision(model())
+        hub.resolve_revision(model(), NOWHERE)
+
+
+def cache_with_the_hubs_client(name: str) -> Path:
+    """Fill the cache of the Hub's own client; return its folder of the revision."""
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name))
+
+
+@pytest.mark.parametrize("is_offline", [True, False])
+def test_without_internet_an_earlier_fetch_serves(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_offline: bool
+) -> None:
+    """Its bytes are compared with the hashes of the revision; no other revision is found."""
+    from huggingface_hub import constants
+
+    folder = tmp_path / "models"
+    commit = hub.resolve_revision(model(), folder).commit
+    assert fetch_weights(folder) == WEIGHTS
+    name, value = ("HF_HUB_OFFLINE", True) if is_offline else ("ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, name, value)
+    for revision in ("main", commit):
+        snapshot = hub.resolve_revision(model(revision=revision), folder)
+        assert (snapshot.commit, {file.path for file in snapshot.files}) == (commit, {*FILES})
+        assert hub.fetch_files(snapshot, snapshot.files, folder)["model.safetensors"].read_bytes() == WEIGHTS
+    for other in (model(revision="v2"), model("us/other")):
+        with pytest.raises(UserError, match="HF_HUB_OFFLINE is set, and no complete copy" if is_offline else "reach"):
+            hub.resolve_revision(other, folder)
+    if is_offline:
+        (folder / "model.safetensors").write_bytes(bytes(len(WEIGHTS)))
+        with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
+            hub.fetch_files(snapshot, snapshot.files, folder)
+
+
+def test_what_the_hubs_own_client_has_cached_is_not_fetched_again(server: HubServer, tmp_path: Path) -> None:
+    cached = cache_with_the_hubs_client("us/model")
+    sent = server.sent("model.safetensors")
+    assert sent == len(WEIGHTS) == (cached / "model.safetensors").stat().st_size
+    assert fetch_weights(tmp_path / "models") == WEIGHTS
+    assert server.sent("model.safetensors") == sent
+
+
+def test_without_internet_the_cache_of_the_hubs_client_serves(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged blob is not used: it is named by its hash."""
+    from huggingface_hub import constants
+
+    cached = cache_with_the_hubs_client("us/model")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    snapshot = hub.resolve_revision(model(), NOWHERE)
+    assert (snapshot.commit, snapshot.copy) == (cached.name, cached)
+    assert hub.fetch_files(snapshot, snapshot.files, tmp_path / "a")["model.safetensors"].read_bytes() == WEIGHTS
+    blob = (cached / "model.safetensors").resolve()
+    blob.unlink()
+    blob.write_bytes(bytes(len(WEIGHTS)))
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
+        hub.fetch_files(snapshot, snapshot.files, tmp_path / "b")
 
 
 def test_a_full_disk_is_reported_before_and_during_a_fetch(

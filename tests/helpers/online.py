@@ -32,6 +32,7 @@ def online(server: HubServer, monkeypatch: pytest.MonkeyPatch, home: str, token:
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", f"{home}/no-token")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", f"{home}/hub-cache")
     close_session()
     try:
         yield
