@@ -20,7 +20,7 @@ from captioning.runtime.tracking import missing_package
 def main() -> None:
     params = load_params()
     data, checkpoints = params.data, required_checkpoints(params)
-    faults = [explain_missing(data.source, Path(data.path), data.repository, data.revision)]
+    faults = [explain_missing(data)]
     faults += explain_missing_weights(params), explain_missing_device(params), missing_package(params.tracking)
     if any(faults):
         raise UserError(f"profile {params.profile} cannot start here: " + "; ".join(filter(None, faults)))

@@ -60,7 +60,7 @@ def explain_unavailable(origin: str, repository: str, revision: str, downloads: 
         else:
             _select_files(_resolve(repository, revision, downloads))
     except UserError as error:
-        return hub.note_offline(str(error)) if origin == "hub" else str(error)
+        return hub.explain(error)
     return None
 
 

@@ -23,6 +23,7 @@ from captioning.data.revisions import (
     HubFile,
     Repository,
     Snapshot,
+    Unavailable,
     find_copy,
     note_revision,
     require_inside,
@@ -46,11 +47,11 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def note_offline(fault: str) -> str | None:
-    """Print `fault` and return None if HF_HUB_OFFLINE is set, when DVC may have what is missing; else return it."""
-    if not is_offline():
-        return fault
-    print(f"note: only DVC may have it: {fault}", file=sys.stderr)
+def explain(error: UserError) -> str | None:
+    """Return the error's line. If HF_HUB_OFFLINE is set, only print what is unavailable, since DVC may have it."""
+    if not isinstance(error, Unavailable) or not is_offline():
+        return str(error)
+    print(f"note: only DVC may have it: {error}", file=sys.stderr)
     return None
 
 
@@ -106,6 +107,27 @@ def fetch_files(snapshot: Snapshot, files: Sequence[HubFile], folder: Path) -> d
     return paths
 
 
+def read_tail(snapshot: Snapshot, file: HubFile, size: int, folder: Path) -> bytes:
+    """Return the last `size` bytes of a file, from this machine if it is there. Raises `UserError`."""
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import hf_raise_for_status
+
+    start = max(file.size - size, 0)
+    local = [path for root in (folder, snapshot.copy) if root and (path := root / file.path).is_file()]
+    if local:
+        with local[0].open("rb") as stream:
+            stream.seek(start)
+            return stream.read()
+    address, headers = _request(snapshot, file)
+    try:
+        with get_session().stream("GET", address, headers=headers | _range(start), timeout=TIMEOUT) as response:
+            hf_raise_for_status(response)
+            content = b"".join(response.iter_bytes(CHUNK))
+    except Exception as error:
+        raise snapshot.repository.error(_explain_error(snapshot.repository, error)) from None
+    return content[-(file.size - start) :]
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
@@ -134,23 +156,34 @@ def _fetch_file(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
 
 def _receive_part(snapshot: Snapshot, file: HubFile, partial: Path) -> None:
     """Make one request for the bytes that `partial` lacks."""
-    from huggingface_hub import constants, get_session, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import hf_raise_for_status
 
-    name, kind = snapshot.repository.name, snapshot.repository.kind
-    options = {"repo_type": kind, "revision": snapshot.commit, "endpoint": constants.ENDPOINT}
-    address = hf_hub_url(name, file.path, **options)
+    address, headers = _request(snapshot, file)
     with partial.open("ab") as output:
-        headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-        if output.tell():
-            headers["Range"] = f"bytes={output.tell()}-"
-        with get_session().stream("GET", address, headers=headers, timeout=TIMEOUT) as response:
+        ranged = headers | _range(output.tell())
+        with get_session().stream("GET", address, headers=ranged, timeout=TIMEOUT) as response:
             hf_raise_for_status(response)
             # without status 206, the host ignores the range and sends the whole file
             size = output.tell() if response.status_code == 206 else output.truncate(0)
             chunks = math.ceil((file.size - size) / CHUNK)
             for chunk in progress(response.iter_bytes(CHUNK), chunks, file.path):
                 output.write(chunk)
+
+
+def _request(snapshot: Snapshot, file: HubFile) -> tuple[str, dict[str, str]]:
+    """Return the address and the headers of a request for a file."""
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    options = {"repo_type": snapshot.repository.kind, "revision": snapshot.commit, "endpoint": constants.ENDPOINT}
+    return hf_hub_url(snapshot.repository.name, file.path, **options), build_hf_headers() | {
+        "Accept-Encoding": "identity"
+    }
+
+
+def _range(start: int) -> dict[str, str]:
+    return {"Range": f"bytes={start}-"} if start else {}
 
 
 def _explain_error(repository: Repository, error: Exception, folder: Path | None = None) -> str:

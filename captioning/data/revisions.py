@@ -27,6 +27,10 @@ NOTE = ".revision.json"
 SHA256, GIT_BLOB = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 
+class Unavailable(UserError):
+    """A repository, or a part of it, that cannot be fetched."""
+
+
 @dataclass(frozen=True)
 class HubFile:
     """A file of a revision."""
@@ -60,9 +64,9 @@ class Repository:
 
         return f"{constants.ENDPOINT}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
-    def error(self, reason: str) -> UserError:
+    def error(self, reason: str) -> "Unavailable":
         content = "weights" if self.kind == "model" else "images"
-        return UserError(f"cannot fetch {content} {self.name}: {reason}; or {self.alternative}")
+        return Unavailable(f"cannot fetch {content} {self.name}: {reason}; or {self.alternative}")
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,9 @@ def _find_in_hub_cache(repository: Repository) -> Snapshot | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    options = {"repo_type": repository.kind, "revision": repository.revision, "local_files_only": True}
+    name, kind, revision = repository.name, repository.kind, repository.revision
     try:
-        folder = Path(snapshot_download(repository.name, **options))
+        folder = Path(snapshot_download(name, repo_type=kind, revision=revision, local_files_only=True))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError, ValueError):
         return None
     paths = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,27 +1,35 @@
 """Open the profile's source of images, and explain what it lacks before any stage works.
 
 1. A folder is read in the form that lies there (readers/folder/forms.py).
-2. Of a repository on the Hub, only Parquet files are read. The Hub converts any other data set to Parquet itself.
+2. Of a repository on the Hub, only Parquet files are read. The Hub converts any other data set to Parquet itself. Their
+   columns are known from a shard's last bytes, so wrong ones are refused before a shard is fetched.
 """
 
 import os
+import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from captioning.base.errors import UserError
+from captioning.base.quoting import join_faults
 from captioning.data import hub
 from captioning.data.readers.archive import read_archive
 from captioning.data.readers.drawn import draw_world
-from captioning.data.readers.folder.forms import find_form, read_folder
+from captioning.data.readers.folder.forms import SHARDS, find_form, read_folder, refuse_columns
 from captioning.data.readers.names import is_system_file
 from captioning.data.readers.rows import Source
-from captioning.data.readers.shards import read_shards
+from captioning.data.readers.shards import configuration_faults, read_shards, schema_faults
 from captioning.data.revisions import exclusive_folder
 from captioning.params.sections import Data
 from captioning.runtime.paths import DOWNLOADS, main_folder
 
 PARQUET, RAW = Path("data/captions/images.parquet"), Path("data/raw")
 ARCHIVE = "RISCM.zip"
+FOOTER_BYTES = 1 << 16  # of a shard; most schemas are smaller
 PARQUET_BRANCH = "refs/convert/parquet"  # where the Hub keeps its conversion of a data set
 
 
@@ -52,11 +60,11 @@ def _open(data: Data) -> Source:
         return read_archive(find_archive(path), *draw)
     if data.source == "folder":
         _refuse_links(path)
-        return read_folder(path, *draw)
-    snapshot, files = find_hub_shards(data.repository, data.revision)
+        return read_folder(path, *draw, data.columns)
+    snapshot, files = find_hub_shards(data)
     with exclusive_folder(folder := _downloads(data.repository)):
         shards = hub.fetch_files(snapshot, files, folder)
-    source = read_shards(shards, data.repository.rpartition("/")[2], *draw)
+    source = read_shards(shards, data.repository.rpartition("/")[2], *draw, data.columns)
     source.origin |= {"repository": data.repository, "revision": data.revision, "commit": snapshot.commit}
     return source
 
@@ -87,28 +95,50 @@ def find_archive(path: Path) -> Path:
     return archive
 
 
-def find_hub_shards(repository: str, revision: str) -> tuple[hub.Snapshot, list[hub.HubFile]]:
-    """Return a data set's revision on the Hub and its Parquet files. Raises `UserError` if it has none."""
+def find_hub_shards(data: Data) -> tuple[hub.Snapshot, list[hub.HubFile]]:
+    """Return a data set's revision on the Hub and its Parquet files. Raises `UserError` if these cannot be read."""
     alternative = f"set data.source to `archive` and data.path to {ARCHIVE}, or to `folder` and its folder"
-    wanted = hub.Repository("dataset", repository, revision, alternative)
-    snapshot = hub.resolve_revision(wanted, _downloads(repository))
+    wanted = hub.Repository("dataset", data.repository, data.revision, alternative)
+    snapshot = hub.resolve_revision(wanted, _downloads(data.repository))
     shards = [file for file in snapshot.files if file.path.endswith(".parquet") and not is_system_file(file.path)]
     if not shards:
         raise snapshot.repository.error(
             f"{snapshot.label} holds no Parquet file; set data.revision to {PARQUET_BRANCH}, the Hub's conversion"
         )
+    faults = configuration_faults([file.path for file in shards], data.repository)
+    if faults := faults or schema_faults(_read_schemas(snapshot, shards), data.columns):
+        raise UserError(join_faults(faults))
     return snapshot, shards
 
 
-def explain_missing(source: str, path: Path, repository: str, revision: str) -> str | None:
+def _read_schemas(snapshot: hub.Snapshot, shards: Sequence[hub.HubFile]) -> dict[str, pa.Schema]:
+    """Return the schema of the first shard of each split, from its last bytes: before a shard is fetched."""
+    first = {re.split(r"\d", shard.path)[0]: shard for shard in reversed(shards)}
+    return {f"{snapshot.repository.name}/{shard.path}": _read_schema(snapshot, shard) for shard in first.values()}
+
+
+def _read_schema(snapshot: hub.Snapshot, shard: hub.HubFile) -> pa.Schema:
+    """Return the schema in a Parquet file's footer, whose length is before the file's last four bytes."""
+    folder = _downloads(snapshot.repository.name)
+    tail = hub.read_tail(snapshot, shard, FOOTER_BYTES, folder)
+    if (needed := int.from_bytes(tail[-8:-4], "little") + 8) > len(tail):
+        tail = hub.read_tail(snapshot, shard, needed, folder)
+    try:
+        return pq.read_schema(pa.BufferReader(tail))
+    except (OSError, pa.ArrowException):
+        raise snapshot.repository.error(f"{shard.path} is damaged, or not a Parquet file") from None
+
+
+def explain_missing(data: Data) -> str | None:
     """Return None if the source's files can be read, else one line that says what is missing and how to get it."""
     try:
-        if source == "folder":
-            find_form(path)
-        if source == "archive":
-            find_archive(path)
-        if source == "hub":
-            find_hub_shards(repository, revision)
+        if data.source == "folder":
+            form = find_form(Path(data.path))
+            refuse_columns(None if form == SHARDS else data.columns, f"{data.path} holds {form}")
+        if data.source == "archive":
+            find_archive(Path(data.path))
+        if data.source == "hub":
+            find_hub_shards(data)
     except UserError as error:
-        return hub.note_offline(str(error)) if source == "hub" else str(error)
+        return hub.explain(error)
     return None

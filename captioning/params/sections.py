@@ -1,6 +1,7 @@
 """The sections of params.yaml: their types and bounds.
 
-Values are in params.yaml only. The only defaults are those of a variant's changes, which mean "as in `lora`".
+Values are in params.yaml only. The only defaults are those of a variant's changes, which mean "as in `lora`", and of
+columns that a data set may lack.
 """
 
 from typing import Annotated, Literal, get_args
@@ -124,11 +125,21 @@ class Declared(Section):
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]  # of the archive; "": any
 
 
+class Columns(Section):
+    """The columns of Parquet shards. Each that is named must exist, and no other is read."""
+
+    image: Line
+    captions: Line | Annotated[list[Line], Field(min_length=1)]  # columns of texts or of lists of texts
+    split: Line | None = None
+    source: Line | None = None
+
+
 class Data(Section):
     source: Literal["overhead", "folder", "archive", "hub"]
     path: Line
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     revision: Line
+    columns: Columns | None
     declared: Declared | None
     set_aside: Literal["refuse", "allow"]
     images: Annotated[int, Field(ge=40, strict=True)]

@@ -23,7 +23,12 @@ from tests.helpers.online import online
 from tests.helpers.project_copy import draw_folder
 
 Stage = Callable[..., dict[str, Any]]
-DEFAULTS = dict(source="folder", path="raw", repository="us/risc", revision="main", declared=None, set_aside="refuse")
+DEFAULTS = dict(source="folder", path="raw", repository="us/risc", revision="main", columns=None, declared=None)
+DEFAULTS |= {"set_aside": "refuse"}
+
+
+def make_data(**changes: Any) -> Data:
+    return Data.model_validate(DEFAULTS | {"images": 60, "image_size": 64, "seed": 1} | changes)
 
 
 @pytest.fixture
@@ -33,7 +38,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.chdir(tmp_path)
 
     def run(**changes: Any) -> dict[str, Any]:
-        data = Data.model_validate(DEFAULTS | {"images": 60, "image_size": 64, "seed": 1} | changes)
+        data = make_data(**changes)
         monkeypatch.setattr(download, "load_params", lambda: SimpleNamespace(data=data))
         download.main()
         return json.loads(Path("data/captions/manifest.json").read_text(encoding="utf-8"))
@@ -182,10 +187,10 @@ def test_a_source_that_is_not_as_declared_is_refused_before_any_work(
 
 
 def test_a_missing_source_is_explained(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Hub gets one request."""
+    """The Hub gets one request, and one for the columns."""
 
     def explain(source: str, path: str = "raw", revision: str = "main") -> str | None:
-        return explain_missing(source, Path(path), "us/risc", revision)
+        return explain_missing(make_data(source=source, path=path, revision=revision))
 
     assert explain("overhead") is explain("folder") is None
     assert "none: no such folder; put your images there" in str(explain("folder", "none"))
@@ -197,5 +202,5 @@ def test_a_missing_source_is_explained(stage: Stage, tmp_path: Path, monkeypatch
         server.add("dataset", "us/risc", {"data.csv": b""})
         server.add("dataset", "us/risc", write_shards("shards"), "refs/convert/parquet")
         assert explain("hub", revision="refs/convert/parquet") is None
-        assert [request.status for request in server.served if "us/risc" in request.path] == [200]
+        assert [request.status for request in server.served if "us/risc" in request.path] == [200, 302]
         assert "revision 'main' holds no Parquet file; set data.revision to refs/convert/parquet" in str(explain("hub"))

@@ -1,8 +1,8 @@
 """Read captioned images in the Hub's format: Parquet shards as `datasets` writes and the Hub converts them.
 
 Columns are `image` (`{bytes, path}`) and captions (`caption_1`, `caption_2`, ..., or one column of texts or of lists),
-with or without `source` and `split`. Metadata and text are read once, images in batches, whatever the size of a row
-group.
+with or without `source` and `split`; `data.columns` names others. Metadata and text are read once, images in batches,
+whatever the size of a row group.
 
 1. `split` is the column, else the split in the shard's name if the shards name several, else "": a single split that
    holds every image means nothing.
@@ -16,7 +16,7 @@ group.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -42,15 +42,33 @@ from captioning.data.readers.names import (
     splits_in_paths,
 )
 from captioning.data.readers.rows import Row, Source
+from captioning.params.sections import Columns
 
 BATCH = 32  # images
 BUFFER = 1 << 20  # bytes read ahead of a column, in place of a whole row group
 ROW_ID = re.compile(r"row-\d+")
 TYPES = {"string": ("string", "large_string"), "binary": ("binary", "large_binary", "fixed_size_binary")}
-FIELDS = {"image.bytes": "binary", "image.path": "string"}
+FIELDS = {"bytes": "binary", "path": "string"}  # of an image
 REMEDY = "save images with the Image feature of `datasets`, captions as strings"
 
-Shards = Mapping[str, pq.ParquetFile]  # by path in the repository, sorted
+
+class ShardColumns(NamedTuple):
+    """The columns of a shard by what they hold; "": it has none."""
+
+    image: str
+    captions: tuple[str, ...]
+    split: str
+    source: str
+
+
+class Shard(NamedTuple):
+    """An open Parquet file, and its columns."""
+
+    file: pq.ParquetFile
+    columns: ShardColumns
+
+
+Shards = Mapping[str, Shard]  # by path in the repository, sorted
 
 
 class Label(NamedTuple):
@@ -62,16 +80,22 @@ class Label(NamedTuple):
     split: str
 
 
-def read_shards(files: Mapping[str, Path], name: str, images: int | None = None, seed: int = 0) -> Source:
+def read_shards(
+    files: Mapping[str, Path],
+    name: str,
+    images: int | None = None,
+    seed: int = 0,
+    columns: Columns | None = None,
+) -> Source:
     """Read Parquet files: all rows, or a seeded sample of `images` rows.
 
     `files` are keyed by their paths in the repository, which may name a split; `name` is the source of a row without
-    another. Raises `UserError` at once if a shard is unreadable or of another format.
+    another; `columns`: None finds them by their names. Raises `UserError` at once if a shard is unreadable or of
+    another format.
     """
-    shards = {path: _open(files[path]) for path in sorted(files)}
-    faults = [fault for path, shard in shards.items() if (fault := _schema_fault(files[path], shard.schema_arrow))]
-    if len(groups := {_configuration(path) for path in files}) > 1:
-        faults.append(f"{name}: configurations {', '.join(sorted(groups))}; set data.path to a folder that holds one")
+    shards = {path: _open(files[path], columns) for path in sorted(files)}
+    schemas = {str(files[path]): shard.file.schema_arrow for path, shard in shards.items()}
+    faults = schema_faults(schemas, columns) + configuration_faults(files, name)
     labels = [] if faults else list(_read_labels(shards, files, name))
     if faults := faults or _label_faults(labels, name):
         raise UserError(join_faults(faults))
@@ -82,9 +106,35 @@ def read_shards(files: Mapping[str, Path], name: str, images: int | None = None,
     return source
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def find_columns(names: Sequence[str], declared: Columns | None) -> tuple[ShardColumns, list[str]]:
+    """Return the declared columns, or those with usual names, and which of them are missing."""
+    if declared is None:
+        captions, missing = caption_columns(names)
+        missing = [*(["image"] if "image" not in names else []), *missing]
+        others = (name if name in names else "" for name in ("split", "source"))
+        return ShardColumns("image", captions, *others), missing
+    captions = (declared.captions,) if isinstance(declared.captions, str) else tuple(declared.captions)
+    columns = ShardColumns(declared.image, captions, declared.split or "", declared.source or "")
+    wanted = (columns.image, *captions, columns.split, columns.source)
+    return columns, [name for name in dict.fromkeys(wanted) if name and name not in names]
+
+
+def schema_faults(schemas: Mapping[str, pa.Schema], declared: Columns | None) -> list[str]:
+    """Return what is wrong with the columns of each shard, by its name."""
+    return [fault for name, schema in schemas.items() if (fault := _schema_fault(name, schema, declared))]
+
+
+def configuration_faults(paths: Iterable[str], name: str) -> list[str]:
+    """Return a line if the shards belong to several configurations."""
+    groups = {_configuration(path) for path in paths}
+    names = ", ".join(map(escape, sorted(groups)))
+    return [f"{name}: configurations {names}; set data.path to a folder that holds one"] if len(groups) > 1 else []
+
+
+def _open(path: Path, declared: Columns | None) -> Shard:
     with _explain_damage(str(path)):
-        return pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
+        file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
+        return Shard(file, find_columns(file.schema_arrow.names, declared)[0])
 
 
 @contextmanager
@@ -96,18 +146,19 @@ def _explain_damage(name: str) -> Iterator[None]:
         raise UserError(f"{name}: damaged, or not a Parquet file ({reason}); fetch it again") from None
 
 
-def _schema_fault(path: Path, schema: pa.Schema) -> str | None:
-    captions, missing = caption_columns(schema.names)
-    if missing := [*(["image"] if "image" not in schema.names else []), *missing]:
-        return f"{path}: no column {', '.join(missing)}; found {', '.join(map(escape, schema.names))}"
-    image = schema.field("image").type
+def _schema_fault(path: str, schema: pa.Schema, declared: Columns | None) -> str | None:
+    columns, missing = find_columns(schema.names, declared)
+    if missing:
+        names = ", ".join(map(escape, missing))
+        return f"{path}: no column {names}; found {', '.join(map(escape, schema.names))}; name them in data.columns"
+    image = schema.field(columns.image).type
     if not (pa.types.is_struct(image) and image.get_field_index("bytes") >= 0):
-        return f"{path}: column image is {image}, not {{bytes, path}}; {REMEDY}"
-    types = {f"image.{field.name}": field.type for field in image}
+        return f"{path}: column {columns.image} is {image}, not {{bytes, path}}; {REMEDY}"
+    types = {field.name: field.type for field in image}
     for name, kind in FIELDS.items():
         if name in types and not _is_kind(types[name], kind):
-            return f"{path}: column {name} is {types[name]}, not {kind}; {REMEDY}"
-    for name in captions:
+            return f"{path}: column {columns.image}.{name} is {types[name]}, not {kind}; {REMEDY}"
+    for name in columns.captions:
         kind = schema.field(name).type
         if not _is_kind(kind.value_type if _is_list(kind) else kind, "string"):
             return f"{path}: column {name} is {kind}, not string; {REMEDY}"
@@ -132,24 +183,26 @@ def _read_labels(shards: Shards, files: Mapping[str, Path], name: str) -> Iterat
     splits = splits_in_paths(list(shards))
     for path, shard in shards.items():
         with _explain_damage(path):
-            columns = _read_paths(shard), _read_column(shard, "split", splits[path]), _read_column(shard, "source", "")
+            split_column = _read_column(shard.file, shard.columns.split, splits[path])
+            columns = _read_paths(shard), split_column, _read_column(shard.file, shard.columns.source, "")
         for image, split, source in zip(*columns, strict=True):
             yield Label(files[path], image, source or source_of_image(image, name), read_split(split))
 
 
-def _read_paths(shard: pq.ParquetFile) -> list[str]:
+def _read_paths(shard: Shard) -> list[str]:
     """Return each image's path, from the image itself or, where that has none, from a column of names."""
-    name = next((column for column in NAME_COLUMNS if column in shard.schema_arrow.names and column != "image"), None)
-    names = _read_column(shard, name, "") if name else [""] * shard.metadata.num_rows
-    if shard.schema_arrow.field("image").type.get_field_index("path") < 0:
+    (file, columns), schema = shard, shard.file.schema_arrow
+    name = next((name for name in NAME_COLUMNS if name in schema.names and name != columns.image), "")
+    names = _read_column(file, name, "")
+    if schema.field(columns.image).type.get_field_index("path") < 0:
         return names
-    images = shard.read(columns=["image.path"])["image"].to_pylist()
+    images = file.read(columns=[f"{columns.image}.path"])[columns.image].to_pylist()
     return [(image or {}).get("path") or other for image, other in zip(images, names, strict=True)]
 
 
 def _read_column(shard: pq.ParquetFile, column: str, default: str) -> list[str]:
-    """Return a column as text without outer spaces, with the names of class labels; `default` if it is missing."""
-    if column not in shard.schema_arrow.names:
+    """Return a column as text without outer spaces, with the names of class labels; `default` if there is none."""
+    if not column:
         return [default] * shard.metadata.num_rows
     values, names = shard.read(columns=[column])[column].to_pylist(), _class_names(shard, column)
     texts = [names[value] if isinstance(value, int) and 0 <= value < len(names) else value for value in values]
@@ -178,9 +231,9 @@ def _count_captions(shards: Shards) -> int:
     """Count the captions as published, which are not empty, with one column in memory at a time."""
     count = 0
     for path, shard in shards.items():
-        for column in caption_columns(shard.schema_arrow.names)[0]:
+        for column in shard.columns.captions:
             with _explain_damage(path):
-                values = shard.read(columns=[column])[column].to_pylist()
+                values = shard.file.read(columns=[column])[column].to_pylist()
             count += sum(rows.count_captions(_texts(value)) for value in values)
     return count
 
@@ -192,14 +245,13 @@ def _texts(value: str | list[str | None] | None) -> list[str]:
 
 def _rows(shards: Shards, labels: Sequence[Label], sample: set[int]) -> Iterator[Row]:
     ids = _make_ids([label.path for label in labels])
-    for index, row in enumerate(chain.from_iterable(_stream(path, shard) for path, shard in shards.items())):
+    streams = (_stream(path, shard) for path, shard in shards.items())
+    for index, (image, captions) in enumerate(chain.from_iterable(streams)):
         if index in sample:
             label, name = labels[index], PurePosixPath(labels[index].path).name
-            encoded = (row["image"] or {}).get("bytes")
+            encoded = (image or {}).get("bytes")
             if ids[index] != Path(name).stem:
                 name = ids[index] + (".png" if (encoded or b"").startswith(b"\x89PNG") else ".jpg")
-            columns = (column for column in row if column != "image")
-            captions = [text for column in columns for text in _texts(row[column])]
             yield Row(index + 1, ids[index], name, label.source, label.split, captions, partial(_require, encoded))
 
 
@@ -218,11 +270,13 @@ def _valid_stem(path: str) -> str:
     return "" if ROW_ID.fullmatch(stem) else stem
 
 
-def _stream(path: str, shard: pq.ParquetFile) -> Iterator[dict[str, Any]]:
+def _stream(path: str, shard: Shard) -> Iterator[tuple[dict[str, Any] | None, list[str]]]:
+    """Yield the image and the captions of each row."""
+    image, captions = shard.columns.image, shard.columns.captions
     with _explain_damage(path):
-        captions, _ = caption_columns(shard.schema_arrow.names)
-        for batch in shard.iter_batches(batch_size=BATCH, columns=["image", *captions]):
-            yield from batch.select(["image", *captions]).to_pylist()
+        for batch in shard.file.iter_batches(batch_size=BATCH, columns=[image, *captions]):
+            for row in batch.to_pylist():
+                yield row[image], [text for column in captions for text in _texts(row[column])]
 
 
 def _require(encoded: bytes | None) -> bytes:

@@ -22,6 +22,7 @@ from captioning.data.readers.folder.tables import annotate, has_columns, read_ta
 from captioning.data.readers.names import Unusable, is_image
 from captioning.data.readers.rows import Annotation, Source, check_size, open_annotations
 from captioning.data.readers.shards import read_shards
+from captioning.params.sections import Columns
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 JSON_FORMS: tuple[JsonForm, ...] = (karpathy.FORM, nwpu.FORM, coco.FORM)
@@ -44,14 +45,18 @@ class Form(NamedTuple):
     read: Callable[[Path, str], list[Annotation]] | None
 
 
-def read_folder(folder: Path, images: int | None = None, seed: int = 0) -> Source:
-    """Read all images, or a seeded sample. Raises `UserError` at once if the folder is not of a form that is read."""
+def read_folder(folder: Path, images: int | None = None, seed: int = 0, columns: Columns | None = None) -> Source:
+    """Read all images, or a seeded sample; `columns` are those of shards.
+
+    Raises `UserError` at once if the folder is not of a form that is read.
+    """
     paths = list_files(folder)
     form = _choose_form(folder, paths)
     root = folder.resolve().name
     if form.read is None:
-        source = read_shards({file: folder / file for file in form.files}, root, images, seed)
+        source = read_shards({file: folder / file for file in form.files}, root, images, seed, columns)
     else:
+        refuse_columns(columns, f"{folder} holds {form.name}")
         annotations = [annotation for file in form.files for annotation in form.read(folder, file)]
         files = ImageFiles(paths, partial(_read_image, folder))
         source = open_annotations(annotations, files, images, seed)
@@ -59,6 +64,12 @@ def read_folder(folder: Path, images: int | None = None, seed: int = 0) -> Sourc
     source.origin = {"form": form.name} | source.origin
     source.description = f"{folder}: {form.name}: {_join(form.files)}"
     return source
+
+
+def refuse_columns(columns: Columns | None, reason: str) -> None:
+    """Raise `UserError` if columns are declared where there are no shards."""
+    if columns is not None:
+        raise UserError(f"data.columns: only Parquet shards have declared columns, and {reason}; set it to null")
 
 
 def find_form(folder: Path) -> str:
@@ -130,8 +141,8 @@ def _explain_unknown(folder: Path, paths: Sequence[str]) -> str:
     details = f": {_join(described)}" if described else ""
     archive = "; set data.source to `archive` for RISCM.zip" if "RISCM.zip" in paths else ""
     return (
-        f"{folder}: no captions that are read; it holds {counts}{details}{archive}. {DOCUMENT} shows the forms that are "
-        f"read: {'; '.join(NAMES)}"
+        f"{folder}: no captions that are read; it holds {counts}{details}{archive}. {DOCUMENT} shows the forms that "
+        f"are read: {'; '.join(NAMES)}"
     )
 
 
