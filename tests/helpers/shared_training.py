@@ -1,8 +1,8 @@
-"""Trainings that compute/test_processes.py runs in one process and in two: `shared_training TRAINING FOLDER PROCESSES`.
+"""Trainings that compute/test_processes.py runs in one process and in two.
 
 FOLDER holds `checkpoint` (of tests/conftest.py); results go to FOLDER/PROCESSES-RANK. They use float32 and no dropout.
 With STATES in the environment, a training saves its states; with KILL_AT, its last process is killed in that
-micro-batch.
+micro-batch. `python -m tests.helpers.shared_training mistake FOLDER 2` makes a user error in each process.
 """
 
 import itertools
@@ -34,12 +34,12 @@ from tests.conftest import CAPTIONS, COLOURS, PROMPT, SIZE, png
 from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
-STATE_SECONDS = 0.0 if "STATES" in os.environ else None  # seconds from one state to the next
 IMAGES = [png(colour) for colour in COLOURS]
 
 
 def training_run(folder: Path, processes: Processes) -> TrainingRun:
-    return TrainingRun(1, "cpu", folder / f"scratch-{processes.count}", processes, STATE_SECONDS)
+    seconds = 0.0 if "STATES" in os.environ else None  # from one state to the next
+    return TrainingRun(1, "cpu", folder / f"scratch-{processes.count}", processes, seconds)
 
 
 def adapter(folder: Path) -> Any:
