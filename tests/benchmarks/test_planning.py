@@ -25,8 +25,10 @@ def test_the_document_is_up_to_date() -> None:
     computed = [line for line in text.splitlines() if not line.startswith("| all rows")]
     remedy = "run `python -m benchmarks.planning > docs/planning.md`"
     assert [line for line in computed if line not in document.splitlines()] == [], remedy
-    labels = [*params.zero_shot[:1], *params.rows, *(f"SCST of {start}, " for start in params.scst.starts)]
-    assert [label for label in labels if label not in document] == [], remedy
+    scst = params.scst
+    labels = [f"SCST of {start}, {baseline} |" for start in scst.starts for baseline in scst.baselines]
+    labels += [f"zero-shot {params.zero_shot[0]} |", *(f"{row} (" for row in params.rows)]
+    assert [label for label in labels if f"| {label}" not in document] == [], remedy
     assert "base-r16 (22,597,632 weights)" in text and "full-adapter (14,179,072 weights)" in text
 
 
