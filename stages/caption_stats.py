@@ -1,5 +1,6 @@
 """Write caption statistics, the PTB tokens of all captions, and the training split's document frequencies."""
 
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def main() -> None:
     words = sorted({word for id_ in train for caption in captions[id_] for word in caption.split()})
     with atomic_folder(REFERENCES) as folder:
         write_json(folder / "tokens.json", tokens, indent=None, ensure_ascii=False)
-        write_json(folder / "document_frequencies.json", frequencies.to_json(), indent=None, ensure_ascii=False)
+        write_json(folder / "document_frequencies.json", asdict(frequencies), indent=None, ensure_ascii=False)
     write_text(Path("data/words.txt"), "".join(f"{word}\n" for word in words))
     sources = dict(zip(table["id"], table["source"], strict=True))
     write_json(Path("metrics/captions.json"), statistics.describe(tokens, sources, STOPWORDS), ensure_ascii=False)

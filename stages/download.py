@@ -37,9 +37,9 @@ def main() -> None:
             reason = source.set_aside[0].reason
             raise UserError(f"{data.path}: no usable image in {source.total} rows ({reason}); put the images there")
         write_json(out / "manifest.json", make_manifest(data, source, counts) | {"sha256": {path.name: sha256(path)}})
-        unused = ((csv_cell(row.image), row.line, csv_cell(row.reason)) for row in sorted(source.set_aside))
-        columns = ["image", "line", "reason"]
-        write_records(out / "set_aside.csv", [dict(zip(columns, row, strict=True)) for row in unused], columns)
+        unused = sorted(source.set_aside)
+        cells = [{"image": csv_cell(row.image), "line": row.line, "reason": csv_cell(row.reason)} for row in unused]
+        write_records(out / "set_aside.csv", cells, ["image", "line", "reason"])
 
 
 def make_manifest(data: Data, source: Source, counts: dict[str, Counter[str]]) -> dict[str, Any]:

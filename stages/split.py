@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from captioning.base.files import atomic_folder, write_json, write_text
-from captioning.data.splits import Split, SplitImages, perceptual_hash
+from captioning.data.splits import SplitImages, perceptual_hash
 from captioning.images.table import read_captions, read_table, stream_images
 from captioning.params.load import load_params
 from captioning.runtime.progress import progress
@@ -18,27 +18,16 @@ def main() -> None:
     table = read_table(IMAGES, columns=["id", "source", "split"]).to_pydict()
     ids = table["id"]
     hashes = [perceptual_hash(image.image) for image in progress(stream_images(IMAGES), len(ids), "hashes")]
-    images = SplitImages(
-        ids,
-        table["source"],
-        table["split"],
-        hashes,
-        settings.hash_distance,
-        settings.ratios.model_dump(),
-        settings.seed,
-    )
+    ratios, distance = settings.ratios.model_dump(), settings.hash_distance
+    images = SplitImages(ids, table["source"], table["split"], hashes, distance, ratios, settings.seed)
     groups = images.group_images()
     splits = images.split(settings.method, groups)
-    write_ids(splits)
+    with atomic_folder(Path("data/splits")) as folder:
+        for name, members in splits.items():
+            write_text(folder / f"{name}.txt", "".join(f"{id_}\n" for id_ in members))
     leakages = images.measure_leakages(groups, read_captions(IMAGES))
     metrics = {"method": settings.method, **images.count_images(splits, groups), "leakage": leakages}
     write_json(Path("metrics/splits.json"), metrics)
-
-
-def write_ids(split: Split) -> None:
-    with atomic_folder(Path("data/splits")) as out:
-        for name, ids in split.items():
-            write_text(out / f"{name}.txt", "".join(f"{id_}\n" for id_ in ids))
 
 
 if __name__ == "__main__":

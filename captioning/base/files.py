@@ -16,10 +16,7 @@ from typing import Any
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a path to write a file to, which becomes `path` if the block succeeds and is removed if it fails.
-
-    Raises `IsADirectoryError` if `path` is a folder.
-    """
+    """Give a path to write a file to, which becomes `path` if the block succeeds and is removed if it fails."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with _partial_path(path) as partial:

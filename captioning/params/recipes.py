@@ -1,7 +1,6 @@
 """Make the recipes of all rows from params.yaml and the checkpoints' hashes.
 
-DVC watches the values of params.yaml through `params:`. How they are combined is code, which a stage has to list: so it
-is in this file alone.
+DVC watches the values through `params:`. How they are combined is code, which a stage has to list: it is here alone.
 """
 
 from itertools import product
@@ -61,7 +60,7 @@ def variant_recipe(params: Params, name: str) -> VariantRecipe:
 def scst_recipe(params: Params, row: str, start: str, baseline: str) -> ScstRecipe:
     """Return the recipe of a row that refines the variant `start`, with the checkpoint and prompt of that variant.
 
-    The learning rate is divided by the scaling of that adapter. Adam moves A and B by the learning rate, whatever their
+    The learning rate is divided by the scaling of that adapter: Adam moves A and B by the learning rate, whatever their
     gradient, so every start then has the same step size of the weights.
     """
     variant = variant_recipe(params, start)

@@ -38,10 +38,8 @@ def advantages(
 def caption_log_probabilities(
     model: Any, prefix: Prefix, captions: Int[Tensor, "images captions tokens"], sampling: Sampling, pad: int
 ) -> Float[Tensor, "images captions"]:
-    """Return the log-probability of each caption, including its `<eos>`, under the distribution it was drawn from.
-
-    The head, 257,216 words wide at 3B, runs on tokens of captions only.
-    """
+    """Return the log-probability of each caption, including its `<eos>`, under the distribution it was drawn from. The
+    head, 257,216 words wide at 3B, runs on tokens of captions only."""
     is_token = captions != pad
     logits = head_logits(model, caption_states(model, prefix, captions, is_token)[is_token])
     tokens = sampling.log_probabilities(logits, captions[is_token])

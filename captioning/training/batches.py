@@ -1,11 +1,9 @@
 """The rows of each micro-batch: the same optimizer steps, whether one process takes them or several.
 
 Seed and epoch alone determine an epoch's order. It is cut into steps; the rows of a step are dealt to the processes in
-turn, and each process cuts its share into micro-batches. In a last, short step a process may get an empty micro-batch:
-no row is repeated to fill it.
-
-Rows of unequal length can be sorted within their step, so that a micro-batch needs little padding and no process waits
-long for another. This does not change the rows of a step, nor its gradient.
+turn, and each process cuts its share into micro-batches, perhaps an empty one in a last, short step: no row is
+repeated. Rows of unequal length can be sorted within their step, so that a micro-batch needs little padding; this
+changes no gradient.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,9 +1,7 @@
 """The transformers `Trainer` of all trainings here: only the loss is ours, and how rows reach it.
 
-The library brings accumulation, clipping and schedule; training/states.py saves states.
-
-1. A loss is a sum, divided once by the number of its terms (labelled tokens, captions) in the whole optimizer step.
-   So neither accumulation nor several processes change it (training/batches.py, compute/processes.py).
+1. A loss is a sum, divided once by the number of its terms (labelled tokens, captions) in the whole optimizer step. So
+   neither accumulation nor several processes change it (training/batches.py, compute/processes.py).
 2. A validation loss is a mean over tokens, not the mean of the batches' means.
 """
 
@@ -20,7 +18,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import IGNORED
-from captioning.runtime.progress import progress_bar
+from captioning.runtime.progress import progress
 from captioning.training.batches import EpochLoader, StepBatches
 from captioning.training.run import TrainingRun
 from captioning.training.states import ResumableTrainer
@@ -67,10 +65,8 @@ class SharedTrainer(ResumableTrainer):
         return batches, self.processes.sum(torch.tensor(terms, device=device))
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Run forward and backward of one micro-batch, which may be empty.
-
-        Processes sum their gradients and losses only after the last one of a step, so that they wait once a step.
-        """
+        """Run forward and backward of one micro-batch, which may be empty. Processes sum their gradients and losses
+        after the last one of a step, so that they wait once a step."""
         loss = torch.zeros((), device=self.args.device)
         if inputs:
             loss = super().training_step(model, inputs, num_items_in_batch)
@@ -108,7 +104,7 @@ class StepBar(TrainerCallback):
     """A progress bar of the optimizer's steps."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar = progress_bar(state.max_steps, "steps")
+        self.bar = progress(None, state.max_steps, "steps")
         self.bar.update(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -149,10 +145,8 @@ class LossTrainer(SharedTrainer):
 
 
 def attention_kernel(device: torch.device) -> AbstractContextManager[None]:
-    """Compute attention in plain products on a CPU, where the fused kernel's backward takes a third of a step.
-
-    On other devices torch chooses. The kernel of the forward is also that of the backward.
-    """
+    """Compute attention in plain products on a CPU, where the fused kernel's backward takes a third of a step. The
+    kernel of the forward is also that of the backward."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import get_peft_model
 from safetensors.torch import save_model
 
 import stages  # noqa: F401  # sets how long threads spin
-from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
+from captioning.adapters.lora import freeze_encoder, lora_config, save_adapter
 from captioning.base.errors import UserError
 from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import Texts, draw_images, pixel_values, train_decoder, train_tower
@@ -44,7 +45,7 @@ def training_run(folder: Path, processes: Processes) -> TrainingRun:
 
 def adapter(folder: Path) -> Any:
     torch.manual_seed(0)
-    model = attach_adapter(
+    model = get_peft_model(
         load_quantised(folder / "checkpoint", "float32", "cpu"), lora_config(4, 8.0, 0.0, False, "table2")
     )
     for name, parameter in model.named_parameters():
