@@ -9,7 +9,6 @@ SOURCE_FILE = "source.json"  # in a checkpoint: the commit of its files
 
 
 def sha256(path: Path) -> str:
-    """Return the file's SHA-256 in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -183,7 +183,6 @@ class MetaModel:
 
 
 def append_tokens(keys: Tensor, tokens: int) -> Tensor:
-    """Append `tokens` tokens to keys or values."""
     return torch.cat([keys, keys.new_empty(*keys.shape[:2], tokens, keys.shape[3])], dim=2)
 
 

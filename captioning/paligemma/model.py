@@ -94,12 +94,10 @@ def load_frozen(folder: Path, dtype_name: str, device: str, dequantise: bool) ->
 
 
 def is_4bit(module: Any) -> bool:
-    """Return whether a layer's weights are quantised."""
     return isinstance(module, bnb.nn.Linear4bit)
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """Return an encoded image as RGB."""
     return Image.open(BytesIO(data), formats=FORMATS).convert("RGB")
 
 

@@ -25,12 +25,10 @@ def refined_rows(params: Params) -> dict[str, tuple[str, str]]:
 
 
 def starting_checkpoints(params: Params) -> set[str]:
-    """Return the checkpoints that at least one row starts from."""
     return {*params.zero_shot, *(params.variants[row].checkpoint for row in params.rows)}
 
 
 def make_recipes(params: Params) -> dict[str, AnyRecipe]:
-    """Return the recipe of every trained row."""
     refined = refined_rows(params).items()
     return {name: variant_recipe(params, name) for name in params.rows} | {
         row: scst_recipe(params, row, start, baseline) for row, (start, baseline) in refined

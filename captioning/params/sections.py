@@ -212,8 +212,6 @@ class Resume(Section):
 
 
 class Params(Section):
-    """All sections of params.yaml."""
-
     profile: Literal["miniature", "paper"]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     rows: Annotated[list[str], Field(min_length=1)]

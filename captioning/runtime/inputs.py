@@ -196,7 +196,6 @@ def _look_up(key: str, values: Any) -> Any:
 
 
 def _select(params: Any, keys: Sequence[str]) -> dict[str, Any]:
-    """Return the values of those `keys` that exist."""
     values = {}
     for key in keys:
         with suppress(KeyError, TypeError):

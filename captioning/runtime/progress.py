@@ -62,6 +62,5 @@ class Stopwatch:
             self.seconds[part] += time.perf_counter() - start
 
     def lap(self) -> dict[str, float]:
-        """Return the seconds since the last lap."""
         seconds, self.seconds = dict(self.seconds), defaultdict(float)
         return seconds

@@ -99,7 +99,6 @@ class Results:
         self.truncate(len(self.results))
 
     def truncate(self, count: int) -> None:
-        """Keep only the first `count` results."""
         self.file.truncate(self.ends[count])
         del self.results[count:], self.ends[count + 1 :]
 
@@ -125,7 +124,6 @@ class States:
         self.folder, self.interval, self.last = folder, interval, time.monotonic()
 
     def is_due(self) -> bool:
-        """Return whether it is time to save a state."""
         return time.monotonic() - self.last >= self.interval
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
@@ -139,7 +137,6 @@ class States:
         self.last = time.monotonic()
 
     def steps(self) -> list[int]:
-        """Return the steps with a state, ascending."""
         return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
 
     def intact_steps(self) -> list[int]:
@@ -156,7 +153,6 @@ class States:
         return self.state_folder(step)
 
     def state_folder(self, step: int) -> Path:
-        """Return the folder of a state."""
         return self.folder / f"step-{step}"
 
 

@@ -42,11 +42,6 @@ class EncodedImages(Dataset):
         return {"id": self.ids[index], "features": self.features[index]}
 
 
-def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Join rows of `EncodedImages` to a batch: `id`, a list, and `features: [images, tokens, hidden]`."""
-    return {"id": [row["id"] for row in rows], "features": torch.stack([row["features"] for row in rows])}
-
-
 def encode_split(
     model: PeftModel, processor: PaliGemmaProcessor, split: str, number: int, batch: int, run: TrainingRun
 ) -> EncodedImages:

@@ -25,12 +25,10 @@ def advantages(
 ) -> Float[np.ndarray, "images samples"]:
     """Subtract the baseline: the greedy caption's reward or, without one, the mean reward of the other samples.
 
-    Equal rewards of an image give exactly 0. Raises `ValueError` if a single sample has no others.
+    Equal rewards of an image give exactly 0. params.yaml must ask for two samples or more without a greedy caption.
     """
     if greedy is not None:
         return rewards - greedy[:, None]
-    if rewards.shape[1] < 2:
-        raise ValueError("leave-one-out needs at least two samples per image")
     others = (rewards.sum(axis=1, keepdims=True) - rewards) / (rewards.shape[1] - 1)
     return np.where(np.ptp(rewards, axis=1, keepdims=True) == 0, 0.0, rewards - others)
 

@@ -82,7 +82,6 @@ def summarise(result: Refinement, images: int, maximum_tokens: int) -> dict[str,
 
 
 def scst_arguments(recipe: ScstRecipe, run: TrainingRun) -> TrainingArguments:
-    """Return the Trainer's arguments from the recipe."""
     settings = recipe.scst
     return training_arguments(
         run,

@@ -16,7 +16,6 @@ class Scorers(NamedTuple):
 
 
 def read_scorers(ids: Sequence[str]) -> Scorers:
-    """Return the scorers of the images `ids`."""
     tokens = read_map(Path("data/references/tokens.json"))
     frequencies = DocumentFrequencies(**read_map(Path("data/references/document_frequencies.json")))
     references = {id_: tokens[id_] for id_ in ids}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.data import default_collate
 from transformers import PaliGemmaProcessor
 
 from captioning.adapters.lora import swap_weights, unwrap_adapter
@@ -20,7 +21,6 @@ from captioning.metrics.ptb import tokenize
 from captioning.paligemma.model import prompt_tokens
 from captioning.params.recipe import ScstSettings
 from captioning.runtime.progress import Stopwatch
-from captioning.scst.features import collate
 from captioning.scst.loss import advantages, caption_log_probabilities, policy_loss
 from captioning.scst.packing import Prefix, prefill
 from captioning.scst.rollout import rollout
@@ -40,7 +40,7 @@ class SCSTTrainer(SharedTrainer):
     def __init__(
         self, *arguments: Any, processor: PaliGemmaProcessor, settings: ScstSettings, scorers: Scorers, **options: Any
     ) -> None:
-        super().__init__(*arguments, data_collator=collate, **options)
+        super().__init__(*arguments, data_collator=default_collate, **options)
         self.processor, self.settings, self.scorers = processor, settings, scorers
         barred = tuple(forbidden_tokens(processor))
         self.sampling = Sampling(barred, settings.temperature, settings.top_k, settings.top_p)
@@ -71,9 +71,7 @@ class SCSTTrainer(SharedTrainer):
         self.log(step_summary(loss.item(), [Sample(*sample) for image in images for sample in image]))
         return loss
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, num_items_in_batch: Any = None) -> Tensor:
         """Return the batch's share of the step's mean loss; its samples remain in `self.samples`."""
         policy, greedy = unwrap_adapter(model).eval(), self.settings.baseline == "greedy"
         sample_columns = slice(int(greedy), None)  # the greedy caption of an image comes first
@@ -98,7 +96,7 @@ class SCSTTrainer(SharedTrainer):
             [Sample(caption.text, caption.ended, *numbers) for caption, *numbers in zip(*image, strict=True)]
             for image in zip([image[sample_columns] for image in captions], *arrays, strict=True)
         ]
-        return (loss, {}) if return_outputs else loss
+        return loss
 
     def _draw_uniforms(self, ids: Sequence[str]) -> Float[Tensor, "images samples tokens"]:
         seed, step = self.args.seed, self.state.global_step

@@ -29,8 +29,7 @@ class StepBatches(Sampler[list[int]]):
         self.lengths: Sequence[int] | None = getattr(rows, "lengths", None)
         self.step_rows = batch * accumulation * processes.count
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; the Trainer calls this."""
+    def set_epoch(self, epoch: int) -> None:  # the Trainer calls this
         self.epoch = epoch
         if hasattr(self.rows, "epoch"):
             self.rows.epoch = epoch
@@ -54,7 +53,6 @@ class StepBatches(Sampler[list[int]]):
 class EpochLoader(DataLoader):
     """A loader that passes the epoch on to its `StepBatches`; in a resumed epoch, the Trainer does so itself."""
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; the Trainer calls this."""
+    def set_epoch(self, epoch: int) -> None:  # the Trainer calls this
         batches: Any = self.batch_sampler
         batches.set_epoch(epoch)

@@ -27,7 +27,6 @@ class TrainingRun:
 
     @property
     def process_folder(self) -> Path:
-        """The folder of this process alone."""
         return self.folder / str(self.processes.rank)
 
     def states(self, part: str = "") -> States | None:

@@ -121,12 +121,9 @@ class LossTrainer(SharedTrainer):
         super().__init__(*arguments, **options)
         self.loss = loss
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         with attention_kernel(self.args.device):
-            loss = self.loss(model, inputs, num_items_in_batch)
-        return (loss, {}) if return_outputs else loss
+            return self.loss(model, inputs, num_items_in_batch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Return the mean loss of the validation rows, per loss term."""
@@ -161,7 +158,6 @@ def training_arguments(run: TrainingRun, **options: Any) -> TrainingArguments:
         remove_unused_columns=False,
         optim=OPTIMIZERS["adamw"],
         logging_nan_inf_filter=False,
-        prediction_loss_only=True,
         label_names=["labels"],
         dataloader_pin_memory=run.device != "cpu",
         save_strategy="no",
