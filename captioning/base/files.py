@@ -51,8 +51,7 @@ def write_records(path: Path, records: Sequence[dict[str, Any]], columns: Sequen
     with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        for record in records:
-            writer.writerow([_format_cell(record.get(column)) for column in columns])
+        writer.writerows([_format_cell(record.get(column)) for column in columns] for record in records)
 
 
 def _format_cell(value: Any) -> Any:

@@ -66,10 +66,6 @@ class Processes:
         """Return the results of all shares in the order of the items; each is JSON (a tuple comes back as a list)."""
         if self.count == 1:
             return list(local)
-        shares = self._gather_shares(local)
-        return [shares[number % self.count][number // self.count] for number in range(sum(map(len, shares)))]
-
-    def _gather_shares(self, local: Sequence[Any]) -> list[list[Any]]:
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         message = torch.frombuffer(bytearray(json.dumps(list(local)).encode()), dtype=torch.uint8).to(device)
         lengths = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(self.count)]
@@ -78,7 +74,8 @@ class Processes:
         padded[: len(message)] = message
         buffers = [torch.empty_like(padded) for _ in range(self.count)]
         dist.all_gather(buffers, padded)
-        return [json.loads(bytes(buffer.tolist())) for buffer in buffers]
+        shares = [json.loads(bytes(buffer.tolist())) for buffer in buffers]
+        return [shares[number % self.count][number // self.count] for number in range(sum(map(len, shares)))]
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Sum gradients over the processes; a parameter without a gradient counts as zero."""

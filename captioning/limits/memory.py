@@ -36,11 +36,8 @@ LIBRARY_BYTES = 500_000_000  # what torch and its kernels take before the first 
 
 @dataclass(frozen=True)
 class Need:
-    """The bytes of `items` at a time: `fixed` for any number, and `step(items)`.
-
-    `key` of params.yaml sets their number, which must divide `total_items` (0: any); `processes` share it, and a CPU's
-    memory.
-    """
+    """The bytes of `items` at a time: `fixed` for any number, and `step(items)`. `key` of params.yaml sets their
+    number, which must divide `total_items` (0: any); `processes` share it."""
 
     key: str
     items: int

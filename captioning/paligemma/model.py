@@ -75,9 +75,8 @@ def load_quantised(folder: Path, dtype_name: str, device: str) -> PaliGemmaForCo
 
 
 def load_frozen(folder: Path, dtype_name: str, device: str, dequantise: bool) -> PaliGemmaForConditionalGeneration:
-    """Load the model frozen. `dequantise` converts NF4 weights to `dtype_name`: 4 GB more at 3B, and faster steps.
-
-    The logits of the bare model stay the same to the last bit; in bfloat16, an adapter's contribution is rounded once
+    """Load the model frozen. `dequantise` converts NF4 weights to `dtype_name`: 4 GB more at 3B, and faster steps. The
+    logits of the bare model stay the same to the last bit; in bfloat16, an adapter's contribution is rounded once
     instead of twice. Attach adapters afterwards. Raises `UserError` also if the device has too little memory.
     """
     model = load_quantised(folder, dtype_name, device)

@@ -81,6 +81,5 @@ def scst_recipe(params: Params, row: str, start: str, baseline: str) -> ScstReci
 
 
 def scaling(lora: Lora) -> float:
-    """Return the factor of an adapter's B A: alpha / rank, or alpha / sqrt(rank) if it is rank-stabilised
-    (Kalajdzievski 2023, arXiv:2312.03732)."""
+    """Return the factor of an adapter's B A; for rank-stabilised ones that of Kalajdzievski 2023, arXiv:2312.03732."""
     return lora.alpha / (lora.rank**0.5 if lora.rslora else lora.rank)

@@ -80,10 +80,8 @@ class Inputs:
 
 
 def begin(command: Sequence[str]) -> None:
-    """Note the inputs of the stage with this command (without the program), and set its fingerprint if none is set. A
-    stage that a person starts gets a random one. Raises `UserError` if dvc.yaml or the profile changed after DVC had
-    read it.
-    """
+    """Note the inputs of the stage with this command (without the program), and set its fingerprint if none is set.
+    Raises `UserError` if dvc.yaml or the profile changed after DVC had read it."""
     params = None
     with suppress(UserError):  # DVC, or the code that reads the file later, reports it
         params = read_yaml(PARAMS)

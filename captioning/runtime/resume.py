@@ -40,7 +40,7 @@ def run_folder() -> Path:
 @contextmanager
 def exclusive_run_folder(is_main: bool = True, barrier: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """Lock this run's folder, after an identical run has released it. Raises `UserError` if an input changed. Of
-    several processes, the main one holds the lock for all; the others wait for it at `barrier`."""
+    several processes, the main one holds the lock; the others wait at `barrier`."""
     folder = run_folder()
     if not is_main:
         barrier()

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
 
 from captioning.base import instructions, redaction
@@ -27,8 +26,8 @@ AGAIN = "give the command again, and it goes on from its last saved state"
 
 
 def stage_main(function: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a stage's `main`: check its inputs at the end, and print its time to stderr. A mistake that the user can fix
-    is one message and exit status 1, an interruption one line and 128 + its signal."""
+    """Wrap a stage's `main`: check its inputs at the end, and print its time to stderr. A user's mistake is one message
+    and exit status 1, an interruption one line and 128 + its signal."""
 
     @functools.wraps(function)
     def main(*arguments: Any, **options: Any) -> None:
@@ -68,15 +67,6 @@ def command(main: Callable[..., None]) -> None:
 def begin(command: Sequence[str]) -> None:
     """Prepare the process before a stage's code is imported; `command`: the process's, without the program."""
     redaction.install_hooks()
-    print_error = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            print(f"interrupted; {AGAIN}", file=sys.stderr)
-        else:
-            print_error(kind, error, trace)
-
-    sys.excepthook = hook
     instructions.limit_instructions()
     try:
         inputs.begin(command)

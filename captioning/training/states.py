@@ -51,8 +51,8 @@ class ResumableTrainer(Trainer):
         return output
 
     def cached_map(self, name: str, items: Sequence[T], function: Callable[[T], Any]) -> list[Any]:
-        """Apply `function`, which returns JSON, to `items`. Results that an interrupted run has saved at this step,
-        with exactly the same weights, are reused."""
+        """Apply `function`, which returns JSON, to `items`, but reuse the results that an interrupted run saved at this
+        step, with exactly the same weights."""
         if self.states is None:
             return [function(item) for item in items]
         weights = {key: value.cpu().contiguous() for key, value in trainable_weights(self.model).items()}
