@@ -1,7 +1,6 @@
 """Image features, encoded once for a whole run: SCST freezes the encoder, so all epochs and captions share them.
 
-At 3B an image's features are 256 x 2048 numbers, 1 MB in bfloat16; the 28 GB of RISC's training split go to a mapped
-file.
+At 3B an image's features take 1 MB in bfloat16; the 28 GB of RISC's training split go to a mapped file.
 """
 
 import zlib
@@ -62,11 +61,8 @@ def encode_images(
     max_ram_bytes: int = MAX_RAM_BYTES,
     processes: Processes = SINGLE_PROCESS,
 ) -> Float[Tensor, "images tokens hidden"]:
-    """Return the projected features of `images` in their order, on the CPU, in the model's dtype.
-
-    More than `max_ram_bytes` go to `file`, where those of an interrupted run are reused. Several processes share the
-    work.
-    """
+    """Return the projected features of `images` in their order, on the CPU, in the model's dtype. More than
+    `max_ram_bytes` go to `file`, where those of an interrupted run are reused."""
     shape = (len(images), processor.image_seq_length, model.config.text_config.hidden_size)
     features = allocate(shape, model.dtype, file, "image features", max_ram_bytes if processes.count == 1 else 0)
     batches = processes.share(range(0, len(images), batch))

@@ -43,8 +43,7 @@ class Prefix:
 
 
 def prefill(model: Any, prompt: Int[Tensor, " length"], features: Float[Tensor, "images tokens hidden"]) -> Prefix:
-    """Run image and prompt, whose attention is bidirectional, through `model` (a PaliGemma without its PeftModel).
-    `prompt` comes from `prompt_tokens`."""
+    """Run image and prompt, whose attention is bidirectional, through a PaliGemma without its PeftModel."""
     rows = prompt.expand(len(features), -1)
     output = model.model(
         input_ids=rows,

@@ -25,11 +25,8 @@ def rollout(
     eos: int,
     pad: int,
 ) -> Int[Tensor, "images captions tokens"]:
-    """Return token ids, padded after `eos`: with `greedy` first the greedy caption, then the samples.
-
-    `model` is a PaliGemma in evaluation mode. Each of `uniforms`, from 0 to 1, draws one token; a caption has at
-    most `limit`.
-    """
+    """Return token ids, padded after `eos`: with `greedy` first the greedy caption, then the samples. `model` is a
+    PaliGemma in evaluation mode; each of `uniforms`, from 0 to 1, draws one of at most `limit` tokens."""
     captions, limit, tokens = uniforms.shape[1] + greedy, uniforms.shape[2], list[Tensor]()
     with torch.inference_mode():
         prefix = prefix.detached()
