@@ -144,7 +144,7 @@ class Planner:
             return measure_scst_step(meta, images, PROMPT, scst.samples, greedy, tokens, sampling)
 
         operations = count_operations(lambda: measure(1, SUFFIX))
-        one_image, two_images = (measure(n, self.params.decoding.maximum_tokens).peak for n in (1, 2))
+        one_image, two_images = (measure(n, self.params.decoding.maximum_tokens) for n in (1, 2))
         return meta, operations, (one_image, two_images)
 
     def need(self, meta: Any, key: str, items: int, unit: str, sizes: tuple[int, int], step: int = 0) -> Need:
@@ -178,7 +178,7 @@ class Planner:
         adapter = (variant.rank or params.lora.rank, variant.targets or params.lora.targets)
         meta, operations, sizes = self.refined(*adapter, baseline == "greedy")
         images = scst_visits(params)
-        encoding = count_operations(lambda: meta.measure_encoding(1)) * IMAGES["train"]
+        encoding = count_operations(lambda: meta.features(1)) * IMAGES["train"]
         steps, size = -(-images // profile.batch), sum(weight_bytes(meta, True).values()) * SUFFIX
         validations = 1 + steps // profile.validate_every
         validation, _ = self.captioning(meta, params.scst.validation_images * validations)

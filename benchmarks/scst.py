@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import get_peft_model
 from PIL import Image
 
 import stages  # noqa: F401  # sets how long threads spin
@@ -26,7 +27,7 @@ from benchmarks import true_shape
 from benchmarks.papers_scst import Rewards, Sampling, papers_step, rewards_from_text, rewards_from_tokens
 from benchmarks.side_by_side import HEADER, make_parser, parse_options, side_by_side
 from benchmarks.tutorial import Collator
-from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config
+from captioning.adapters.lora import freeze_encoder, lora_config
 from captioning.checkpoints import miniature
 from captioning.commands.caption import positive_int
 from captioning.compute.seeds import seed_everything
@@ -89,7 +90,7 @@ def write_miniature(folder: Path, world: World) -> None:
 
 def add_adapter(base: Any) -> Any:
     torch.manual_seed(0)
-    model = attach_adapter(base, lora_config(16, 16, 0.0, False, "table2"))
+    model = get_peft_model(base, lora_config(16, 16, 0.0, False, "table2"))
     freeze_encoder(model)
     return model
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import get_peft_model
 
 import stages  # noqa: F401  # sets how long threads spin
 from benchmarks import true_shape
 from benchmarks.scst import PARAMS, PROMPT, SIDE, draw_world, profile_dtype
 from benchmarks.side_by_side import HEADER, make_parser, parse_options, side_by_side
 from benchmarks.tutorial import Collator
-from captioning.adapters.lora import attach_adapter, lora_config, unwrap_adapter
+from captioning.adapters.lora import lora_config, unwrap_adapter
 from captioning.checkpoints import miniature
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import IGNORED, load_frozen, load_processor, load_quantised, supervised_loss
@@ -66,7 +67,7 @@ def our_step(model: Any, collate: DecodedCollator, rows: Sequence[Example], devi
 def add_adapter(base: Any) -> Any:
     """Add the same adapter to any base; B is not zero, so that A has a gradient."""
     torch.manual_seed(0)
-    model = attach_adapter(base, lora_config(16, 16, 0.0, False, "table2")).train()
+    model = get_peft_model(base, lora_config(16, 16, 0.0, False, "table2")).train()
     for name, value in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(value, std=0.02)

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import get_peft_model
 
 import stages  # noqa: F401  # sets how long threads spin
 from benchmarks import scst as scst_benchmark
 from benchmarks.planning import IMAGES, SUFFIX, row_epochs, row_visits, scst_visits
 from benchmarks.supervised_step import our_step
-from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config
+from captioning.adapters.lora import freeze_encoder, lora_config
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
 from captioning.limits.memory import Need, finetune_needs, free_bytes, generation_needs
@@ -78,7 +79,7 @@ class Bench:
 
     def load_model(self) -> Any:
         base = load_frozen(self.folder, self.machine.compute, self.device, self.machine.dequantise)
-        return attach_adapter(base, lora_config(**dict(self.params.lora)))
+        return get_peft_model(base, lora_config(**dict(self.params.lora)))
 
     def training(self, model: Any, rows: int) -> Step:
         """Return an optimizer step of one micro-batch."""

@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 
 from captioning.base.errors import UserError
 
-LOCK = Path("dvc.lock")
+LOCK_FILE = Path("dvc.lock")
 
 
 class Pipeline:
@@ -46,7 +46,7 @@ class Pipeline:
         self.needs = {
             name: {need.addressing for need in graph.successors(stage)} for name, stage in self.stages.items()
         }
-        recorded = YAML(typ="safe").load(LOCK) if LOCK.is_file() else None
+        recorded = YAML(typ="safe").load(LOCK_FILE) if LOCK_FILE.is_file() else None
         names = (stage.name for stage in stages if isinstance(stage, PipelineStage))
         self.order = list(dict.fromkeys([*((recorded or {}).get("stages") or {}), *names]))
 
@@ -74,17 +74,17 @@ class Pipeline:
         if not isinstance(stage, PipelineStage):  # it has its own file, as after `dvc add`
             stage.dump()
             return
-        lock, copy = Path(stage.path).with_suffix(".lock"), self.folder / LOCK
+        lock_file, copy = Path(stage.path).with_suffix(".lock"), self.folder / LOCK_FILE
         copy.unlink(missing_ok=True)
-        if lock.is_file():
-            shutil.copy(lock, copy)
+        if lock_file.is_file():
+            shutil.copy(lock_file, copy)
         with modify_yaml(copy) as content:
             content.setdefault("schema", "2.0")
             entries = content.setdefault("stages", {})
             entries.update(to_lockfile(stage))
             for name in [name for name in self.order if name in entries]:
                 entries[name] = entries.pop(name)
-        copy.replace(lock)
+        copy.replace(lock_file)
 
     def _make_lock(self, wait: bool) -> Any:
         """Return DVC's own lock, without its progress bar for waiting."""

@@ -1,5 +1,6 @@
 """Write caption statistics, the PTB tokens of all captions, and the training split's document frequencies."""
 
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def main() -> None:
     write_words(Path("data/words.txt"), (caption for id_ in train for caption in captions[id_]))
     with atomic_folder(REFERENCES) as folder:
         write_json(folder / "tokens.json", tokens, indent=None, ensure_ascii=False)
-        write_json(folder / "document_frequencies.json", frequencies.to_json(), indent=None, ensure_ascii=False)
+        write_json(folder / "document_frequencies.json", asdict(frequencies), indent=None, ensure_ascii=False)
     write_tags({id_: tokens[id_] for id_ in train})
     sources = dict(zip(table["id"], table["source"], strict=True))
     write_json(

@@ -2,29 +2,27 @@
 
 from pathlib import Path
 
+from peft import get_peft_model
+
 from captioning.adapters.card import model_card
-from captioning.adapters.lora import attach_adapter, count_parameters, lora_config, save_adapter
+from captioning.adapters.lora import count_parameters, lora_config, save_adapter
 from captioning.base.files import write_json, write_records
 from captioning.compute.processes import start_processes, visible_device
 from captioning.compute.seeds import seed_everything
 from captioning.images.table import read_ids, read_images
 from captioning.limits.memory import finetune_needs, longest_suffix, require_memory
 from captioning.paligemma.model import load_frozen, load_processor
-from captioning.params.load import load_params
 from captioning.params.recipe import VariantRecipe, open_checkpoint, read_recipe
-from captioning.runtime.resume import exclusive_run_folder
 from captioning.runtime.stage import command, stage_main
-from captioning.runtime.tracking import tracked
 from captioning.supervised.finetune import COLUMNS, CaptionRows, finetune
-from captioning.training.run import TrainingRun
+from captioning.training.run import open_run
 
 
 @stage_main
 def main(variant: str, seed: int) -> None:
     recipe = read_recipe(Path(f"data/recipes/{variant}.json"), VariantRecipe)
     settings, machine = recipe.finetune, recipe.machine
-    processes = start_processes(recipe.launch.processes, machine.device)
-    if processes is None:
+    if (processes := start_processes(recipe.launch.processes, machine.device)) is None:
         return
     device, name, checkpoint = visible_device(machine.device), f"{variant}-{seed}", open_checkpoint(recipe.checkpoint)
     train = read_rows("train", settings.prompt, settings.captions, seed)
@@ -34,13 +32,8 @@ def main(variant: str, seed: int) -> None:
     require_memory(finetune_needs(checkpoint, recipe, longest, device), machine)
     seed_everything(seed, processes.threads(machine.threads))
     frozen = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
-    model = attach_adapter(frozen, lora_config(**dict(recipe.lora)))
-    params = load_params()  # dvc.yaml does not list it: only settings that change no output are used
-    with (
-        exclusive_run_folder(processes.is_main, processes.wait) as folder,
-        tracked(params.tracking, name, processes.is_main) as tracking,
-    ):
-        run = TrainingRun(seed, device, folder, processes, params.resume.state_interval, tracking)
+    model = get_peft_model(frozen, lora_config(**dict(recipe.lora)))
+    with open_run(name, seed, device, processes) as run:
         result = finetune(model, processor, recipe, train, validation, run)
     if processes.is_main:
         counts = count_parameters(model)

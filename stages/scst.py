@@ -10,17 +10,14 @@ from captioning.compute.seeds import seed_everything
 from captioning.limits.memory import require_memory
 from captioning.limits.scst import scst_needs
 from captioning.paligemma.model import load_frozen, load_processor
-from captioning.params.load import load_params
 from captioning.params.recipe import ScstRecipe, open_checkpoint, read_recipe
 from captioning.runtime.paths import TIMINGS
-from captioning.runtime.resume import exclusive_run_folder
 from captioning.runtime.stage import command, stage_main
-from captioning.runtime.tracking import tracked
 from captioning.scst.features import encode_split
 from captioning.scst.refine import COLUMNS, refine, summarise
 from captioning.scst.scorers import read_scorers
 from captioning.scst.trainer import PARTS
-from captioning.training.run import TrainingRun
+from captioning.training.run import open_run
 
 
 @stage_main
@@ -28,23 +25,17 @@ def main(row: str, baseline: str, seed: int) -> None:
     name, path = f"scst-{row}-{baseline}-{seed}", Path(f"data/recipes/scst-{row}-{baseline}.json")
     recipe = read_recipe(path, ScstRecipe)
     settings, machine = recipe.scst, recipe.machine
-    processes = start_processes(recipe.launch.processes, machine.device)
-    if processes is None:
+    if (processes := start_processes(recipe.launch.processes, machine.device)) is None:
         return
     device, checkpoint = visible_device(machine.device), open_checkpoint(recipe.checkpoint)
     require_memory(scst_needs(checkpoint, recipe, device), machine)
     seed_everything(seed, processes.threads(machine.threads))
     frozen = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
     freeze_encoder(model := load_adapter(frozen, Path(f"models/adapters/{row}-{seed}"), trainable=True))
-    processor, params = load_processor(checkpoint), load_params()  # only parameters that change no output
-    with (
-        exclusive_run_folder(processes.is_main, processes.wait) as folder,
-        tracked(params.tracking, name, processes.is_main) as tracking,
-    ):
-        run = TrainingRun(seed, device, folder, processes, params.resume.state_interval, tracking)
-        train = encode_split(model, processor, "train", settings.images, machine.decoding_batch, run)
-        images, batch = settings.validation_images, machine.decoding_batch
-        validation = encode_split(model, processor, "validation", images, batch, run)
+    processor, batch = load_processor(checkpoint), machine.decoding_batch
+    with open_run(name, seed, device, processes) as run:
+        train = encode_split(model, processor, "train", settings.images, batch, run)
+        validation = encode_split(model, processor, "validation", settings.validation_images, batch, run)
         scorers = read_scorers([*train.ids, *validation.ids])
         result = refine(model, processor, recipe, train, validation, scorers, run)
     if processes.is_main:

@@ -18,15 +18,8 @@ def main() -> None:
     table = read_table(IMAGES, columns=["id", "source", "split"]).to_pydict()
     ids = table["id"]
     hashes = [perceptual_hash(image.image) for image in progress(stream_images(IMAGES), len(ids), "hashes")]
-    images = SplitImages(
-        ids,
-        table["source"],
-        table["split"],
-        hashes,
-        settings.hash_distance,
-        settings.ratios.model_dump(),
-        settings.seed,
-    )
+    ratios, distance = settings.ratios.model_dump(), settings.hash_distance
+    images = SplitImages(ids, table["source"], table["split"], hashes, distance, ratios, settings.seed)
     groups = images.group_images()
     splits = images.split(settings.method, groups)
     leakages = images.measure_leakages(groups, read_captions(IMAGES))

@@ -152,15 +152,16 @@ def quantised(checkpoint: Path) -> Any:
 def adapted(checkpoint: Path) -> Callable[..., Any]:
     """Make the quantised model with a seeded adapter; `strength` is the deviation of B, otherwise zero."""
     import torch
+    from peft import get_peft_model
 
-    from captioning.adapters.lora import attach_adapter, lora_config
+    from captioning.adapters.lora import lora_config
     from captioning.paligemma.model import load_quantised
 
     def make(strength: float = 0.0, rank: int = 4, dropout: float = 0.0, targets: str = "table2") -> Any:
         torch.set_num_threads(1)
         torch.manual_seed(0)
         base = load_quantised(checkpoint, "float32", "cpu")
-        model = attach_adapter(base, lora_config(rank, 2.0 * rank, dropout, False, targets))
+        model = get_peft_model(base, lora_config(rank, 2.0 * rank, dropout, False, targets))
         for name, parameter in model.named_parameters():
             if strength and "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=strength)

@@ -181,7 +181,7 @@ def test_a_profile_without_its_data_stops_in_one_line(clone: Callable[..., Proje
 
 
 def test_all_faults_of_params_are_named(clone: Callable[..., Project]) -> None:
-    project = clone()
+    project = clone(checkout=False)
     before = project.outputs(*CHECK_OUTPUTS)
 
     def damage(params: Any) -> None:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import get_peft_model
 from torch.nn import functional
 
-from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
+from captioning.adapters.lora import freeze_encoder, lora_config, save_adapter
 from captioning.base.instructions import environment_variables
 from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import Texts, draw_images, pixel_values, train_decoder, train_tower
@@ -54,7 +55,7 @@ def work(folder: Path) -> dict[str, str]:
     hashes, checkpoint = pretrain(folder / "checkpoint"), folder / "checkpoint"
     processor = load_processor(checkpoint)
     seed_everything(1, 1)
-    model = attach_adapter(load_frozen(checkpoint, "float32", "cpu", True), lora_config(4, 8.0, 0.0, False, "table2"))
+    model = get_peft_model(load_frozen(checkpoint, "float32", "cpu", True), lora_config(4, 8.0, 0.0, False, "table2"))
     train, validation = (CaptionRows(images, conftest.CAPTIONS, conftest.PROMPT, "first", 1) for _ in range(2))
     finetune(model, processor, variant_recipe(), train, validation, TrainingRun(1, "cpu", folder / "scratch"))
     save_adapter(model, folder / "tuned", "")

@@ -30,8 +30,7 @@ def model_card(name: str, recipe: AnyRecipe, counts: dict[str, float]) -> str:
 
 
 def extract_recipe(card: str) -> AnyRecipe | None:
-    """Return the recipe that `model_card` wrote into `card`, or None if there is none. Raises `UserError` if it is
-    damaged or of another version."""
+    """Return the recipe that `model_card` wrote, or None. Raises `UserError` if it is damaged or of another version."""
     block = RECIPE.search(card)
     try:
         return ANY.validate_json(block[1]) if block else None

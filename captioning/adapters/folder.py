@@ -43,10 +43,8 @@ Layers = Mapping[str, tuple[int, int]]  # input and output features of each line
 
 
 def check_adapter(folder: Path, layers: Layers, checkpoint: str, patterns: Collection[str]) -> None:
-    """Raise `UserError` if the adapter in `folder` is not for a model with these `layers`.
-
-    `checkpoint`: the model's name; `patterns`: the regular expressions that `target_modules` may be.
-    """
+    """Raise `UserError` if the adapter in `folder` is not for a model with these `layers`. `checkpoint`: the model's
+    name; `patterns`: the regular expressions that `target_modules` may be."""
     if missing := [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]:
         raise UserError(f"{folder}: no {' or '.join(missing)} here; {REMEDY}")
     config, shapes = read_map(folder / CONFIG, remedy=REMEDY), read_shapes(folder / WEIGHTS)
@@ -92,10 +90,3 @@ def _find_shape_faults(shapes: Shapes, rank: int, layers: Layers) -> list[str]:
         elif dtype not in DTYPES:
             faults.append(f"{shorten(name)} holds {dtype}")
     return faults
-
-
-def require_tensors(folder: Path, names: set[str]) -> None:
-    """Raise `UserError` if the weights in `folder` lack some of `names`, which peft would leave at random values."""
-    if missing := sorted(names - read_shapes(folder / WEIGHTS).keys()):
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UserError(f"{folder / WEIGHTS}: no {shorten(missing[0])}{more}; {REMEDY}")

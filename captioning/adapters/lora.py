@@ -3,9 +3,9 @@
 Sources: Hu et al. 2022 (arXiv:2106.09685); Dettmers et al. 2023 (arXiv:2305.14314); the paper's equation 1, W = W0 +
 (alpha / r) B A.
 
-The paper says "decoder attention weights" (V.A), but its Table II counts 5.65M, 11.3M and 22.6M parameters. Only the
-seven common layer names give these counts; matched by suffix, they also match q, k, v of every SigLIP layer. `TARGETS`
-has both readings.
+The paper says "decoder attention weights" (V.A), but only the seven common layer names give the 5.65M, 11.3M and 22.6M
+parameters of its Table II; matched by suffix, they also match q, k, v of every SigLIP layer. `TARGETS` has both
+readings.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,16 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
-from captioning.adapters.folder import CONFIG, REMEDY, check_adapter, require_tensors
+from captioning.adapters.folder import CONFIG, REMEDY, WEIGHTS, check_adapter
 from captioning.base.errors import UserError
 from captioning.base.files import atomic_folder, write_json, write_text
 from captioning.base.json_files import read_map
 from captioning.base.quoting import escape
+from captioning.paligemma.safetensors_header import read_shapes
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 SEVEN = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
@@ -35,7 +36,7 @@ TARGETS: dict[str, str | list[str]] = {
 
 
 def lora_config(rank: int, alpha: float, dropout: float, rslora: bool, targets: str) -> LoraConfig:
-    """Return peft's configuration of an adapter; `targets` is a key of `TARGETS`."""
+    """Return the configuration with which `get_peft_model` adds an adapter; `targets` is a key of `TARGETS`."""
     return LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # a float works and is saved as one
@@ -46,16 +47,8 @@ def lora_config(rank: int, alpha: float, dropout: float, rslora: bool, targets: 
     )
 
 
-def attach_adapter(model: PaliGemmaForConditionalGeneration, config: LoraConfig) -> PeftModel:
-    """Put a new adapter (float32, B = 0) on a frozen model; the initial A comes from torch's global seed."""
-    return get_peft_model(model, config)
-
-
 def load_adapter(model: PaliGemmaForConditionalGeneration, folder: Path, trainable: bool = False) -> PeftModel:
-    """Put a saved adapter on `model`.
-
-    Raises `UserError` if the adapter is missing, damaged, for another model, or holds NaN or infinity.
-    """
+    """Put a saved adapter on `model`. Raises `UserError` if it is missing, damaged, infinite, or for another model."""
     layers = {
         name: (layer.in_features, layer.out_features)
         for name, layer in model.named_modules()
@@ -67,7 +60,8 @@ def load_adapter(model: PaliGemmaForConditionalGeneration, folder: Path, trainab
         adapted = PeftModel.from_pretrained(model, folder, is_trainable=trainable)
     except ValueError as error:  # targets that the model has no layer for
         raise UserError(f"{folder}: {escape(' '.join(str(error).split()))}; {REMEDY}") from None
-    require_tensors(folder, set(get_peft_model_state_dict(adapted)))
+    if missing := sorted(get_peft_model_state_dict(adapted).keys() - read_shapes(folder / WEIGHTS).keys()):
+        raise UserError(f"{folder / WEIGHTS}: {len(missing)} tensors missing, such as {missing[0]}; {REMEDY}")
     weights = {name: value for name, value in adapted.named_parameters() if "lora_" in name}
     if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
         raise UserError(f"{folder}: {len(broken)} tensors hold NaN or infinity, {broken[0]} for example; {REMEDY}")
@@ -95,10 +89,7 @@ def swap_weights(model: PeftModel, weights: Mapping[str, Tensor]) -> Iterator[No
 
 
 def count_parameters(model: Any) -> dict[str, float]:
-    """Count the trainable parameters, all parameters with adapters, and the share in percent.
-
-    A 4-bit layer counts with the size of its full matrix.
-    """
+    """Count trainable and all parameters (4-bit layers as full matrices), and their ratio in percent."""
     trainable, total = model.get_nb_trainable_parameters()
     return {"trainable_parameters": trainable, "all_parameters": total, "share": 100 * trainable / total}
 

@@ -16,10 +16,7 @@ from typing import Any
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a path to write a file to, which becomes `path` if the block succeeds and is removed if it fails.
-
-    Raises `IsADirectoryError` if `path` is a folder.
-    """
+    """Give a path to write a file to, which becomes `path` if the block succeeds and is removed if it fails."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with _partial_path(path) as partial:
@@ -54,8 +51,7 @@ def write_records(path: Path, records: Sequence[dict[str, Any]], columns: Sequen
     with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        for record in records:
-            writer.writerow([_format_cell(record.get(column)) for column in columns])
+        writer.writerows([_format_cell(record.get(column)) for column in columns] for record in records)
 
 
 def _format_cell(value: Any) -> Any:

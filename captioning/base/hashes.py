@@ -9,7 +9,6 @@ SOURCE_FILE = "source.json"  # in a checkpoint: the commit of its files
 
 
 def sha256(path: Path) -> str:
-    """Return the file's SHA-256 in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -18,8 +17,7 @@ def git_blob_id(path: Path) -> str:
     """Return the id that Git gives the file's content: SHA-1 of its kind, its length and its bytes."""
     header = f"blob {path.stat().st_size}\0".encode()
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.sha1(header, usedforsecurity=False))
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.sha1(header, usedforsecurity=False)).hexdigest()
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -30,8 +28,6 @@ def file_hashes(folder: Path) -> dict[str, str]:
 def require_hashes(folder: Path, files: dict[str, str]) -> None:
     """Raise `UserError` if `folder` does not hold exactly `files`."""
     hashes = file_hashes(folder) if folder.is_dir() else {}
-    changed = sorted(name for name in files.keys() | hashes.keys() if files.get(name) != hashes.get(name))
-    if changed:
-        raise UserError(
-            f"{folder}: {', '.join(changed)} differ from the recipe; run `dvc repro`, which makes both again"
-        )
+    if changed := sorted({name for name, _ in files.items() ^ hashes.items()}):
+        names = ", ".join(changed)
+        raise UserError(f"{folder}: {names} differ from the recipe; run `dvc repro`, which makes both again")

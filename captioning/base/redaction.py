@@ -63,12 +63,15 @@ def _spellings(value: str) -> Iterator[str]:
 
 
 def install_hooks() -> None:
-    """Print uncaught exceptions without secrets from now on."""
+    """Print uncaught exceptions without secrets from now on, and an interruption as one line."""
     sys.excepthook = _print_redacted
     threading.excepthook = lambda failed: _print_redacted(failed.exc_type, failed.exc_value, failed.exc_traceback)
     sys.unraisablehook = lambda failed: _print_redacted(failed.exc_type, failed.exc_value, failed.exc_traceback)
 
 
 def _print_redacted(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
-    sys.stderr.flush()
+    is_interruption = issubclass(kind, KeyboardInterrupt)
+    lines = (
+        ["interrupted; give the command again\n"] if is_interruption else traceback.format_exception(kind, error, trace)
+    )
+    print(redact("".join(lines)), end="", file=sys.stderr, flush=True)

@@ -2,20 +2,18 @@
 
 The results equal those of one process, up to rounding: every sum over a step is a sum over its processes.
 
-1. This module sums gradients itself, once a step and before clipping, without DDP. DDP averages, and it sees only what
-   passes through its own forward: SCST's loss does not, so each process would train alone, without an error.
+1. This module sums gradients itself, once a step and before clipping. DDP averages, and it sees only what passes
+   through its own forward: SCST's loss does not, so each process would train alone, without an error.
 2. The Trainer knows of one process only. If it knew of more, it would repeat rows to fill uneven batches, and average
-   averages.
-3. Each process sees one GPU. A Trainer that sees two GPUs copies the model to both.
-4. Processes exchange sums and JSON, never pickles. torchrun's rendezvous is static for the same reason: the default one
-   unpickles what it finds in a store that listens to the network.
+   averages. Each process also sees one GPU: a Trainer that sees two copies the model to both.
+3. Processes exchange sums and JSON, never pickles. torchrun's rendezvous is static, since the default one unpickles
+   what it finds in a store that listens to the network.
 """
 
 import json
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.utils.distributed import get_free_port
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from captioning.base.errors import Terminated
@@ -67,20 +66,16 @@ class Processes:
         """Return the results of all shares in the order of the items; each is JSON (a tuple comes back as a list)."""
         if self.count == 1:
             return list(local)
-        shares = self._gather_shares(local)
-        return [shares[number % self.count][number // self.count] for number in range(sum(map(len, shares)))]
-
-    def _gather_shares(self, local: Sequence[Any]) -> list[list[Any]]:
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         message = torch.frombuffer(bytearray(json.dumps(list(local)).encode()), dtype=torch.uint8).to(device)
         lengths = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(self.count)]
         dist.all_gather(lengths, torch.tensor([len(message)], device=device))
-        longest = int(max(lengths))
-        buffers = [torch.zeros(longest, dtype=torch.uint8, device=device) for _ in range(self.count)]
-        dist.all_gather(buffers, torch.nn.functional.pad(message, (0, longest - len(message))))
-        return [
-            json.loads(bytes(buffer[: int(length)].tolist())) for buffer, length in zip(buffers, lengths, strict=True)
-        ]
+        padded = torch.full((int(max(lengths)),), ord(" "), dtype=torch.uint8, device=device)  # JSON may end in spaces
+        padded[: len(message)] = message
+        buffers = [torch.empty_like(padded) for _ in range(self.count)]
+        dist.all_gather(buffers, padded)
+        shares = [json.loads(bytes(buffer.tolist())) for buffer in buffers]
+        return [shares[number % self.count][number // self.count] for number in range(sum(map(len, shares)))]
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Sum gradients over the processes; a parameter without a gradient counts as zero."""
@@ -102,20 +97,17 @@ SINGLE_PROCESS = Processes()
 
 
 def start_processes(processes: int, device: str) -> Processes | None:
-    """Return this process among `processes`, or None in the process that started them, once they have finished.
-
-    Exits if one of them failed. Call this before any computation.
-    """
+    """Return this process among `processes`, or None in the process that started them, once they have finished. Exits
+    if one of them failed. Call this before any computation."""
     if processes == 1:
         show_one_gpu(device, 0)
         return SINGLE_PROCESS
     if "LOCAL_RANK" in os.environ:
         return _join_processes(device)
+    host, options = f"127.0.0.1:{get_free_port()}", {"rank": 0, "timeout": 900}
     config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="static",
-        rdzv_endpoint=f"127.0.0.1:{free_port()}", rdzv_configs={"rank": 0, "timeout": 900},
-        run_id="stage", max_restarts=0, monitor_interval=0.2,
-    )  # fmt: skip
+        1, 1, processes, run_id="stage", rdzv_backend="static", rdzv_endpoint=host, rdzv_configs=options, max_restarts=0
+    )
     module = sys.modules["__main__"].__spec__
     try:
         elastic_launch(config, sys.executable)("-m", module.name if module else "stages", *sys.argv[1:])
@@ -127,13 +119,6 @@ def start_processes(processes: int, device: str) -> Processes | None:
     except SignalException as interruption:
         raise (Terminated if interruption.sigval == signal.SIGTERM else KeyboardInterrupt) from None
     return None
-
-
-def free_port() -> int:
-    """Return a port on which no program listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _join_processes(device: str) -> Processes:

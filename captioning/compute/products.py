@@ -28,12 +28,7 @@ def use_openblas() -> None:
     replaced_operations.append(Library("aten", "IMPL", "CPU"))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Warning only once for all operators")
-        for name, function in (
-            ("mm", multiply),
-            ("bmm", multiply),
-            ("addmm", multiply_and_add),
-            ("baddbmm", multiply_and_add),
-        ):
+        for name, function in OPERATIONS.items():
             replaced_operations[0].impl(name, function, allow_override=True)
 
 
@@ -52,6 +47,9 @@ def multiply_and_add(summand: Tensor, first: Tensor, second: Tensor, *, beta: An
     if alpha != 1:
         result.mul_(alpha)
     return result if beta == 0 else result.add_(summand, alpha=beta)
+
+
+OPERATIONS = {"mm": multiply, "bmm": multiply, "addmm": multiply_and_add, "baddbmm": multiply_and_add}
 
 
 def as_array(tensor: Tensor) -> np.ndarray:

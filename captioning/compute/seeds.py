@@ -10,8 +10,7 @@ from captioning.compute.products import use_openblas
 
 
 def seed_everything(seed: int, threads: int) -> None:
-    """Seed Python, NumPy and torch, and fix the number of threads, so the number of visible cores has no effect. With
-    `machine.instructions: avx2`, OpenBLAS multiplies matrices."""
+    """Seed Python, NumPy and torch; fix the number of threads; with `instructions: avx2`, multiply with OpenBLAS."""
     torch.set_num_threads(threads)
     random.seed(seed)
     np.random.seed(seed)

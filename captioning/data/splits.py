@@ -52,12 +52,12 @@ class SplitImages:
 
     def split(self, method: str, groups: Sequence[int]) -> Split:
         """Return the sorted ids of each split, with each group in one. Raises `UserError` if a split stays empty."""
-        members = defaultdict(list)
+        indices_by_group = defaultdict(list)
         for index, group in enumerate(groups):
-            members[group].append(index)
+            indices_by_group[group].append(index)
         choose_splits = self._split_as_published if method == "own" else self._split_by_ratio
         split: Split = {name: [] for name in SPLITS}
-        for name, indices in choose_splits(list(members.values())):
+        for name, indices in choose_splits(list(indices_by_group.values())):
             split[name] += [self.ids[index] for index in indices]
         if empty := ", ".join(name for name in SPLITS if not split[name]):
             raise UserError(f"split: no image in {empty}; take more images, or change split.ratios or hash_distance")
@@ -72,11 +72,11 @@ class SplitImages:
         for source in sorted(set(self.sources)):
             local = [group for group in groups if self.sources[group[0]] == source]
             random.Random(f"split {source} {self.seed}").shuffle(local)
-            room = apportion(sum(map(len, local)), {name: self.ratios[name] for name in SPLITS})
+            remaining_images = apportion(sum(map(len, local)), {name: self.ratios[name] for name in SPLITS})
             for group in sorted(local, key=len, reverse=True):
-                roomiest = max(SPLITS, key=lambda name: room[name])
-                name = roomiest if len(group) > 1 else next(name for name in SPLITS if room[name] > 0)
-                room[name] -= len(group)
+                emptiest = max(SPLITS, key=lambda name: remaining_images[name])
+                name = emptiest if len(group) > 1 else next(name for name in SPLITS if remaining_images[name] > 0)
+                remaining_images[name] -= len(group)
                 yield name, group
 
     def _split_as_published(self, groups: list[list[int]]) -> Iterator[tuple[str, list[int]]]:
@@ -96,14 +96,14 @@ class SplitImages:
         `near_images`: images of a group that has a member there.
         """
         hashes = {id_: [value] for id_, value in zip(self.ids, self.hashes, strict=True)}
-        members = {id_: [group] for id_, group in zip(self.ids, groups, strict=True)}
-        columns = {"captions": captions, "equal_images": hashes, "near_images": members}
+        group_of = {id_: [group] for id_, group in zip(self.ids, groups, strict=True)}
+        properties = {"captions": captions, "equal_images": hashes, "near_images": group_of}
         groupings = {"images_apart": range(len(self.ids)), "groups_whole": groups}
         leakages: dict[str, Any] = {}
         for method in METHODS:
             try:
                 splits = {name: self.split(method, grouping) for name, grouping in groupings.items()}
-                leakages[method] = {name: _measure_leakage(split, columns) for name, split in splits.items()}
+                leakages[method] = {name: _measure_leakage(split, properties) for name, split in splits.items()}
             except UserError:  # the data set has no published split, or a split stays empty
                 leakages[method] = None
         return leakages
@@ -123,10 +123,10 @@ class SplitImages:
         }
 
 
-def _measure_leakage(split: Split, columns: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, float]:
-    """Return the share of each column's test values that are also training values, with four decimals."""
+def _measure_leakage(split: Split, properties: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, float]:
+    """Return the share of each property's test values that are also training values, with four decimals."""
     shares = {}
-    for name, values in columns.items():
+    for name, values in properties.items():
         train = {value for id_ in split["train"] for value in values[id_]}
         share = np.mean([value in train for id_ in split["test"] for value in values[id_]])
         shares[name] = round(float(share), 4)

@@ -4,9 +4,9 @@ There is no formula for activations: the same code runs with the same shapes, an
 operation that makes it until it is freed. This takes a checkpoint's config.json and a few seconds at 3B.
 
 1. A 4-bit layer is a plain layer here; limits/memory.py adds the weights that it dequantises temporarily.
-2. On a CPU attention runs as plain matrix products, as in training (training/trainer.py). On a GPU it is a fused kernel
-   that saves queries, keys, values, output and one logarithm per row. PaliGemma 2's attention is eager on both.
-3. What depends on data is left out: image placeholders are not searched for, and every caption has full length.
+2. On a CPU attention runs as plain matrix products, as in training. On a GPU it is a fused kernel that saves queries,
+   keys, values, output and one logarithm per row. PaliGemma 2's attention is eager on both.
+3. What depends on data is left out: every caption has full length.
 """
 
 import weakref
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from peft import get_peft_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
@@ -25,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import DynamicCache, PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
-from captioning.adapters.lora import attach_adapter, lora_config, unwrap_adapter
+from captioning.adapters.lora import lora_config, unwrap_adapter
 from captioning.paligemma.folder import require_config
 from captioning.paligemma.model import head_logits
 from captioning.params.sections import Lora
@@ -128,9 +129,7 @@ class MetaModel:
 
     def measure_training(self, rows: int, prompt: int, suffix: int) -> StepBytes:
         """Count forward and backward of a micro-batch: `prompt` text tokens and `suffix` labelled ones after the image.
-
-        The adapters have gradients before, as in an accumulation's second micro-batch.
-        """
+        The adapters have gradients before, as in an accumulation's second micro-batch."""
         self.zero_gradients()
         with self.meter() as meter:
             loss = self._loss(rows, prompt, suffix)
@@ -145,10 +144,6 @@ class MetaModel:
     def _loss(self, rows: int, prompt: int, suffix: int) -> Tensor:
         hidden = self.run(self.features(rows), prompt + suffix, None)[:, -suffix - 1 : -1].flatten(0, 1)
         return cross_entropy(head_logits(self.base, hidden), empty_tokens(len(hidden)), reduction="sum")
-
-    def measure_encoding(self, images: int) -> int:
-        """Count the encoding of `images` to projected features."""
-        return self._peak(lambda: self.features(images))
 
     def measure_generation(self, images: int, prompt: int, tokens: int) -> int:
         """Count greedy captions of `tokens`: images encoded, prompts run, then the last step on a full cache."""
@@ -188,7 +183,6 @@ class MetaModel:
 
 
 def append_tokens(keys: Tensor, tokens: int) -> Tensor:
-    """Append `tokens` tokens to keys or values."""
     return torch.cat([keys, keys.new_empty(*keys.shape[:2], tokens, keys.shape[3])], dim=2)
 
 
@@ -204,4 +198,4 @@ def meta_model(folder: Path, compute: str, device: str, lora: Lora | None = None
     with META:
         model = PaliGemmaForConditionalGeneration._from_config(config, dtype=getattr(torch, compute))
         model.requires_grad_(False).eval()
-        return MetaModel(model if lora is None else attach_adapter(model, lora_config(**dict(lora))), device)
+        return MetaModel(model if lora is None else get_peft_model(model, lora_config(**dict(lora))), device)

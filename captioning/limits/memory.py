@@ -2,17 +2,16 @@
 
     bytes = weights + adapters + gradients + optimizer + (what the largest step saves and makes) + margin
 
-Weights are counted as they are stored once loaded: NF4 with double quantisation (Dettmers et al. 2023,
-arXiv:2305.14314, section 3) takes 4 bits per weight, one byte per block of 64 weights, and one float32 per group of 256
-blocks. The bytes of a step come from limits/activations.py, with the longest caption in every row and every sampled
-caption at the limit. The margin is a share of the step, for memory that an allocator cannot reuse, and what the
-libraries themselves take.
+NF4 with double quantisation (Dettmers et al. 2023, arXiv:2305.14314, section 3) takes 4 bits per weight, one byte per
+block of 64 weights, and one float32 per group of 256 blocks. The bytes of a step come from limits/activations.py, with
+the longest caption in every row. The margin is a share of the step, for memory that an allocator cannot reuse, and what
+the libraries themselves take.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,8 @@ LIBRARY_BYTES = 500_000_000  # what torch and its kernels take before the first 
 
 @dataclass(frozen=True)
 class Need:
-    """The bytes of `items` at a time: `fixed` for any number, and `step(items)`.
-
-    `key` of params.yaml sets their number, which must divide `total_items` (0: any number). `processes` share the batch
-    of `key`, and a CPU's memory.
-    """
+    """The bytes of `items` at a time: `fixed` for any number, and `step(items)`. `key` of params.yaml sets their
+    number, which must divide `total_items` (0: any); `processes` share it."""
 
     key: str
     items: int
@@ -66,6 +62,12 @@ class Need:
     def total_bytes(self) -> int:
         return sum(self.bytes_by_part.values())
 
+    def describe(self, free: int) -> str:
+        """Say what is needed, part by part, and that only `free` bytes are free."""
+        parts = ", ".join(f"{part} {size / 1e9:.1f}" for part, size in self.bytes_by_part.items())
+        need = f"{self.key}: {self.items} {self.unit} at a time need {self.total_bytes / 1e9:.1f} GB ({parts})"
+        return f"{need}, {free / 1e9:.1f} GB are free on {self.device}"
+
     def largest_fit(self, free: int) -> int:
         """Return the largest number of items that fits into `free` bytes, or 0; a step's bytes are linear in it."""
         first, second = self.step(1), self.step(2)
@@ -77,20 +79,9 @@ class Need:
 
 def require_memory(needs: Sequence[Need], machine: Machine) -> None:
     """Raise `UserError` with each need that is larger than the free memory; `machine` is the recipe's."""
-    free = free_bytes(needs[0].device)
-    if needs[0].device == "cpu":
-        free //= needs[0].processes
+    free = free_bytes(needs[0].device) // (needs[0].processes if needs[0].device == "cpu" else 1)
     if large := [need for need in needs if need.total_bytes > free]:
-        faults = [f"{describe_need(need, free)}; {suggest_remedy(need, free, machine)}" for need in large]
-        raise UserError("\n  ".join(faults))
-
-
-def describe_need(need: Need, free: int) -> str:
-    parts = ", ".join(f"{part} {size / 1e9:.1f}" for part, size in need.bytes_by_part.items())
-    return (
-        f"{need.key}: {need.items} {need.unit} at a time need {need.total_bytes / 1e9:.1f} GB ({parts}), "
-        f"{free / 1e9:.1f} GB are free on {need.device}"
-    )
+        raise UserError("\n  ".join(f"{need.describe(free)}; {suggest_remedy(need, free, machine)}" for need in large))
 
 
 def suggest_remedy(need: Need, free: int, machine: Machine) -> str:
@@ -121,10 +112,8 @@ def finetune_needs(folder: Path, recipe: VariantRecipe, suffix: int, device: str
     def train(rows: int) -> int:
         return meta.measure_training(rows, prompt, suffix).peak
 
-    def validate(rows: int) -> int:
-        return meta.measure_validation(rows, prompt, suffix)
-
     rows = min(machine.training_rows, step_rows)
+    validate = partial(meta.measure_validation, prompt=prompt, suffix=suffix)
     return [
         Need("machine.training_rows", rows, "rows", fixed, train, device, step_rows, processes),
         Need("machine.decoding_batch", machine.decoding_batch, "validation rows", fixed, validate, device),
@@ -140,20 +129,14 @@ def generation_needs(
     fixed = weight_bytes(meta, machine.dequantise)
     if lora is not None:
         fixed["adapter"] = FLOAT32_BYTES * count_trainable(meta.model)
-
-    def generate(images: int) -> int:
-        return meta.measure_generation(images, length, maximum_tokens)
-
+    generate = partial(meta.measure_generation, prompt=length, tokens=maximum_tokens)
     return [Need("machine.decoding_batch", machine.decoding_batch, "test images", fixed, generate, device)]
 
 
 def weight_bytes(meta: MetaModel, dequantise: bool) -> dict[str, int]:
     """Return the bytes of the loaded model by part; `dequantise` keeps the decoder's layers in the compute dtype."""
-    layers = [
-        module
-        for name, module in meta.base.model.language_model.named_modules()
-        if isinstance(module, nn.Linear) and "lora_" not in name
-    ]
+    modules = meta.base.model.language_model.named_modules()
+    layers = [module for name, module in modules if isinstance(module, nn.Linear) and "lora_" not in name]
     size, counts = meta.base.dtype.itemsize, [layer.weight.numel() for layer in layers]
     total = sum(value.numel() for name, value in meta.model.named_parameters() if "lora_" not in name)
     parts = {"embeddings, SigLIP and projector": (total - sum(counts)) * size}

@@ -1,9 +1,9 @@
-"""Count the bytes that SCST needs (limits/memory.py).
+"""Count the bytes that SCST needs, with every caption at the limit of tokens (limits/memory.py).
 
-The step is the trainer's: prompts with gradients, the rollout's last step on a full cache, captions scored in packed
-rows, backward. Every caption runs to the limit of tokens; captions that end sooner need less.
+The step is the trainer's: prompts with gradients, the rollout's last step on a full cache, captions scored, backward.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from captioning.adapters.lora import freeze_encoder
-from captioning.limits.activations import (
-    META,
-    MetaModel,
-    StepBytes,
-    append_tokens,
-    empty_tokens,
-    meta_model,
-)
+from captioning.limits.activations import META, MetaModel, append_tokens, empty_tokens, meta_model
 from captioning.limits.memory import FLOAT32_BYTES, Need, adapter_bytes, count_trainable, prompt_length, weight_bytes
 from captioning.paligemma.model import head_logits, load_processor
 from captioning.params.recipe import ScstRecipe
@@ -39,13 +32,12 @@ def scst_needs(folder: Path, recipe: ScstRecipe, device: str) -> list[Need]:
     if settings.kl:
         fixed["the start's adapter"] = FLOAT32_BYTES * count_trainable(meta.model)
 
+    captions = settings.samples, settings.baseline == "greedy", tokens
+
     def step(images: int) -> int:
-        greedy = settings.baseline == "greedy"
-        return measure_scst_step(meta, images, prompt, settings.samples, greedy, tokens, sampling).peak
+        return measure_scst_step(meta, images, prompt, *captions, sampling)
 
-    def validate(images: int) -> int:
-        return meta.measure_generation(images, prompt, tokens)
-
+    validate = partial(meta.measure_generation, prompt=prompt, tokens=tokens)
     return [
         Need("scst.batch", settings.batch // processes, "images", fixed, step, device, processes=processes),
         Need("machine.decoding_batch", machine.decoding_batch, "validation images", fixed, validate, device),
@@ -54,7 +46,7 @@ def scst_needs(folder: Path, recipe: ScstRecipe, device: str) -> list[Need]:
 
 def measure_scst_step(
     meta: MetaModel, images: int, prompt: int, samples: int, greedy: bool, tokens: int, sampling: Sampling
-) -> StepBytes:
+) -> int:
     """Count a step on encoded images: `samples` sampled captions and perhaps a greedy one, all of `tokens` tokens."""
     meta.zero_gradients()
     shape = (images, meta.image_tokens, meta.base.config.text_config.hidden_size)
@@ -65,10 +57,8 @@ def measure_scst_step(
         prefix = Prefix(tuple((layer.keys, layer.values) for layer in cache.layers), last)
         with torch.no_grad():
             _decode_last_token(meta.base, prefix.detached(), sampling, samples, greedy, tokens)
-        scores = _score(meta.base, prefix, sampling, samples, tokens)
-        saved = meter.live
-        scores.sum().backward()
-    return StepBytes(saved, meter.peak)
+        _score(meta.base, prefix, sampling, samples, tokens).sum().backward()
+    return meter.peak
 
 
 def _decode_last_token(base: Any, prefix: Prefix, sampling: Sampling, samples: int, greedy: bool, tokens: int) -> None:

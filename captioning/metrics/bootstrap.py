@@ -11,10 +11,7 @@ MAX_DRAWS = 2_000_000  # image numbers in memory at a time: 16 MB, and as much a
 def resampled_means(
     scores: Float[np.ndarray, "rows images"], resamples: int = RESAMPLES, seed: int = 0
 ) -> Float[np.ndarray, "rows resamples"]:
-    """Return each row's mean over images drawn with replacement; all rows use the same draws.
-
-    Raises `ValueError` without an image.
-    """
+    """Return each row's mean over images drawn with replacement; all rows use the same draws."""
     images = np.shape(scores)[1]
     if not images:
         raise ValueError("no image to resample; scores has no column")

@@ -3,23 +3,20 @@
     CIDEr-D(c, S) = 10 / (4 |S|)  sum over n = 1..4 and s in S of
         exp(-(l(c) - l(s))^2 / 2 sigma^2)  min(g_n(c), g_n(s)) . g_n(s) / |g_n(c)| |g_n(s)|
 
-g_n are TF-IDF vectors of n-grams, l is the length in tokens. Scores have pycocoevalcap's scale, 0 to 10; tables show
-them times 100.
+g_n are TF-IDF vectors of n-grams, l is the length in bigrams, as in pycocoevalcap. Scores are 0 to 10; tables show them
+times 100.
 
-1. Document frequencies are an argument: the reward uses those of the training split, the table those of the test
-   references.
+1. The reward uses document frequencies of the training split, the table those of the test references.
 2. With `eos`, "<eos>" is a token after each reference and after each hypothesis that ended. Without it, the reward
    teaches captions to stop in the middle of a phrase. The frequencies must count "<eos>" too.
 3. An image's references are weighted once, at first use, and indexed by n-gram: a hypothesis costs one look-up for each
-   n-gram, however many references exist. Equal references (in RSICD often all five) are one entry with a larger share.
-4. As in pycocoevalcap, length is the number of bigrams.
+   n-gram. Equal references (in RSICD often all five) are one entry with a larger share.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -58,15 +55,6 @@ class DocumentFrequencies:
             images += 1
             counts.update({ngram for tokens in captions for ngram in count_ngrams(append_eos(tokens, eos))})
         return cls(images, dict(sorted(counts.items())))
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "DocumentFrequencies":
-        """Return the frequencies that `to_json` wrote."""
-        return cls(int(record["images"]), record["ngrams"])
-
-    def to_json(self) -> dict[str, Any]:
-        """Return `{"images": n, "ngrams": {"a b": number of images}}`, sorted."""
-        return {"images": self.images, "ngrams": dict(self.ngrams)}
 
 
 def append_eos(tokens: str, ended: bool) -> str:
@@ -111,10 +99,7 @@ class CiderD:
         self._idf = {ngram: self._log_images - math.log(max(1, n)) for ngram, n in self.frequencies.ngrams.items()}
 
     def score(self, id_: str, hypothesis: str, ended: bool = True) -> float:
-        """Return CIDEr-D of the tokenised `hypothesis` for image `id_`, 0 to 10; only with `eos` does `ended` matter.
-
-        Raises `KeyError` for an unknown image, `ValueError` for an image without a reference.
-        """
+        """Return CIDEr-D of the tokenised `hypothesis` for image `id_`, 0 to 10; `ended` matters only with `eos`."""
         if id_ not in self._indexed:
             self._indexed[id_] = self._index(id_)
         references, candidate = self._indexed[id_], self._vector(append_eos(hypothesis, self.eos and ended))

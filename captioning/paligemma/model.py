@@ -1,16 +1,14 @@
 """PaliGemma 1 and 2: load it in NF4, make its inputs, compute the supervised loss.
 
-Sources: Beyer et al. 2024 (arXiv:2407.07726); Steiner et al. 2024 (PaliGemma 2, arXiv:2412.03555); Dettmers et al.
-2023 (QLoRA, arXiv:2305.14314): NF4 with double quantisation.
+Sources: Beyer et al. 2024 (arXiv:2407.07726); Steiner et al. 2024 (PaliGemma 2, arXiv:2412.03555); Dettmers et al. 2023
+(QLoRA, arXiv:2305.14314). Three differences from the plain library path, compared in tests/paligemma/test_model.py:
 
-Three differences from the plain library path; tests/paligemma/test_model.py compares both:
-
-1. The head and the cross-entropy see suffix positions only: at 3B the head is 527M weights over 257,216 words, and
-   the 256 image positions carry no label.
+1. The head and the cross-entropy see suffix positions only: at 3B the head is 527M weights over 257,216 words, and the
+   256 image positions carry no label.
 2. Weights are frozen by `requires_grad_(False)`. `prepare_model_for_kbit_training` would turn on gradient
    checkpointing, with which `generate()` silently returns other tokens.
-3. `support_avx512bf16_for_cpu` is off in every 4-bit layer: if it is on, the first evaluation repacks the layer, and
-   no gradient flows through it afterwards.
+3. `support_avx512bf16_for_cpu` is off in every 4-bit layer: if it is on, the first evaluation repacks the layer, and no
+   gradient flows through it afterwards.
 """
 
 from collections.abc import Sequence
@@ -48,16 +46,25 @@ def load_processor(folder: Path) -> PaliGemmaProcessor:
     return processor
 
 
-def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForConditionalGeneration:
+def load_quantised(folder: Path, dtype_name: str, device: str) -> PaliGemmaForConditionalGeneration:
     """Load the checkpoint in `folder` with its decoder in NF4, everything frozen, in evaluation mode.
 
-    The library chooses SDPA for attention, but eager for Gemma 2: SDPA cannot cap its scores.
-
-    Raises `UserError` if `folder` holds no complete checkpoint, `RuntimeError` if other layers than the decoder's are
-    in 4 bits.
+    The library chooses SDPA for attention, but eager for Gemma 2: SDPA cannot cap its scores. Raises `UserError` if
+    `folder` holds no complete checkpoint, `RuntimeError` if other layers than the decoder's are in 4 bits.
     """
     require_checkpoint(folder)
-    model = _load_weights(folder, compute, device)
+    dtype = getattr(torch, dtype_name)
+    nf4 = BitsAndBytesConfig(**NF4, bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=UNQUANTISED_MODULES)
+    try:
+        model, loading_info = PaliGemmaForConditionalGeneration.from_pretrained(
+            folder, quantization_config=nf4, dtype=dtype, device_map={"": device}, **LOCAL_FILES
+        )
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise UserError(f"{folder}: its weights have other shapes than config.json says; {REMEDY}") from None
+    if missing := sorted(loading_info["missing_keys"]):  # the library only warns
+        raise UserError(f"{folder}: its weights lack {len(missing)} tensors, such as {missing[0]}; {REMEDY}")
     layers = [module for module in model.modules() if is_4bit(module)]
     expected = LINEARS_PER_LAYER * model.config.text_config.num_hidden_layers
     if len(layers) != expected:
@@ -67,30 +74,12 @@ def load_quantised(folder: Path, compute: str, device: str) -> PaliGemmaForCondi
     return model.requires_grad_(False).eval()
 
 
-def _load_weights(folder: Path, compute: str, device: str) -> PaliGemmaForConditionalGeneration:
-    """Load safetensors only, in NF4. Raises `UserError` for tensors that the library would only warn about."""
-    dtype = getattr(torch, compute)
-    nf4 = BitsAndBytesConfig(**NF4, bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=UNQUANTISED_MODULES)
-    try:
-        model, info = PaliGemmaForConditionalGeneration.from_pretrained(
-            folder, quantization_config=nf4, dtype=dtype, device_map={"": device}, **LOCAL_FILES
-        )
-    except RuntimeError as error:
-        if "ignore_mismatched_sizes" not in str(error):
-            raise
-        raise UserError(f"{folder}: its weights have other shapes than config.json says; {REMEDY}") from None
-    if missing := sorted(info["missing_keys"]):
-        raise UserError(f"{folder}: its weights lack {len(missing)} tensors, such as {missing[0]}; {REMEDY}")
-    return model
-
-
-def load_frozen(folder: Path, compute: str, device: str, dequantise: bool) -> PaliGemmaForConditionalGeneration:
-    """Load the model frozen. `dequantise` converts NF4 weights to `compute`: 4 GB more at 3B, and faster steps.
-
-    The logits of the bare model stay the same to the last bit; in bfloat16, an adapter's contribution is rounded once
+def load_frozen(folder: Path, dtype_name: str, device: str, dequantise: bool) -> PaliGemmaForConditionalGeneration:
+    """Load the model frozen. `dequantise` converts NF4 weights to `dtype_name`: 4 GB more at 3B, and faster steps. The
+    logits of the bare model stay the same to the last bit; in bfloat16, an adapter's contribution is rounded once
     instead of twice. Attach adapters afterwards. Raises `UserError` also if the device has too little memory.
     """
-    model = load_quantised(folder, compute, device)
+    model = load_quantised(folder, dtype_name, device)
     if not dequantise:
         return model
     weights = sum(layer.in_features * layer.out_features for layer in model.modules() if is_4bit(layer))
@@ -104,12 +93,10 @@ def load_frozen(folder: Path, compute: str, device: str, dequantise: bool) -> Pa
 
 
 def is_4bit(module: Any) -> bool:
-    """Return whether a layer's weights are quantised."""
     return isinstance(module, bnb.nn.Linear4bit)
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """Return an encoded image as RGB."""
     return Image.open(BytesIO(data), formats=FORMATS).convert("RGB")
 
 
@@ -134,10 +121,8 @@ def _prefix_text(processor: PaliGemmaProcessor, prompt: str) -> str:
 
 
 def require_suffix_mask(batch: Any) -> None:
-    """Raise `ValueError` if `token_type_ids` is not 1 on exactly the labelled positions, at least one a row.
-
-    0 (image and prompt) means bidirectional attention, 1 (suffix) causal: with another mask, labels leak.
-    """
+    """Raise `ValueError` if `token_type_ids` is not 1 on exactly the labelled positions, at least one a row. 0 (image
+    and prompt) means bidirectional attention, 1 causal: with another mask, labels leak."""
     types = batch.get("token_type_ids")
     suffix = batch["labels"] != IGNORED
     if types is None or not torch.equal(types.bool(), suffix) or not suffix.any(dim=1).all():
@@ -179,15 +164,9 @@ def head_logits(model: Any, hidden: Float[Tensor, "*tokens hidden"]) -> Float[Te
     return logits.float() if cap is None else (torch.tanh(logits / cap) * cap).float()
 
 
-def suffix_logits(
-    model: Any, hidden: Float[Tensor, "rows length hidden"], labels: Int[Tensor, "rows length"]
-) -> tuple[Float[Tensor, "tokens vocabulary"], Int[Tensor, " tokens"], Tensor]:
-    """Return the float32 logits that predict the labelled tokens, these tokens, and their mask `[rows, length - 1]`."""
-    labelled = labels[:, 1:] != IGNORED
-    return head_logits(model, hidden[:, :-1][labelled]), labels[:, 1:][labelled], labelled
-
-
-def supervised_loss(model: Any, batch: dict[str, Any], tokens: Tensor | int | None = None) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy of suffix tokens, or with `tokens` (accumulation) their sum divided by it."""
-    logits, targets, _ = suffix_logits(model, hidden_states(model, batch), batch["labels"])
-    return cross_entropy(logits, targets, reduction="sum") / (targets.numel() if tokens is None else tokens)
+def supervised_loss(model: Any, batch: dict[str, Any], divisor: Tensor | int | None = None) -> Float[Tensor, ""]:
+    """Return the mean cross-entropy of suffix tokens, or with a `divisor` (accumulation) their sum divided by it."""
+    labels = batch["labels"][:, 1:]
+    labelled = labels != IGNORED
+    logits, targets = head_logits(model, hidden_states(model, batch)[:, :-1][labelled]), labels[labelled]
+    return cross_entropy(logits, targets, reduction="sum") / (targets.numel() if divisor is None else divisor)

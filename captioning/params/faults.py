@@ -1,5 +1,6 @@
 """Describe faults of params.yaml to its user: values outside their bounds, and names that do not fit together."""
 
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,12 +13,9 @@ MAX_TEXT = 500  # characters of a message, and of a list of names
 
 def find_broken_references(raw: Any) -> list[str]:
     """Return names that do not fit together. Tolerates wrong types, so that all faults are reported at once."""
-    sections: list[Any] = [
-        raw.get(name) if isinstance(raw, dict) else None for name in ("variants", "scst", "profiles")
-    ]
+    variants, scst, profiles = sections = [raw.get(name) for name in ("variants", "scst", "profiles")]
     if not all(isinstance(section, dict) for section in sections):
         return []
-    variants, scst, profiles = sections
     faults = _unknown_rows(_list(raw.get("rows")), _list(scst.get("starts")), variants)
     if raw.get("profile") in ("miniature", "paper") and raw["profile"] not in profiles:
         faults.append(f"profile: '{raw['profile']}' has no block under profiles")
@@ -29,9 +27,12 @@ def find_broken_references(raw: Any) -> list[str]:
         faults.append("scst.samples: 1: baseline leave-one-out needs 2 or more")
     reserved = [name for name in variants if f"{name}-".startswith(("scst-", "zero-shot-"))]
     faults += [f"{_key('variants', name)}: this name is reserved for other rows; choose another" for name in reserved]
-    rates = [(name, row) for name, profile in profiles.items() for row in _learning_rates(profile)]
-    unknown = [_key("profiles", name, "finetune.learning_rates", row) for name, row in rates if row not in variants]
-    return faults + [f"{key}: no such variant; correct its name" for key in unknown] + _uneven_shares(raw)
+    for name, profile in profiles.items():
+        with suppress(KeyError, TypeError, ValueError):  # the types report it
+            unknown = [row for row in dict(profile["finetune"]["learning_rates"]) if row not in variants]
+            keys = (_key("profiles", name, "finetune.learning_rates", row) for row in unknown)
+            faults += [f"{key}: no such variant; correct its name" for key in keys]
+    return faults + _uneven_shares(raw)
 
 
 def _key(*parts: Any) -> str:
@@ -50,13 +51,6 @@ def _unknown_rows(rows: list[Any], starts: list[Any], variants: dict[str, Any]) 
         f"scst.starts: {shorten(start)} is not among rows, so it is not trained; add it there, or set scst.starts"
         for start in untrained
     ]
-
-
-def _learning_rates(profile: Any) -> dict[str, Any]:
-    try:
-        return dict(profile["finetune"]["learning_rates"])
-    except (KeyError, TypeError, ValueError):  # the types report it
-        return {}
 
 
 def _uneven_shares(raw: dict[str, Any]) -> list[str]:

@@ -1,7 +1,4 @@
-"""A recipe holds everything that the training of one row depends on. Each is a file in data/recipes/.
-
-params/recipes.py makes recipes from params.yaml.
-"""
+"""A recipe holds everything that the training of one row depends on; params/recipes.py makes it from params.yaml."""
 
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -103,16 +100,13 @@ def _read(path: Path, kind: TypeAdapter[R]) -> R:
     try:
         return kind.validate_json(path.read_bytes())
     except ValidationError as error:
-        raise UserError(
-            f"{path}: {describe_faults(error)[0]}; run `dvc repro recipes`, which writes it again"
-        ) from None
+        fault, remedy = describe_faults(error)[0], "run `dvc repro recipes`, which writes it again"
+        raise UserError(f"{path}: {fault}; {remedy}") from None
 
 
 def open_checkpoint(start: StartCheckpoint) -> Path:
-    """Return the folder of a recipe's checkpoint. Raises `UserError` if its files are not those of the recipe.
-
-    The stage watches the folder while it works, because dvc.yaml cannot name it.
-    """
+    """Return the folder of a recipe's checkpoint, which the stage watches while it works, since dvc.yaml cannot name
+    it. Raises `UserError` if its files are not those of the recipe."""
     folder = CHECKPOINT_FOLDER / start.name
     inputs.watch(folder)
     require_hashes(folder, start.files)

@@ -1,7 +1,6 @@
 """Make the recipes of all rows from params.yaml and the checkpoints' hashes.
 
-DVC watches the values of params.yaml through `params:`. How they are combined is code, which a stage has to list: so it
-is in this file alone.
+DVC watches the values through `params:`. How they are combined is code, which a stage has to list: it is here alone.
 """
 
 from itertools import product
@@ -26,12 +25,10 @@ def refined_rows(params: Params) -> dict[str, tuple[str, str]]:
 
 
 def starting_checkpoints(params: Params) -> set[str]:
-    """Return the checkpoints that at least one row starts from."""
     return {*params.zero_shot, *(params.variants[row].checkpoint for row in params.rows)}
 
 
 def make_recipes(params: Params) -> dict[str, AnyRecipe]:
-    """Return the recipe of every trained row."""
     refined = refined_rows(params).items()
     return {name: variant_recipe(params, name) for name in params.rows} | {
         row: scst_recipe(params, row, start, baseline) for row, (start, baseline) in refined
@@ -61,7 +58,7 @@ def variant_recipe(params: Params, name: str) -> VariantRecipe:
 def scst_recipe(params: Params, row: str, start: str, baseline: str) -> ScstRecipe:
     """Return the recipe of a row that refines the variant `start`, with the checkpoint and prompt of that variant.
 
-    The learning rate is divided by the scaling of that adapter. Adam moves A and B by the learning rate, whatever their
+    The learning rate is divided by the scaling of that adapter: Adam moves A and B by the learning rate, whatever their
     gradient, so every start then has the same step size of the weights.
     """
     variant = variant_recipe(params, start)
@@ -84,6 +81,5 @@ def scst_recipe(params: Params, row: str, start: str, baseline: str) -> ScstReci
 
 
 def scaling(lora: Lora) -> float:
-    """Return the factor of an adapter's B A: alpha / rank, or alpha / sqrt(rank) if it is rank-stabilised
-    (Kalajdzievski 2023, arXiv:2312.03732)."""
+    """Return the factor of an adapter's B A; for rank-stabilised ones that of Kalajdzievski 2023, arXiv:2312.03732."""
     return lora.alpha / (lora.rank**0.5 if lora.rslora else lora.rank)

@@ -17,7 +17,6 @@ PositiveNumber = Annotated[float, Field(gt=0)]
 NonNegativeNumber = Annotated[float, Field(ge=0)]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Threads = Annotated[int, Field(ge=1, le=256, strict=True)]
 Rank = Annotated[int, Field(ge=1, le=256, strict=True)]
 Line = Annotated[str, Field(pattern=r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$")]  # text without control characters
 # The processor adds <image>, <bos> and a newline.
@@ -202,7 +201,7 @@ class ProfileScst(Section):
 
 class Machine(Section):
     device: Annotated[str, Field(pattern=f"^({DEVICE})$")]
-    threads: Threads
+    threads: Annotated[int, Field(ge=1, le=256, strict=True)]
     instructions: Literal["native", "avx2"]
     compute: Literal["bfloat16", "float32"]
     training_rows: Positive
@@ -229,8 +228,6 @@ class Resume(Section):
 
 
 class Params(Section):
-    """All sections of params.yaml."""
-
     profile: Literal["miniature", "paper"]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     rows: Annotated[list[str], Field(min_length=1)]

@@ -94,10 +94,10 @@ class Sweep:
         return f"no effect of {factor} is shown; with one seed, noise between runs is unmeasured and could hide one"
 
 
-def _larger_first(differences: Sequence[Difference], first: str, second: str) -> Difference:
-    pair = find_difference(differences, first, second)
+def _larger_first(differences: Sequence[Difference], row: str, other_row: str) -> Difference:
+    pair = find_difference(differences, row, other_row)
     if pair is None:
-        raise LookupError(f"{first} and {second} have letters and were not compared")
+        raise LookupError(f"{row} and {other_row} have letters and were not compared")
     return pair if pair.difference >= 0 else pair.swapped
 
 
@@ -115,8 +115,10 @@ def caption_choice_table(
     for group in groups.values():
         ordered = sorted(group, key=lambda row: CHOICES.index(choices[row.key]))
         if choices[ordered[0].key] != choices[ordered[-1].key]:
-            first = next((row.key for row in ordered if choices[row.key] == "first"), None)
-            lines += [[row.name, choices[row.key], *_choice_cells(row, first, steps, differences)] for row in ordered]
+            first_row = next((row.key for row in ordered if choices[row.key] == "first"), None)
+            lines += [
+                [row.name, choices[row.key], *_choice_cells(row, first_row, steps, differences)] for row in ordered
+            ]
     return (CHOICE_HEADER, lines) if lines else None
 
 
@@ -126,11 +128,11 @@ def _without_captions(recipe: VariantRecipe) -> str:
 
 
 def _choice_cells(
-    row: Row, first: str | None, steps: Mapping[str, int], differences: Sequence[Difference]
+    row: Row, first_row: str | None, steps: Mapping[str, int], differences: Sequence[Difference]
 ) -> Iterator[str]:
-    gain = find_difference(differences, row.key, first) if first else None
+    gain = find_difference(differences, row.key, first_row) if first_row else None
     yield f"{steps[row.key]:,}"
-    yield f"{steps[row.key] / steps[first]:.1f}×" if first else NONE
+    yield f"{steps[row.key] / steps[first_row]:.1f}×" if first_row else NONE
     yield f"{row.scores['CIDEr']:.1f}"
     yield f"{row.interval[0]:.1f} to {row.interval[1]:.1f}"
     yield f"{gain.difference:+.1f} ({gain.family_low:+.1f} to {gain.family_high:+.1f})" if gain else NONE
@@ -160,19 +162,19 @@ def study_table(run: Run) -> Cells:
     return ["", *columns], [[title, *(column[title] for column in columns.values())] for title in titles]
 
 
-def _validation_cells(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    scores = [(run["start_validation_cider"], run["validation_cider"], run["best_step"]) for run in runs]
-    gains = [_format_gain(run["gain_percent"], run["gain_percent_low"], run["gain_percent_high"]) for run in runs]
-    path = "; ".join(f"{start:.1f} → {best:.1f} ({step})" for start, best, step in scores)
-    return {"validation CIDEr, start → best (step)": path, "validation gain, %": "; ".join(gains)}
+def _validation_cells(seeds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    scores = [(seed["start_validation_cider"], seed["validation_cider"], seed["best_step"]) for seed in seeds]
+    gains = [_format_gain(seed["gain_percent"], seed["gain_percent_low"], seed["gain_percent_high"]) for seed in seeds]
+    improvements = "; ".join(f"{start:.1f} → {best:.1f} ({step})" for start, best, step in scores)
+    return {"validation CIDEr, start → best (step)": improvements, "validation gain, %": "; ".join(gains)}
 
 
 def _test_cells(before: Mapping[str, float], after: Mapping[str, float], gain: Difference | None) -> dict[str, str]:
-    points = (gain.difference, gain.low, gain.high) if gain else (None, None, None)
-    percent = [100 * value / before["CIDEr"] if value is not None and before["CIDEr"] else None for value in points]
+    gains = (gain.difference, gain.low, gain.high) if gain else (None, None, None)
+    percent = [100 * value / before["CIDEr"] if value is not None and before["CIDEr"] else None for value in gains]
     return {
         "test CIDEr, start → refined": f"{before['CIDEr']:.1f} → {after['CIDEr']:.1f}",
-        "test gain, points": _format_gain(*points),
+        "test gain, points": _format_gain(*gains),
         "test gain, %": _format_gain(*percent),
         "words a test caption": f"{before['length']:.1f} → {after['length']:.1f}",
         "ended test captions, %": f"{100 * before['ended']:.1f} → {100 * after['ended']:.1f}",

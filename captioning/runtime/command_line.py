@@ -8,10 +8,8 @@ from captioning.base.redaction import install_hooks, redact
 
 
 def exit_status(work: Callable[[], int], interrupted: str) -> int:
-    """Return the exit status of `work`; a user's mistake prints one line and gives 1, Ctrl-C `interrupted` and 130.
-
-    A file that cannot be read or written, as on a full disk, is a user's mistake, too.
-    """
+    """Return the exit status of `work`; a user's mistake prints one line and gives 1, Ctrl-C `interrupted` and 130. A
+    file that cannot be read or written, as on a full disk, is a user's mistake, too."""
     install_hooks()
     try:
         return work()

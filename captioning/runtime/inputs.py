@@ -1,9 +1,9 @@
 """Read what a stage declares in dvc.yaml, and detect whether it changed while the stage worked.
 
 DVC hashes dependencies after a command has ended, so an edit in the meantime would make dvc.lock wrong. A stage
-therefore notes its inputs before it imports its code, and compares them whenever it saves a state, before it writes
-outputs and at its end. Their hash, with those of processor and packages, is
-the run's fingerprint (runtime/resume.py). This module parses dvc.yaml itself, because importing DVC takes seconds.
+therefore notes its inputs before it imports its code, and compares them whenever it saves a state and at its end. Their
+hash, with those of processor and packages, is the run's fingerprint (runtime/resume.py). This module parses dvc.yaml
+itself, because importing DVC takes seconds.
 """
 
 import hashlib
@@ -81,10 +81,7 @@ class Inputs:
 
 def begin(command: Sequence[str]) -> None:
     """Note the inputs of the stage with this command (without the program), and set its fingerprint if none is set.
-
-    A stage that a person starts without DVC gets a random one. Raises `UserError` if dvc.yaml or the profile changed
-    after DVC had read it.
-    """
+    Raises `UserError` if dvc.yaml or the profile changed after DVC had read it."""
     params = None
     with suppress(UserError):  # DVC, or the code that reads the file later, reports it
         params = read_yaml(PARAMS)
@@ -143,8 +140,9 @@ def find_declared_stage(command: Sequence[str], params: dict[Any, Any] | None = 
     for name, body in _expand(stages, read_yaml(PARAMS) if params is None else params):
         if shlex.split(body["cmd"])[1:] == list(command):
             outs = [entry for kind in ("outs", "metrics", "plots") for entry in body.get(kind, ())]
-            entries = body.get("deps", ()), body.get("params", ()), outs
-            return DeclaredStage(name, *(tuple(map(_name, group)) for group in entries))
+            groups = body.get("deps", ()), body.get("params", ()), outs  # an entry may have options below it
+            names = ([entry if isinstance(entry, str) else next(iter(entry)) for entry in group] for group in groups)
+            return DeclaredStage(name, *map(tuple, names))
     return None
 
 
@@ -196,17 +194,11 @@ def _look_up(key: str, values: Any) -> Any:
 
 
 def _select(params: Any, keys: Sequence[str]) -> dict[str, Any]:
-    """Return the values of those `keys` that exist."""
     values = {}
     for key in keys:
         with suppress(KeyError, TypeError):
             values[key] = _look_up(key, params)
     return values
-
-
-def _name(entry: str | dict[str, Any]) -> str:
-    """Return a path or key, which may have options below it."""
-    return entry if isinstance(entry, str) else next(iter(entry))
 
 
 def _list_stats(paths: Sequence[Path]) -> dict[str, tuple[int, ...]]:

@@ -29,13 +29,8 @@ def peak_memory() -> str:
     return text
 
 
-def progress(iterable: Iterable[T], total: int | None, label: str) -> Iterable[T]:
-    """Iterate with a progress bar and an ETA on stderr."""
-    return progress_bar(total, label, iterable)
-
-
-def progress_bar(total: int | None, label: str, iterable: Iterable[Any] | None = None) -> tqdm:
-    """Return a bar with an ETA on stderr; without a terminal, it prints one line a minute."""
+def progress(iterable: Iterable[T] | None, total: int | None, label: str) -> "tqdm[T]":
+    """Return a bar with an ETA on stderr, to iterate over; without a terminal, it prints one line a minute."""
     seconds = 1.0 if sys.stderr.isatty() else MINUTE
     options: dict[str, Any] = {"mininterval": seconds, "delay": seconds if seconds == MINUTE else 0}
     return tqdm(iterable, total=total, desc=label, disable=not is_main_process(), dynamic_ncols=True, **options)
@@ -67,6 +62,5 @@ class Stopwatch:
             self.seconds[part] += time.perf_counter() - start
 
     def lap(self) -> dict[str, float]:
-        """Return the seconds since the last lap."""
         seconds, self.seconds = dict(self.seconds), defaultdict(float)
         return seconds

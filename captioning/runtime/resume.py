@@ -38,10 +38,8 @@ def run_folder() -> Path:
 
 @contextmanager
 def exclusive_run_folder(is_main: bool = True, barrier: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """Lock this run's folder, after an identical run has released it. Raises `UserError` if an input changed.
-
-    Of several processes, the main one holds the lock for all; the others wait for it at `barrier`.
-    """
+    """Lock this run's folder, after an identical run has released it. Raises `UserError` if an input changed. Of
+    several processes, the main one holds the lock; the others wait at `barrier`."""
     folder = run_folder()
     if not is_main:
         barrier()
@@ -49,7 +47,9 @@ def exclusive_run_folder(is_main: bool = True, barrier: Callable[[], None] = lam
         return
     folder.mkdir(parents=True, exist_ok=True)
     with _lock_run(folder):
-        _remove_old_runs(folder)
+        others = (path for path in folder.parent.iterdir() if path.is_dir() and path != folder)
+        for old in sorted(others, key=lambda path: path.stat().st_mtime)[:-KEPT_RUNS]:
+            _remove_run(old)
         barrier()
         yield folder
         require_unchanged_inputs()  # before the outputs are written
@@ -79,13 +79,6 @@ def remove_finished_runs() -> None:
         _remove_run(marker.parent)
 
 
-def _remove_old_runs(folder: Path) -> None:
-    """Remove the oldest other runs of this folder's stage."""
-    others = (path for path in folder.parent.iterdir() if path.is_dir() and path != folder)
-    for run in sorted(others, key=lambda path: path.stat().st_mtime)[:-KEPT_RUNS]:
-        _remove_run(run)
-
-
 def _remove_run(folder: Path) -> None:
     with suppress(Timeout), FileLock(folder / RUN_LOCK, timeout=0):
         shutil.rmtree(folder, ignore_errors=True)
@@ -96,23 +89,17 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("a+b")
-        self.results: list[Any] = []
+        self.file, self.results, self.ends = path.open("a+b"), list[Any](), [0]  # ends: of each line, in bytes
         self.file.seek(0)
-        length = 0
         with suppress(ValueError):
             for line in self.file:
                 self.results.append(json.loads(line if line.endswith(b"\n") else b""))
-                length += len(line)
-        self.file.truncate(length)
+                self.ends.append(self.ends[-1] + len(line))
+        self.truncate(len(self.results))
 
     def truncate(self, count: int) -> None:
-        """Keep only the first `count` results."""
-        if count < len(self.results):
-            self.file.truncate(0)
-            kept_results, self.results = self.results[:count], []
-            for result in kept_results:
-                self.add(result)
+        self.file.truncate(self.ends[count])
+        del self.results[count:], self.ends[count + 1 :]
 
     def map(self, items: Sequence[T], function: Callable[[T], Any], label: str | None = None) -> list[Any]:
         """Apply `function` to the items that have no result yet, and return all results; `label` shows progress."""
@@ -124,14 +111,9 @@ class Results:
     def add(self, result: Any) -> None:
         """Save one more result. Raises `UserError` if an input changed."""
         require_unchanged_inputs()
-        self.file.write(json.dumps(result).encode() + b"\n")
+        self.ends.append(self.ends[-1] + self.file.write(json.dumps(result).encode() + b"\n"))
         self.file.flush()
         self.results.append(result)
-
-
-def states(folder: Path, interval: float | None) -> "States | None":
-    """Return the states in `folder`, one per `interval` seconds; None: save none."""
-    return None if interval is None else States(folder, interval)
 
 
 class States:
@@ -141,7 +123,6 @@ class States:
         self.folder, self.interval, self.last = folder, interval, time.monotonic()
 
     def is_due(self) -> bool:
-        """Return whether it is time to save a state."""
         return time.monotonic() - self.last >= self.interval
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
@@ -155,7 +136,6 @@ class States:
         self.last = time.monotonic()
 
     def steps(self) -> list[int]:
-        """Return the steps with a state, ascending."""
         return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*"))
 
     def intact_steps(self) -> list[int]:
@@ -172,7 +152,6 @@ class States:
         return self.state_folder(step)
 
     def state_folder(self, step: int) -> Path:
-        """Return the folder of a state."""
         return self.folder / f"step-{step}"
 
 

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
 
 from captioning.base import instructions, redaction
@@ -27,16 +26,16 @@ AGAIN = "give the command again, and it goes on from its last saved state"
 
 
 def stage_main(function: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a stage's `main`: check its inputs at the end, and print its time to stderr.
-
-    A mistake that the user can fix is one message and exit status 1, an interruption one line and 128 + its signal.
-    """
+    """Wrap a stage's `main`: check its inputs at the end, and print its time to stderr. A user's mistake is one message
+    and exit status 1, an interruption one line and 128 + its signal."""
 
     @functools.wraps(function)
     def main(*arguments: Any, **options: Any) -> None:
         start, handler = time.monotonic(), signal.signal(signal.SIGTERM, _raise_terminated)
-        if not gc.isenabled():
-            _exempt_imports()
+        if not gc.isenabled():  # exempt what the imports made, now and at exit: this saves about 2 s per process
+            gc.enable()
+            gc.freeze()
+            atexit.register(gc.freeze)
         try:
             function(*arguments, **options)
             inputs.require_unchanged_inputs()
@@ -67,34 +66,13 @@ def command(main: Callable[..., None]) -> None:
 
 def begin(command: Sequence[str]) -> None:
     """Prepare the process before a stage's code is imported; `command`: the process's, without the program."""
-    install()
+    redaction.install_hooks()
     instructions.limit_instructions()
     try:
         inputs.begin(command)
     except UserError as error:
         _end(f"error: {error}", 1)
     gc.disable()  # while the stage's code is imported, which makes a million objects and no garbage
-
-
-def _exempt_imports() -> None:
-    """Exempt what the imports made from garbage collection, now and at exit: this saves about 2 s per process."""
-    gc.enable()
-    gc.freeze()
-    atexit.register(gc.freeze)
-
-
-def install() -> None:
-    """Make each interruption one line from now on, and remove secrets from uncaught errors."""
-    redaction.install_hooks()
-    print_error = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            print(f"interrupted; {AGAIN}", file=sys.stderr)
-        else:
-            print_error(kind, error, trace)
-
-    sys.excepthook = hook
 
 
 def _raise_terminated(*_: Any) -> NoReturn:

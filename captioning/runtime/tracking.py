@@ -1,7 +1,4 @@
-"""Report a training to TensorBoard or Weights & Biases, through the Trainer's own callbacks.
-
-Files go to `.cache/tracking`; nothing of it enters a recipe or an output. The packages are optional.
-"""
+"""Report a training to TensorBoard or Weights & Biases (optional packages) by the Trainer's callbacks, in no output."""
 
 import os
 from collections.abc import Iterator
@@ -31,11 +28,8 @@ def missing_package(tracking: "Tracking") -> str | None:
 
 @contextmanager
 def tracked(tracking: "Tracking", name: str, is_main: bool = True) -> Iterator[dict[str, Any]]:
-    """Give the Trainer's options that report a training called `name`; only the main process reports.
-
-    Sets the tracker's environment variables for this process. Raises `UserError` if the package is missing or Weights &
-    Biases refuses.
-    """
+    """Give the Trainer's options that report a training called `name`; only the main process reports. Raises
+    `UserError` if the package is missing or Weights & Biases refuses."""
     if tracking.report_to == NOWHERE or not is_main:
         yield {}
         return

@@ -1,7 +1,6 @@
 """Image features, encoded once for a whole run: SCST freezes the encoder, so all epochs and captions share them.
 
-At PaliGemma-3B's size, an image's projected features are 256 x 2048 numbers, 1 MB in bfloat16. Those of RISC's
-training split, 28 GB, go to a file that the system maps; smaller ones stay in memory.
+At 3B an image's features take 1 MB in bfloat16; the 28 GB of RISC's training split go to a mapped file.
 """
 
 import zlib
@@ -42,11 +41,6 @@ class EncodedImages(Dataset):
         return {"id": self.ids[index], "features": self.features[index]}
 
 
-def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Join rows of `EncodedImages` to a batch: `id`, a list, and `features: [images, tokens, hidden]`."""
-    return {"id": [row["id"] for row in rows], "features": torch.stack([row["features"] for row in rows])}
-
-
 def encode_split(
     model: PeftModel, processor: PaliGemmaProcessor, split: str, number: int, batch: int, run: TrainingRun
 ) -> EncodedImages:
@@ -67,26 +61,27 @@ def encode_images(
     max_ram_bytes: int = MAX_RAM_BYTES,
     processes: Processes = SINGLE_PROCESS,
 ) -> Float[Tensor, "images tokens hidden"]:
-    """Return the projected features of `images` in their order, on the CPU, in the model's dtype.
-
-    More than `max_ram_bytes` go to `file`, where those of an interrupted run are reused. Several processes share the
-    file and the work. Raises `UserError` if the disk is too small.
-    """
+    """Return the projected features of `images` in their order, on the CPU, in the model's dtype. More than
+    `max_ram_bytes` go to `file`, where those of an interrupted run are reused."""
     shape = (len(images), processor.image_seq_length, model.config.text_config.hidden_size)
     features = allocate(shape, model.dtype, file, "image features", max_ram_bytes if processes.count == 1 else 0)
     batches = processes.share(range(0, len(images), batch))
-    checksums = Results(file.with_name(f"{file.name}.{processes.rank}.done")) if file.exists() else None
-    encoded = 0
-    if checksums is not None:
-        pairs = zip(batches, checksums.results, strict=False)
-        encoded = len(list(takewhile(lambda pair: checksum(features[pair[0] : pair[0] + batch]) == pair[1], pairs)))
-        checksums.truncate(encoded)
-    for start in progress(batches[encoded:], len(batches) - encoded, "encoding images"):
+
+    def encode(start: int) -> int:
         inputs = pixel_values(processor, images[start : start + batch]).to(model.device)
         with torch.no_grad():
             features[start : start + batch] = image_features(model, inputs).pooler_output.cpu()
-        if checksums is not None:
-            checksums.add(checksum(features[start : start + batch]))
+        return checksum(features[start : start + batch])
+
+    if file.exists():
+        checksums = Results(file.with_name(f"{file.name}.{processes.rank}.done"))
+        pairs = zip(batches, checksums.results, strict=False)
+        intact = takewhile(lambda pair: checksum(features[pair[0] : pair[0] + batch]) == pair[1], pairs)
+        checksums.truncate(len(list(intact)))
+        checksums.map(batches, encode, "encoding images")
+    else:
+        for start in progress(batches, len(batches), "encoding images"):
+            encode(start)
     processes.wait()
     return features
 

@@ -25,12 +25,10 @@ def advantages(
 ) -> Float[np.ndarray, "images samples"]:
     """Subtract the baseline: the greedy caption's reward or, without one, the mean reward of the other samples.
 
-    Equal rewards of an image give exactly 0. Raises `ValueError` if a single sample has no others.
+    Equal rewards of an image give exactly 0. params.yaml must ask for two samples or more without a greedy caption.
     """
     if greedy is not None:
         return rewards - greedy[:, None]
-    if rewards.shape[1] < 2:
-        raise ValueError("leave-one-out needs at least two samples per image")
     others = (rewards.sum(axis=1, keepdims=True) - rewards) / (rewards.shape[1] - 1)
     return np.where(np.ptp(rewards, axis=1, keepdims=True) == 0, 0.0, rewards - others)
 
@@ -38,10 +36,8 @@ def advantages(
 def caption_log_probabilities(
     model: Any, prefix: Prefix, captions: Int[Tensor, "images captions tokens"], sampling: Sampling, pad: int
 ) -> Float[Tensor, "images captions"]:
-    """Return the log-probability of each caption, including its `<eos>`, under the distribution it was drawn from.
-
-    The head, 257,216 words wide at 3B, runs on tokens of captions only.
-    """
+    """Return the log-probability of each caption, including its `<eos>`, under the distribution it was drawn from. The
+    head, 257,216 words wide at 3B, runs on tokens of captions only."""
     is_token = captions != pad
     logits = head_logits(model, caption_states(model, prefix, captions, is_token)[is_token])
     tokens = sampling.log_probabilities(logits, captions[is_token])

@@ -3,8 +3,8 @@
     row = [image and prompt | caption 1 | ... | caption N]
 
 A caption's tokens see the prefix and the earlier tokens of their own caption; positions restart in each caption. The
-row gives the same results as N rows that repeat the prefix (tests/scst/test_packing.py), with 350 instead of 1,390
-tokens for N = 5 captions of 15 tokens after 260.
+results are those of N rows that repeat the prefix (tests/scst/test_packing.py), with 350 instead of 1,390 tokens for N
+= 5 captions of 15 tokens after 260.
 
 1. `prefill` runs the prefix through the library's own forward, once per image; its keys and values serve the decoding
    of all captions (scst/rollout.py) and then, with gradients, the update.
@@ -43,10 +43,7 @@ class Prefix:
 
 
 def prefill(model: Any, prompt: Int[Tensor, " length"], features: Float[Tensor, "images tokens hidden"]) -> Prefix:
-    """Run image and prompt, whose attention is bidirectional, through `model` (a PaliGemma without its PeftModel).
-
-    `prompt` comes from the processor: image placeholders, `<bos>`, the prompt, a newline.
-    """
+    """Run image and prompt, whose attention is bidirectional, through a PaliGemma without its PeftModel."""
     rows = prompt.expand(len(features), -1)
     output = model.model(
         input_ids=rows,
@@ -67,8 +64,7 @@ def caption_states(
 ) -> Float[Tensor, "images captions tokens hidden"]:
     """Return the hidden states that predict each token; positions after `<eos>`, where `is_token` is false, get zeros.
 
-    A caption's last token predicts nothing, so it is not run. A row has the length of the captions of one image
-    together, not of its longest caption times their number.
+    A caption's last token predicts nothing, so it is not run. A row is as long as the captions of one image together.
     """
     states = torch.zeros(*captions.shape, prefix.last.shape[1], dtype=prefix.last.dtype, device=prefix.last.device)
     states[:, :, 0] = prefix.last[:, None]
@@ -88,10 +84,8 @@ def caption_states(
 
 
 def packed_mask(prefix: int, caption: Int[Tensor, "images queries"]) -> Bool[Tensor, "images queries keys"]:
-    """Let each token see the prefix, itself and the earlier tokens of its caption.
-
-    `caption`: the number of each token's caption; the tokens of one caption are in their order.
-    """
+    """Let each token see the prefix, itself and the earlier tokens of its caption. `caption`: the number of each
+    token's caption, whose tokens are in their order."""
     same_caption = (caption[:, :, None] == caption[:, None]).tril()
     return torch.cat([same_caption.new_ones(*caption.shape, prefix), same_caption], dim=2)
 
@@ -103,10 +97,8 @@ def run_packed(
     positions: Int[Tensor, "#images queries"],
     cache: DynamicCache,
 ) -> Float[Tensor, "images queries hidden"]:
-    """Return the decoder's last hidden states of `tokens`, and append them to `cache`.
-
-    Raises `ValueError` if a row is longer than the decoder's sliding window.
-    """
+    """Return the decoder's last hidden states of `tokens`, and append them to `cache`. Raises `ValueError` if a row is
+    longer than the decoder's sliding window."""
     decoder = model.model.language_model
     window = getattr(decoder.config, "sliding_window", None)
     if window is not None and mask.shape[2] > window:
@@ -116,10 +108,6 @@ def run_packed(
         zeros = torch.zeros(by_head.shape, dtype=embedded.dtype, device=mask.device)
         by_head = zeros.masked_fill(~by_head, torch.finfo(embedded.dtype).min)
     output = decoder(
-        inputs_embeds=embedded,
-        attention_mask=by_head,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
+        inputs_embeds=embedded, attention_mask=by_head, position_ids=positions, past_key_values=cache, use_cache=True
     )
     return output.last_hidden_state

@@ -2,17 +2,15 @@
 
 Source: Rennie et al. 2017 (arXiv:1612.00563); the paper, IV.B. For each image, N captions are sampled from the model
 and rewarded with CIDEr-D against the image's references; the loss is the mean over captions of -A log p(caption), with
-A = reward - baseline.
-
-Deliberate differences from the paper:
+A = reward - baseline. Deliberate differences from the paper:
 
 1. N samples per image, not one. The baseline is the greedy caption's reward (paper) or the mean reward of the image's
    other samples (`leave-one-out`; Luo 2020, arXiv:2003.09971), which needs no greedy decoding.
 2. `<eos>` counts as a token in the reward of a caption that ended; otherwise captions learn to stop inside a phrase.
 3. Document frequencies come from the training split, once: those of a batch alone make CIDEr meaningless.
 4. Dropout is off: captions are scored under the distribution that they were drawn from (scst/sampling.py).
-5. The learning rate is that of an adapter that adds B A, like mix's; that of another start is divided by its own factor
-   (params/recipes.py). Without this, steps of rank-stabilised adapters were eight times as large, and they collapsed.
+5. The learning rate is divided by the factor of the start's B A (params/recipes.py). Otherwise steps of rank-stabilised
+   adapters are eight times as large, and these collapse.
 6. The encoder is frozen, and each image is encoded once per run. A step runs its prompt once, for the greedy caption,
    the samples and the update together (scst/packing.py).
 """
@@ -74,9 +72,7 @@ def refine(
 
 def summarise(result: Refinement, images: int, maximum_tokens: int) -> dict[str, Any]:
     """Return start and best step on the validation images, the gain with its 95 % interval, and how they were scored.
-
-    The gain is in percent of the start; None if the start is 0.
-    """
+    The gain is in percent of the start; None if that is 0."""
     start, best = result.start["validation_cider"], result.best["validation_cider"]
     values = {"best_step": result.best["step"], "start_validation_cider": start, "validation_cider": best}
     for suffix in ("", "_low", "_high"):
@@ -87,7 +83,6 @@ def summarise(result: Refinement, images: int, maximum_tokens: int) -> dict[str,
 
 
 def scst_arguments(recipe: ScstRecipe, run: TrainingRun) -> TrainingArguments:
-    """Return the Trainer's arguments from the recipe."""
     settings = recipe.scst
     return training_arguments(
         run,

@@ -20,17 +20,14 @@ def rollout(
     model: Any,
     prefix: Prefix,
     sampling: Sampling,
-    points: Float[Tensor, "images samples limit"],
+    uniforms: Float[Tensor, "images samples limit"],
     greedy: bool,
     eos: int,
     pad: int,
 ) -> Int[Tensor, "images captions tokens"]:
-    """Return token ids, padded after `eos`: with `greedy` first the greedy caption, then the samples.
-
-    `model` is a PaliGemma in evaluation mode. `points` are uniform numbers from 0 to 1, each of which draws one token;
-    a caption has at most `limit` tokens, including `eos`.
-    """
-    captions, limit, tokens = points.shape[1] + greedy, points.shape[2], list[Tensor]()
+    """Return token ids, padded after `eos`: with `greedy` first the greedy caption, then the samples. `model` is a
+    PaliGemma in evaluation mode; each of `uniforms`, from 0 to 1, draws one of at most `limit` tokens."""
+    captions, limit, tokens = uniforms.shape[1] + greedy, uniforms.shape[2], list[Tensor]()
     with torch.inference_mode():
         prefix = prefix.detached()
         cache = prefix.cache()
@@ -38,7 +35,7 @@ def rollout(
         ended = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
         while True:
             logits = head_logits(model, hidden)
-            tokens.append(_choose(logits, sampling, greedy, points[:, :, len(tokens)]).masked_fill(ended, pad))
+            tokens.append(_choose(logits, sampling, greedy, uniforms[:, :, len(tokens)]).masked_fill(ended, pad))
             ended = ended | (tokens[-1] == eos)
             if len(tokens) == limit or bool(ended.all()):
                 break
@@ -54,11 +51,11 @@ def _choose(
     logits: Float[Tensor, "images captions vocabulary"],
     sampling: Sampling,
     greedy: bool,
-    points: Float[Tensor, "images samples"],
+    uniforms: Float[Tensor, "images samples"],
 ) -> Int[Tensor, "images captions"]:
     """Return the next token of each caption; the greedy caption comes first."""
     likeliest = [sampling.best(logits[:, 0])[:, None]] if greedy else []
-    if not points.shape[1]:
+    if not uniforms.shape[1]:
         return likeliest[0]
-    drawn = sampling.draw(logits[:, int(greedy) :].flatten(0, 1), points.flatten()).unflatten(0, points.shape)
+    drawn = sampling.draw(logits[:, int(greedy) :].flatten(0, 1), uniforms.flatten()).unflatten(0, uniforms.shape)
     return torch.cat([*likeliest, drawn], dim=1)

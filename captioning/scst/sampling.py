@@ -28,16 +28,16 @@ def uniform(seed: int, step: int, id_: str, samples: int, tokens: int) -> Float[
     return torch.rand((samples, tokens), dtype=torch.float64, generator=generator)
 
 
-def draw(probabilities: Float[Tensor, "rows vocabulary"], points: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+def draw(probabilities: Float[Tensor, "rows vocabulary"], uniforms: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:
     """Draw an index per row with its probability, never one of probability zero.
 
-    `points`, one uniform number per row, go through the inverse of the cumulative distribution, in float64.
+    One of `uniforms` per row goes through the inverse of the cumulative distribution, in float64.
     `torch.multinomial` draws a random number per entry of the vocabulary, a third of the decoding time on a CPU.
     """
     mass = probabilities.double().cumsum(dim=-1)
     total = mass[:, -1:]
-    point = points.view_as(total) * total
-    below = torch.minimum(point, total.nextafter(torch.zeros_like(total)))
+    targets = uniforms.view_as(total) * total
+    below = torch.minimum(targets, total.nextafter(torch.zeros_like(total)))
     return torch.searchsorted(mass, below, right=True)[:, 0]
 
 
@@ -50,9 +50,9 @@ class Sampling:
     top_k: int = 0
     top_p: float = 1.0
 
-    def draw(self, logits: Float[Tensor, "rows vocabulary"], points: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:
+    def draw(self, logits: Float[Tensor, "rows vocabulary"], uniforms: Float[Tensor, " rows"]) -> Int[Tensor, " rows"]:
         """Draw one token per row by uniform numbers."""
-        return draw(self._warped(logits).softmax(dim=-1), points)
+        return draw(self._warped(logits).softmax(dim=-1), uniforms)
 
     def best(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
         """Return the likeliest token of each row that is not barred."""

@@ -16,8 +16,7 @@ class Scorers(NamedTuple):
 
 
 def read_scorers(ids: Sequence[str]) -> Scorers:
-    """Return the scorers of the images `ids`."""
     tokens = read_map(Path("data/references/tokens.json"))
-    frequencies = DocumentFrequencies.from_json(read_map(Path("data/references/document_frequencies.json")))
+    frequencies = DocumentFrequencies(**read_map(Path("data/references/document_frequencies.json")))
     references = {id_: tokens[id_] for id_ in ids}
     return Scorers(CiderD(frequencies, references, eos=True), CiderD(frequencies, references, eos=False))

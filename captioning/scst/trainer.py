@@ -1,8 +1,6 @@
 """A `Trainer` for SCST: its loss draws captions of encoded images, and weights them by their rewards (scst/refine.py).
 
-Only the loss is ours; the library brings accumulation, clipping, schedule and the choice of the best step. The samples
-of an image depend on seed, step and image alone, so several processes draw the same
-captions as one.
+The samples of an image depend on seed, step and image alone, so several processes draw the same captions as one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.data import default_collate
 from transformers import PaliGemmaProcessor
 
 from captioning.adapters.lora import swap_weights, unwrap_adapter
@@ -22,7 +21,6 @@ from captioning.metrics.ptb import tokenize
 from captioning.paligemma.model import prompt_tokens
 from captioning.params.recipe import ScstSettings
 from captioning.runtime.progress import Stopwatch
-from captioning.scst.features import collate
 from captioning.scst.loss import advantages, caption_log_probabilities, policy_loss
 from captioning.scst.packing import Prefix, prefill
 from captioning.scst.rollout import rollout
@@ -42,10 +40,10 @@ class SCSTTrainer(SharedTrainer):
     def __init__(
         self, *arguments: Any, processor: PaliGemmaProcessor, settings: ScstSettings, scorers: Scorers, **options: Any
     ) -> None:
-        super().__init__(*arguments, data_collator=collate, **options)
+        super().__init__(*arguments, data_collator=default_collate, **options)
         self.processor, self.settings, self.scorers = processor, settings, scorers
-        cuts = settings.temperature, settings.top_k, settings.top_p
-        self.sampling = Sampling(tuple(forbidden_tokens(processor)), *cuts)
+        barred = tuple(forbidden_tokens(processor))
+        self.sampling = Sampling(barred, settings.temperature, settings.top_k, settings.top_p)
         self.prompt = prompt_tokens(processor, settings.prompt).to(self.args.device)
         self.start_weights = trainable_weights(self.model) if settings.kl else {}
         self.stopwatch = Stopwatch(torch.cuda.synchronize if self.args.device.type == "cuda" else lambda: None)
@@ -73,45 +71,43 @@ class SCSTTrainer(SharedTrainer):
         self.log(step_summary(loss.item(), [Sample(*sample) for image in images for sample in image]))
         return loss
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, num_items_in_batch: Any = None) -> Tensor:
         """Return the batch's share of the step's mean loss; its samples remain in `self.samples`."""
         policy, greedy = unwrap_adapter(model).eval(), self.settings.baseline == "greedy"
-        sampled = slice(int(greedy), None)  # the greedy caption of an image comes first
+        sample_columns = slice(int(greedy), None)  # the greedy caption of an image comes first
         with self.stopwatch("prefill"), attention_kernel(self.args.device):
             prefix = prefill(policy, self.prompt, inputs["features"])
         with self.stopwatch("decode"):
-            tokens = self._decode(policy, prefix, self._points(inputs["id"]), greedy)
+            tokens = self._decode(policy, prefix, self._draw_uniforms(inputs["id"]), greedy)
         with self.stopwatch("reward"):
             captions = [decode_suffixes(self.processor, rows) for rows in tokens]
             rewards = self._rewards(inputs["id"], captions)
         with attention_kernel(self.args.device):
-            log_p = self._log_probabilities(policy, prefix, tokens[:, sampled])
-        kl = self._log_ratio(model, inputs["features"], tokens[:, sampled], log_p)
-        penalised = rewards[:, sampled] - self.settings.kl * (0.0 if kl is None else kl)
+            log_p = self._log_probabilities(policy, prefix, tokens[:, sample_columns])
+        log_ratios = self._log_ratios(model, inputs["features"], tokens[:, sample_columns], log_p)
+        penalised = rewards[:, sample_columns] - self.settings.kl * (0.0 if log_ratios is None else log_ratios)
         advantage = advantages(penalised, rewards[:, 0] if greedy else None)
         loss = policy_loss(log_p, advantage)
         if num_items_in_batch is not None:
             loss = loss * (len(inputs["id"]) / num_items_in_batch)
-        ratio = np.full(advantage.shape, None) if kl is None else kl
-        columns = [array.tolist() for array in (rewards[:, sampled], penalised - advantage, advantage, ratio)]
+        kl = np.full(advantage.shape, None) if log_ratios is None else log_ratios
+        arrays = [array.tolist() for array in (rewards[:, sample_columns], penalised - advantage, advantage, kl)]
         self.samples = [
             [Sample(caption.text, caption.ended, *numbers) for caption, *numbers in zip(*image, strict=True)]
-            for image in zip([image[sampled] for image in captions], *columns, strict=True)
+            for image in zip([image[sample_columns] for image in captions], *arrays, strict=True)
         ]
-        return (loss, {}) if return_outputs else loss
+        return loss
 
-    def _points(self, ids: Sequence[str]) -> Float[Tensor, "images samples tokens"]:
+    def _draw_uniforms(self, ids: Sequence[str]) -> Float[Tensor, "images samples tokens"]:
         seed, step = self.args.seed, self.state.global_step
         shape = self.settings.samples, self.settings.maximum_tokens
         return torch.stack([uniform(seed, step, id_, *shape) for id_ in ids]).to(self.args.device)
 
     def _decode(
-        self, policy: Any, prefix: Prefix, points: Tensor, greedy: bool
+        self, policy: Any, prefix: Prefix, uniforms: Tensor, greedy: bool
     ) -> Int[Tensor, "images captions tokens"]:
         tokenizer = self.processor.tokenizer
-        return rollout(policy, prefix, self.sampling, points, greedy, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        return rollout(policy, prefix, self.sampling, uniforms, greedy, tokenizer.eos_token_id, tokenizer.pad_token_id)
 
     def _rewards(
         self, ids: Sequence[str], captions: Sequence[Sequence[Caption]]
@@ -124,7 +120,7 @@ class SCSTTrainer(SharedTrainer):
     def _log_probabilities(self, policy: Any, prefix: Prefix, tokens: Tensor) -> Float[Tensor, "images captions"]:
         return caption_log_probabilities(policy, prefix, tokens, self.sampling, self.processor.tokenizer.pad_token_id)
 
-    def _log_ratio(self, model: Any, features: Tensor, tokens: Tensor, log_p: Tensor) -> np.ndarray | None:
+    def _log_ratios(self, model: Any, features: Tensor, tokens: Tensor, log_p: Tensor) -> np.ndarray | None:
         """Return log policy(caption) / start(caption), whose mean estimates the KL; None without a penalty."""
         if not self.start_weights:
             return None

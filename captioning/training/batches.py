@@ -1,11 +1,9 @@
 """The rows of each micro-batch: the same optimizer steps, whether one process takes them or several.
 
 Seed and epoch alone determine an epoch's order. It is cut into steps; the rows of a step are dealt to the processes in
-turn, and each process cuts its share into micro-batches. In a last, short step a process may get an empty micro-batch:
-no row is repeated to fill it.
-
-Rows of unequal length can be sorted within their step, so that a micro-batch needs little padding and no process waits
-long for another. This does not change the rows of a step, nor its gradient.
+turn, and each process cuts its share into micro-batches, perhaps an empty one in a last, short step: no row is
+repeated. Rows of unequal length can be sorted within their step, so that a micro-batch needs little padding; this
+changes no gradient.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,8 +29,7 @@ class StepBatches(Sampler[list[int]]):
         self.lengths: Sequence[int] | None = getattr(rows, "lengths", None)
         self.step_rows = batch * accumulation * processes.count
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; the Trainer calls this."""
+    def set_epoch(self, epoch: int) -> None:  # the Trainer calls this
         self.epoch = epoch
         if hasattr(self.rows, "epoch"):
             self.rows.epoch = epoch
@@ -56,7 +53,6 @@ class StepBatches(Sampler[list[int]]):
 class EpochLoader(DataLoader):
     """A loader that passes the epoch on to its `StepBatches`; in a resumed epoch, the Trainer does so itself."""
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; the Trainer calls this."""
+    def set_epoch(self, epoch: int) -> None:  # the Trainer calls this
         batches: Any = self.batch_sampler
         batches.set_epoch(epoch)

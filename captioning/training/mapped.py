@@ -14,10 +14,8 @@ MAX_RAM_BYTES = 4 * 2**30  # a larger tensor is put into a file
 def allocate(
     shape: tuple[int, ...], dtype: torch.dtype, file: Path, label: str, max_ram_bytes: int = MAX_RAM_BYTES
 ) -> Tensor:
-    """Return an unfilled tensor; one of more than `max_ram_bytes` lives in `file`.
-
-    Raises `UserError` if the disk is too small: a mapped file that does not fit would kill the process later.
-    """
+    """Return an unfilled tensor; one of more than `max_ram_bytes` lives in `file`. Raises `UserError` if the disk is
+    too small: a mapped file that does not fit would kill the process later."""
     size = torch.Size(shape).numel()
     if (needed := size * dtype.itemsize) <= max_ram_bytes:
         return torch.empty(shape, dtype=dtype)

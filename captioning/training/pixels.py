@@ -1,7 +1,6 @@
-"""Decode images once before training; a step then only normalises their bytes.
+"""Decode images once before training; a step then only normalises their bytes, to what the library's processor returns.
 
-At 224 pixels, RISC's training images take 4 GB, in memory or in a mapped file (training/mapped.py). The collator's rows
-equal those of the library's processor, which would decode every row in every step.
+At 224 pixels, RISC's training images take 4 GB, in memory or in a mapped file (training/mapped.py).
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """One run of a training on this machine: what is not in its recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import torch
 
 from captioning.compute.processes import SINGLE_PROCESS, Processes, device_folder
-from captioning.runtime.resume import States, states
+from captioning.params.load import load_params
+from captioning.runtime.resume import States, exclusive_run_folder
+from captioning.runtime.tracking import tracked
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,21 @@ class TrainingRun:
 
     @property
     def process_folder(self) -> Path:
-        """The folder of this process alone."""
         return self.folder / str(self.processes.rank)
 
     def states(self, part: str = "") -> States | None:
         """Return the states, saved on this kind of device, of this training or of one `part` of it."""
-        return states(device_folder(self.process_folder / part, torch.device(self.device)), self.state_interval)
+        if self.state_interval is None:
+            return None
+        return States(device_folder(self.process_folder / part, torch.device(self.device)), self.state_interval)
+
+
+@contextmanager
+def open_run(name: str, seed: int, device: str, processes: Processes) -> Iterator[TrainingRun]:
+    """Give the run of the training called `name`; params.yaml says how often it saves states, and who tracks it."""
+    params = load_params()  # no stage that trains lists it: only settings that change no output are used
+    with (
+        exclusive_run_folder(processes.is_main, processes.wait) as folder,
+        tracked(params.tracking, name, processes.is_main) as tracking,
+    ):
+        yield TrainingRun(seed, device, folder, processes, params.resume.state_interval, tracking)

@@ -1,11 +1,8 @@
 """A `Trainer` that may be killed: it saves its state from time to time, and the next run continues from the newest.
 
-The library's own checkpoints do not suffice: they pickle optimizer and random numbers, are not written atomically, and
-forget the losses since the last log entry. The library does the rest: it finds where to continue, and skips the
-finished batches of an epoch.
-
-A state is saved between two steps, and only if its weights are finite. If a step is logged or validated, its state is
-saved afterwards, so that nothing is computed twice and nothing is left out.
+The library's own checkpoints pickle optimizer and random numbers, are not written atomically, and forget the losses
+since the last log entry. The library does the rest: it skips the finished batches of an epoch. A state is saved between
+two steps, after a step's log and validation, so that nothing is computed twice, and only if its weights are finite.
 """
 
 import json
@@ -27,9 +24,9 @@ from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.runtime.resume import Results, States
 
 T = TypeVar("T")
-TENSORS, VALUES = "state.safetensors", "state.json"
-PROGRESS = "trainer_state.json"  # the library's name
-TENSOR = "<tensor>"  # key of a tensor's number in VALUES
+TENSOR_FILE, VALUE_FILE = "state.safetensors", "state.json"
+PROGRESS_FILE = "trainer_state.json"  # the library's name
+TENSOR = "<tensor>"  # key of a tensor's number in VALUE_FILE
 
 
 class ResumableTrainer(Trainer):
@@ -46,7 +43,7 @@ class ResumableTrainer(Trainer):
         """`rate_key`: the key of params.yaml that sets the learning rate, for a message."""
         super().__init__(*arguments, **options)
         self.rate_key, self.states, self.processes = rate_key, states, processes
-        self.best: dict[str, Tensor] = {}
+        self.best_weights: dict[str, Tensor] = {}
         self.resumed_state: Path | None = None
         self.add_callback(StateSaver(self))
 
@@ -58,7 +55,7 @@ class ResumableTrainer(Trainer):
             self.args.eval_on_start = False
             self.resumed_state = self.states.open_state(max(common))
         output = super().train(resume_from_checkpoint=None if self.resumed_state is None else str(self.resumed_state))
-        write_parameters(self.model, self.best)
+        write_parameters(self.model, self.best_weights)
         self.require_finite_weights()
         return output
 
@@ -77,10 +74,8 @@ class ResumableTrainer(Trainer):
         self.require_finite("largest weight", float(torch.stack(largest).max()), self.state.global_step)
 
     def cached_map(self, name: str, items: Sequence[T], function: Callable[[T], Any]) -> list[Any]:
-        """Apply `function`, which returns JSON, to `items`.
-
-        Results that an interrupted run has saved at this step, with exactly the same weights, are reused.
-        """
+        """Apply `function`, which returns JSON, to `items`, but reuse the results that an interrupted run saved at this
+        step, with exactly the same weights."""
         if self.states is None:
             return [function(item) for item in items]
         weights = {key: value.cpu().contiguous() for key, value in trainable_weights(self.model).items()}
@@ -98,7 +93,7 @@ class ResumableTrainer(Trainer):
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         is_best = super()._determine_best_metric(metrics, trial)
-        self.best = trainable_weights(self.model) if is_best else self.best
+        self.best_weights = trainable_weights(self.model) if is_best else self.best_weights
         return is_best
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -110,7 +105,7 @@ class ResumableTrainer(Trainer):
     def _write_state(self, folder: Path) -> None:
         state = {
             "trained": trainable_weights(self.model),
-            "best": self.best,
+            "best": self.best_weights,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.lr_scheduler.state_dict(),
             "random": random_state(),
@@ -119,11 +114,11 @@ class ResumableTrainer(Trainer):
             "extra": self.extra_state(),
         }
         write_tree(folder, state)
-        self.state.save_to_json(str(folder / PROGRESS))
+        self.state.save_to_json(str(folder / PROGRESS_FILE))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         state = read_tree(resume_from_checkpoint)
-        self.best = state["best"]
+        self.best_weights = state["best"]
         write_parameters(self.model, state["trained"])
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -186,14 +181,14 @@ def write_tree(folder: Path, tree: Mapping[str, Any]) -> None:
     """Write JSON that contains tensors: these become a safetensors file, since no state may be a pickle."""
     tensors: dict[str, Tensor] = {}
     values = _take_tensors(tree, tensors)
-    (folder / TENSORS).write_bytes(save(tensors))
-    (folder / VALUES).write_text(json.dumps(values), encoding="utf-8")
+    (folder / TENSOR_FILE).write_bytes(save(tensors))
+    (folder / VALUE_FILE).write_text(json.dumps(values), encoding="utf-8")
 
 
 def read_tree(folder: Path | str) -> dict[str, Any]:
     """Read what `write_tree` wrote; keys are text, and tuples are lists."""
-    tensors = load((Path(folder) / TENSORS).read_bytes())
-    values = (Path(folder) / VALUES).read_text(encoding="utf-8")
+    tensors = load((Path(folder) / TENSOR_FILE).read_bytes())
+    values = (Path(folder) / VALUE_FILE).read_text(encoding="utf-8")
     return json.loads(values, object_hook=lambda item: tensors[item[TENSOR]] if TENSOR in item else item)
 
 

@@ -1,9 +1,7 @@
 """The transformers `Trainer` of all trainings here: only the loss is ours, and how rows reach it.
 
-The library brings accumulation, clipping and schedule; training/states.py saves states.
-
-1. A loss is a sum, divided once by the number of its terms (labelled tokens, captions) in the whole optimizer step.
-   So neither accumulation nor several processes change it (training/batches.py, compute/processes.py).
+1. A loss is a sum, divided once by the number of its terms (labelled tokens, captions) in the whole optimizer step. So
+   neither accumulation nor several processes change it (training/batches.py, compute/processes.py).
 2. A validation loss is a mean over tokens, not the mean of the batches' means.
 3. A loss, gradient or weight that is not finite ends the training at that step, before the optimizer takes it. Losses
    and gradients are already summed over the processes there, so that all of them stop at the same step.
@@ -22,7 +20,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import IGNORED
-from captioning.runtime.progress import progress_bar
+from captioning.runtime.progress import progress
 from captioning.training.batches import EpochLoader, StepBatches
 from captioning.training.run import TrainingRun
 from captioning.training.states import ResumableTrainer
@@ -69,10 +67,8 @@ class SharedTrainer(ResumableTrainer):
         return batches, self.processes.sum(torch.tensor(terms, device=device))
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Run forward and backward of one micro-batch, which may be empty.
-
-        Processes sum their gradients and losses only after the last one of a step, so that they wait once a step.
-        """
+        """Run forward and backward of one micro-batch, which may be empty. Processes sum their gradients and losses
+        after the last one of a step, so that they wait once a step."""
         loss = torch.zeros((), device=self.args.device)
         if inputs:
             loss = super().training_step(model, inputs, num_items_in_batch)
@@ -118,7 +114,7 @@ class StepBar(TrainerCallback):
     """A progress bar of the optimizer's steps."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar = progress_bar(state.max_steps, "steps")
+        self.bar = progress(None, state.max_steps, "steps")
         self.bar.update(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -135,12 +131,9 @@ class LossTrainer(SharedTrainer):
         super().__init__(*arguments, **options)
         self.loss = loss
 
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         with attention_kernel(self.args.device):
-            loss = self.loss(model, inputs, num_items_in_batch)
-        return (loss, {}) if return_outputs else loss
+            return self.loss(model, inputs, num_items_in_batch)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Return the mean loss of the validation rows, per loss term."""
@@ -161,10 +154,8 @@ class LossTrainer(SharedTrainer):
 
 
 def attention_kernel(device: torch.device) -> AbstractContextManager[None]:
-    """Compute attention in plain products on a CPU, where the fused kernel's backward takes a third of a step.
-
-    On other devices torch chooses. The kernel of the forward is also that of the backward.
-    """
+    """Compute attention in plain products on a CPU, where the fused kernel's backward takes a third of a step. The
+    kernel of the forward is also that of the backward."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
@@ -179,7 +170,6 @@ def training_arguments(run: TrainingRun, **options: Any) -> TrainingArguments:
         remove_unused_columns=False,
         optim=OPTIMIZERS["adamw"],
         logging_nan_inf_filter=False,
-        prediction_loss_only=True,
         label_names=["labels"],
         dataloader_pin_memory=run.device != "cpu",
         save_strategy="no",

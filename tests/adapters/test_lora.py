@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 from transformers import PaliGemmaForConditionalGeneration
 
 from benchmarks import true_shape
 from captioning.adapters.lora import (
-    attach_adapter,
     count_parameters,
     freeze_encoder,
     load_adapter,
@@ -54,7 +53,7 @@ def count_low_rank(rank: int, shapes: list[tuple[int, int]]) -> int:
 
 
 def count_adapter(model: Any, **lora: Any) -> dict[str, float]:
-    adapted = attach_adapter(model, lora_config(**({"alpha": 8.0, "dropout": 0.0, "rslora": False} | lora)))
+    adapted = get_peft_model(model, lora_config(**({"alpha": 8.0, "dropout": 0.0, "rslora": False} | lora)))
     counts = count_parameters(adapted)
     adapted.unload()
     return counts
@@ -119,7 +118,7 @@ def test_a_new_adapter_is_float32_and_changes_nothing(checkpoint: Path, batch: d
     pixels = batch | {"pixel_values": batch["pixel_values"].to(torch.bfloat16)}
     with torch.no_grad():
         before = base(**pixels).logits
-        model = attach_adapter(base, lora_config(4, 8.0, 0.0, False, "table2"))
+        model = get_peft_model(base, lora_config(4, 8.0, 0.0, False, "table2"))
         assert torch.equal(model(**pixels).logits, before)
     trainable = {name: value for name, value in model.named_parameters() if value.requires_grad}
     assert {value.dtype for value in trainable.values()} == {torch.float32}
@@ -130,7 +129,7 @@ def test_a_new_adapter_is_float32_and_changes_nothing(checkpoint: Path, batch: d
 @pytest.mark.parametrize("rslora", [False, True])
 def test_the_update_is_equation_1(quantised: Any, rslora: bool) -> None:
     """W = W0 + (alpha / r) B A, or alpha / sqrt(r)."""
-    model = attach_adapter(quantised, lora_config(4, 6.0, 0.0, rslora, "table2"))
+    model = get_peft_model(quantised, lora_config(4, 6.0, 0.0, rslora, "table2"))
     layer = model.get_base_model().model.vision_tower.encoder.layers[0].self_attn.q_proj
     torch.nn.init.normal_(layer.lora_B["default"].weight)
     x = torch.randn(3, layer.in_features)

@@ -21,6 +21,7 @@ from captioning.data import hub
 from captioning.params.load import load_params
 from captioning.params.sections import Tracking
 from captioning.runtime.tracking import tracked
+from stages import check
 from tests.helpers import planted
 from tests.helpers.hub_server import Answer, HubServer, Request
 from tests.helpers.online import online
@@ -40,11 +41,6 @@ def clean(text: str) -> str:
     """Return `text` after a check that it holds no token."""
     assert planted.secret_names(text.encode()) == [], text
     return text
-
-
-def run(code: str, **options: Any) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, **options)
 
 
 def test_the_small_world_wrote_no_token(world: Any) -> None:
@@ -129,7 +125,7 @@ def test_a_variables_name_decides(name: str, value: str, is_secret: bool) -> Non
 def test_an_unexpected_exception_is_printed_without_secrets() -> None:
     setup = "import os; from captioning.base.redaction import install_hooks; install_hooks()"
     code = f"{setup}; raise ValueError(os.environ['HF_TOKEN'])"
-    process = run(code)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert process.returncode == 1
     assert clean(process.stderr).endswith(f"ValueError: {MASK}\n") and "Traceback" in process.stderr
 
@@ -161,7 +157,9 @@ def test_a_hub_that_repeats_the_token_is_quoted_without_it(
     clean(str(caught.value) + repr(caught.value.__cause__) + caplog.text)
 
 
-def test_a_token_in_params_is_refused_without_printing_it(tmp_path: Path) -> None:
+def test_a_token_in_params_is_refused_without_printing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     params["profiles"]["paper"]["checkpoints"]["base"]["repository"] = f"https://user:{TOKEN}@huggingface.co/a/b"
     params["profiles"]["paper"]["data"]["repository"] = f"https://user:{TOKEN}@huggingface.co/a/b"
@@ -174,8 +172,10 @@ def test_a_token_in_params_is_refused_without_printing_it(tmp_path: Path) -> Non
     for key in ("checkpoints.base.repository", "data.repository", "data.path"):
         assert any(line.startswith(f"  profiles.paper.{key}: a token or a password") for line in faults)
     (tmp_path / "data").mkdir()
-    process = run("from stages.check import main; main()", cwd=tmp_path)
-    assert process.returncode == 1 and "a token or a password" in clean(process.stderr)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        check.main()
+    assert "a token or a password" in clean(capsys.readouterr().err)
     assert not list((tmp_path / "data").iterdir())
 
 

@@ -4,28 +4,51 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from captioning.compute import processes
 from captioning.compute.processes import SINGLE_PROCESS, Processes, show_one_gpu, visible_device
+from tests.helpers.shared_training import main
 
 ROOT = Path(__file__).parents[2]
-
-
-def run(training: str, folder: Path, count: int, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.helpers.shared_training", training, str(folder), str(count)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment)
 
 
 @pytest.fixture
 def folder(checkpoint: Path, tmp_path: Path) -> Path:
     (tmp_path / "checkpoint").symlink_to(checkpoint)
     return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a training here, or in processes that torchrun forks from this one, which has imported torch already."""
+
+    def train(training: str, count: int, **environment: str) -> None:
+        def fork(config: LaunchConfig, _: object) -> Callable[..., object]:
+            launch = elastic_launch(replace(config, start_method="fork"), main)
+            return lambda *_: launch(training, folder, count)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(processes, "elastic_launch", fork)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            main(training, folder, count)
+
+    return train
+
+
+def launch(training: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a training as a user does, in two processes."""
+    command = [sys.executable, "-m", "tests.helpers.shared_training", training, str(folder), "2"]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
 
 
 def are_near(first: Any, second: Any) -> bool:
@@ -36,10 +59,9 @@ def are_near(first: Any, second: Any) -> bool:
 
 
 @pytest.mark.parametrize("training", ["supervised", "scst", "pretraining"])
-def test_two_processes_give_the_result_of_one(training: str, folder: Path) -> None:
+def test_two_processes_give_the_result_of_one(training: str, run: Callable[..., None], folder: Path) -> None:
     for count in (1, 2):
-        process = run(training, folder, count)
-        assert process.returncode == 0, process.stderr
+        run(training, count)
     alone, first, second = (load_file(folder / f"{name}/adapter_model.safetensors") for name in ("1-0", "2-0", "2-1"))
     for name, value in alone.items():
         torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-5, msg=name)
@@ -50,17 +72,18 @@ def test_two_processes_give_the_result_of_one(training: str, folder: Path) -> No
 
 
 @pytest.mark.parametrize(("training", "step"), [("supervised", "6"), ("scst", "3")])
-def test_after_a_kill_two_processes_go_on_to_the_same_bytes(training: str, step: str, folder: Path) -> None:
-    undisturbed = run(training, folder, 2)
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    expected = (folder / "2-0/adapter_model.safetensors").read_bytes(), json.loads((folder / "2.json").read_text())
-    killed = run(training, folder, 2, STATES="1", KILL_AT=step)
-    assert killed.returncode != 0
-    resumed = run(training, folder, 2, STATES="1")
-    assert resumed.returncode == 0, resumed.stderr
-    assert resumed.stderr.count("going on from step") == 2, "each process has its own states"
-    assert (folder / "2-0/adapter_model.safetensors").read_bytes() == expected[0]
-    assert json.loads((folder / "2.json").read_text()) == expected[1]
+def test_after_a_kill_two_processes_go_on_to_the_same_bytes(
+    training: str, step: str, run: Callable[..., None], folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(training, 2)
+    weights, records = folder / "2-0/adapter_model.safetensors", folder / "2.json"
+    expected = weights.read_bytes(), json.loads(records.read_text())
+    with pytest.raises(SystemExit):
+        run(training, 2, STATES="1", KILL_AT=step)
+    assert "error: one of the 2 processes was ended by SIGKILL" in capfd.readouterr().err
+    run(training, 2, STATES="1")
+    assert capfd.readouterr().err.count("going on from step") == 2, "each process has its own states"
+    assert (weights.read_bytes(), json.loads(records.read_text())) == expected
 
 
 @pytest.mark.parametrize(("training", "spoilt", "step"), [("supervised", "3", 2), ("scst", "2", 3)])
@@ -68,7 +91,7 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_both(
     training: str, spoilt: str, step: int, folder: Path
 ) -> None:
     """SCST's second step has one image, so the last process computes its second loss in the third."""
-    process = run(training, folder, 2, STATES="1", SPOIL_AT=spoilt)
+    process = launch(training, folder, STATES="1", SPOIL_AT=spoilt)
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert process.stderr.count(f"error: the loss is nan at step {step}, ") == 1, process.stderr
     for rank in "01":
@@ -77,8 +100,8 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_both(
     assert not (folder / "2.json").exists()
 
 
-def test_a_user_error_is_reported_once_without_a_traceback(folder: Path) -> None:
-    process = run("mistake", folder, 2)
+def test_a_user_error_is_reported_once_without_a_traceback(tmp_path: Path) -> None:
+    process = launch("mistake", tmp_path)
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert process.stderr.count("a mistake in each process") == 1
 

@@ -1,8 +1,9 @@
-"""Trainings that compute/test_processes.py runs in one process and in two: `shared_training TRAINING FOLDER PROCESSES`.
+"""Trainings that compute/test_processes.py runs in one process and in two.
 
 FOLDER holds `checkpoint` (of tests/conftest.py); results go to FOLDER/PROCESSES-RANK. They use float32 and no dropout.
 With STATES in the environment, a training saves its states; with KILL_AT, its last process is killed in that
 micro-batch; with SPOIL_AT, the loss of its last process is not a number there.
+The training "mistake" makes a user error in each process.
 """
 
 import itertools
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import get_peft_model
 from safetensors.torch import save_model
 
 import stages  # noqa: F401  # sets how long threads spin
-from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config, save_adapter
+from captioning.adapters.lora import freeze_encoder, lora_config, save_adapter
 from captioning.base.errors import UserError
 from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import Texts, draw_images, pixel_values, train_decoder, train_tower
@@ -36,17 +38,17 @@ from tests.conftest import CAPTIONS, COLOURS, PROMPT, SIZE, png
 from tests.helpers.scst_toy import IDS, make_scorers, second_captions
 from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
-STATE_SECONDS = 0.0 if "STATES" in os.environ else None  # seconds from one state to the next
 IMAGES = [png(colour) for colour in COLOURS]
 
 
 def training_run(folder: Path, processes: Processes) -> TrainingRun:
-    return TrainingRun(1, "cpu", folder / f"scratch-{processes.count}", processes, STATE_SECONDS)
+    seconds = 0.0 if "STATES" in os.environ else None  # from one state to the next
+    return TrainingRun(1, "cpu", folder / f"scratch-{processes.count}", processes, seconds)
 
 
 def adapter(folder: Path) -> Any:
     torch.manual_seed(0)
-    model = attach_adapter(
+    model = get_peft_model(
         load_quantised(folder / "checkpoint", "float32", "cpu"), lora_config(4, 8.0, 0.0, False, "table2")
     )
     for name, parameter in model.named_parameters():

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model
 
 from benchmarks import true_shape
-from captioning.adapters.lora import attach_adapter, freeze_encoder, lora_config
+from captioning.adapters.lora import freeze_encoder, lora_config
 from captioning.base.errors import UserError
 from captioning.limits import memory
 from captioning.limits.activations import meta_model
@@ -44,7 +45,7 @@ def test_weight_bytes_are_those_of_the_loaded_model(checkpoint: Path, compute: s
 
 
 def test_adapter_bytes_are_those_of_a_real_step(checkpoint: Path) -> None:
-    model = attach_adapter(load_quantised(checkpoint, "float32", "cpu"), lora_config(**dict(LORA)))
+    model = get_peft_model(load_quantised(checkpoint, "float32", "cpu"), lora_config(**dict(LORA)))
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trainable:
         parameter.grad = torch.ones_like(parameter)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -118,5 +119,5 @@ def test_missing_references_and_uncounted_eos_are_refused() -> None:
 def test_frequencies_count_each_image_once_and_survive_json() -> None:
     frequencies = DocumentFrequencies.from_references([["a a", "a b"], ["b"]])
     assert frequencies == DocumentFrequencies(2, {"a": 1, "a a": 1, "a b": 1, "b": 2})
-    assert DocumentFrequencies.from_json(json.loads(json.dumps(frequencies.to_json()))) == frequencies
+    assert DocumentFrequencies(**json.loads(json.dumps(asdict(frequencies)))) == frequencies
     assert count_ngrams("a b a") == {"a": 2, "b": 1, "a b": 1, "b a": 1, "a b a": 1}

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
-from captioning.adapters.lora import attach_adapter, count_parameters, lora_config
+from captioning.adapters.lora import count_parameters, lora_config
 from captioning.decoding import forbidden_tokens, generate_suffixes
 from captioning.paligemma.model import head_logits, hidden_states, load_quantised, prompt_inputs, prompt_tokens
 from captioning.scst.loss import caption_log_probabilities
@@ -111,7 +112,7 @@ def test_parameters_are_as_many_as_published(three_billion: Any) -> None:
 
 @pytest.mark.parametrize(("targets", "tower"), [("table2", 27 * 3 * (TOWER + TOWER)), ("decoder", 0)])
 def test_adapter_parameters_equal_a_count_by_hand(three_billion: Any, targets: str, tower: int) -> None:
-    model = attach_adapter(three_billion, lora_config(8, 8.0, 0.0, False, targets))
+    model = get_peft_model(three_billion, lora_config(8, 8.0, 0.0, False, targets))
     counts = count_parameters(model)
     model.unload()
     assert counts["trainable_parameters"] == 8 * (DECODER * sum(map(sum, LINEARS)) + tower)

@@ -1,8 +1,6 @@
 """Tracking changes no byte of a training; a missing package is one line."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +18,7 @@ from captioning.runtime.tracking import missing_package, tracked
 from captioning.supervised.finetune import CaptionRows, finetune
 from captioning.training.run import TrainingRun
 from captioning.training.states import trainable_weights
+from stages import check
 from tests.helpers.small_recipes import change
 
 ROOT = Path(__file__).parents[2]
@@ -119,18 +118,18 @@ def test_a_missing_package_is_one_line(package: str, monkeypatch: pytest.MonkeyP
     assert missing_package(settings("none")) is None
 
 
-def test_check_refuses_a_missing_package_before_any_stage(tmp_path: Path) -> None:
+def test_check_refuses_a_missing_package_before_any_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     assert "report_to: none" in text
     (tmp_path / "params.yaml").write_text(text.replace("report_to: none", "report_to: wandb"), encoding="utf-8")
     (tmp_path / "data").mkdir()
-    code = (
-        "import captioning.runtime.tracking as t; t.find_spec = lambda _: None; from stages.check import main; main()"
-    )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert process.returncode == 1
-    assert process.stderr.startswith("error: ") and "tracking.report_to: wandb is not installed" in process.stderr
+    monkeypatch.setattr(tracking, "find_spec", lambda _: None)
+    with pytest.raises(SystemExit):
+        check.main()
+    line = capsys.readouterr().err
+    assert line.startswith("error: ") and "tracking.report_to: wandb is not installed" in line
     assert not (tmp_path / "data/checked.txt").exists()
 
 

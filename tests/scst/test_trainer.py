@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def test_the_reward_counts_the_end_and_validation_does_not(tmp_path: Path, monke
     frequencies = DocumentFrequencies.from_references(tokens.values(), eos=True)
     folder = tmp_path / "data/references"
     folder.mkdir(parents=True)
-    for name, content in (("tokens", tokens), ("document_frequencies", frequencies.to_json())):
+    for name, content in (("tokens", tokens), ("document_frequencies", asdict(frequencies))):
         (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     reward, validation = read_scorers(["a", "b"])

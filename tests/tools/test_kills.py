@@ -138,10 +138,9 @@ def test_a_supervised_training_survives_each_disturbance(make_stage: MakeStage, 
     assert RESUMED in last.err and stage.different_files() == []
 
 
-def test_scst_survives_each_disturbance(make_stage: MakeStage, tmp_path: Path) -> None:
-    """A full disk, SIGTERM after the first state, and SIGKILL after going on from there."""
+def test_scst_survives_each_disturbance(make_stage: MakeStage) -> None:
+    """SIGTERM after the first state, and SIGKILL after going on from there."""
     stage = make_stage(REFINING)
-    run_on_a_full_disk(stage, tmp_path / "commands")
     interrupt_after_a_state(stage, signal.SIGTERM)
     run = Run(stage)
     run.wait_for_output(RESUMED)

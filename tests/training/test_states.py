@@ -135,23 +135,31 @@ def pretrained(checkpoint: Path, tmp_path: Path) -> Training:
     return train
 
 
-@pytest.mark.parametrize(("name", "micro_batches"), [("tuned", 12), ("refined", 6), ("pretrained", 12)])
+@pytest.mark.parametrize(
+    ("name", "kills", "last"),
+    [
+        ("tuned", (1, 2, 3, 4, 3, 4, 3, 2), 2),
+        ("refined", (1, 2, 2, 2, 2, 2), 1),
+        ("pretrained", (1, 2, 2, 2, 2, 2, 3, 4, 5, 4), 4),
+    ],
+)
 def test_a_killed_training_continues_to_the_same_bytes(
-    name: str, micro_batches: int, kill_at: KillAt, tmp_path: Path, request: pytest.FixtureRequest
+    name: str, kills: tuple[int, ...], last: int, kill_at: KillAt, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    """A training is killed again and again, in each of its steps: `kills` are micro-batches since its last start.
+
+    It must complete a step between two kills, because after the last of them only `last` micro-batches remain.
+    """
     train: Training = request.getfixturevalue(name)
     kill_at(0)
-    undisturbed = train(None)
-    for number in range(1, micro_batches + 1):
+    undisturbed, states = train(None), tmp_path / "states"
+    for number in kills:
         kill_at(number)
         with pytest.raises(Killed):
-            train(tmp_path / str(number))
-        kill_at(0)
-        assert_same(train(tmp_path / str(number)), undisturbed)
-    kill_at(micro_batches + 1)
-    assert_same(train(tmp_path / "finished"), undisturbed)
-    kill_at(1)
-    assert_same(train(tmp_path / "finished"), undisturbed)  # a finished training repeats no micro-batch
+            train(states)
+    for number in (last + 1, 1):  # a finished training repeats no micro-batch
+        kill_at(number)
+        assert_same(train(states), undisturbed)
 
 
 def inject(fault: str, micro_batch: int, step: int, patch: pytest.MonkeyPatch) -> None:

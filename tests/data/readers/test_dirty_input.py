@@ -116,13 +116,14 @@ def test_predictions(tmp_path: Path, case: Case) -> None:
 @pytest.fixture(scope="module")
 def adapter_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
+    from peft import get_peft_model
 
-    from captioning.adapters.lora import attach_adapter, lora_config, save_adapter
+    from captioning.adapters.lora import lora_config, save_adapter
     from captioning.paligemma.model import load_quantised
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("good") / "mix-1"
-    model = attach_adapter(load_quantised(checkpoint, "float32", "cpu"), lora_config(4, 8.0, 0.0, False, "table2"))
+    model = get_peft_model(load_quantised(checkpoint, "float32", "cpu"), lora_config(4, 8.0, 0.0, False, "table2"))
     save_adapter(model, path, "# card\n")
     return path
 
