@@ -53,7 +53,7 @@ def table(
     tests["human-caption"]["letters"] = None
     training = {name: [{"trainable_parameters": 22_597_632, "share": 0.76704}] for name in recipes}
     significance = {"resamples": 10_000, "rows": tests}
-    run = Run({"images": 8904, "rows": rows}, significance, training, recipes, {}, {}, "")
+    run = Run({"images": 8904, "rows": rows}, significance, training, recipes, {}, {}, {}, "")
     return build_table(run, zero_shot, profile, seeds)
 
 
