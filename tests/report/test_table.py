@@ -146,6 +146,6 @@ def test_counts_have_the_papers_digits() -> None:
 
 @pytest.mark.parametrize(("rows", "file"), [({}, "scores"), ({"zero-shot-base": {}}, "significance")])
 def test_a_row_without_scores_names_the_remedy(rows: dict[str, Any], file: str) -> None:
-    run = Run({"images": 1, "rows": rows}, {"resamples": 1, "rows": {}}, {}, {}, {}, {}, "")
+    run = Run({"images": 1, "rows": rows}, {"resamples": 1, "rows": {}}, {}, {}, {}, {}, {}, "")
     with pytest.raises(UserError, match=rf"{file}\.json: no row 'zero-shot-base'; run the stage evaluate again"):
         build_table(run, ["base"], "paper", [1])

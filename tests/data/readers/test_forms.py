@@ -8,7 +8,7 @@ import pytest
 
 from captioning.base.errors import UserError
 from captioning.data.readers.folder.forms import NAMES, read_folder
-from captioning.data.readers.names import SPLIT_WORDS
+from captioning.data.readers.names import SPLIT_WORDS, name_source
 from captioning.data.readers.rows import SetAside
 from tests.helpers import owned_data
 from tests.helpers.owned_data import FORMS, IMAGES, captions, jpeg, save, save_csv
@@ -87,6 +87,21 @@ def test_splits_have_the_words_of_datasets() -> None:
     words = {str(split): set(words) for split, words in SPLIT_KEYWORDS.items()}
     words = {"train": words["train"] | {"restval"}, "val": words["validation"], "test": words["test"]}
     assert {split: set(names) for split, names in SPLIT_WORDS.items()} == words
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("RSICD/dataset_rsicd.json", "RSICD"),
+        ("UCM_captions/dataset.json", "UCM"),
+        ("dataset_nwpu.json", "nwpu"),
+        ("annotations/captions_val2017.json", "root"),
+        ("my port/train/metadata.csv", "my port"),
+        ("captions.csv", "root"),
+    ],
+)
+def test_a_source_is_named_by_its_folder_or_file(path: str, source: str) -> None:
+    assert name_source(path, "root") == source
 
 
 def test_the_same_name_from_two_sources_is_two_images(tmp_path: Path) -> None:
