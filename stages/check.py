@@ -8,7 +8,7 @@ from captioning.checkpoints.fetch import explain_unavailable
 from captioning.compute.packages import GROUPS, pinned_lines
 from captioning.data.sources import explain_missing
 from captioning.params.load import load_params
-from captioning.params.recipes import starting_checkpoints
+from captioning.params.recipes import required_checkpoints
 from captioning.params.sections import CHECKPOINTS, HubCheckpoints, Params
 from captioning.runtime.inputs import REQUIREMENTS
 from captioning.runtime.paths import fetched_folder
@@ -31,22 +31,15 @@ def main() -> None:
         write_text(Path(f"data/packages/{group}.txt"), pinned_lines(REQUIREMENTS, names))
 
 
-def required_checkpoints(params: Params) -> set[str]:
-    """Return the checkpoints that rows start from, and in the miniature also `base`, from which most are made."""
-    starts, is_miniature = starting_checkpoints(params), not isinstance(params.active.checkpoints, HubCheckpoints)
-    return starts | ({"base"} if is_miniature and starts - {"paligemma2"} else set())
-
-
 def explain_missing_weights(params: Params) -> str | None:
     """Return why the first unavailable checkpoint cannot be fetched and how to get it, or None."""
     if not isinstance(checkpoints := params.active.checkpoints, HubCheckpoints):
         return None
-    wanted = ((name, getattr(checkpoints, name.replace("-", "_"))) for name in sorted(required_checkpoints(params)))
-    faults = (
-        explain_unavailable(checkpoints.origin, hub.repository, hub.revision, fetched_folder(name))
-        for name, hub in wanted
-    )
-    return next((fault for fault in faults if fault), None)
+    for name in sorted(required_checkpoints(params)):
+        hub = getattr(checkpoints, name.replace("-", "_"))
+        if fault := explain_unavailable(checkpoints.origin, hub.repository, hub.revision, fetched_folder(name)):
+            return fault
+    return None
 
 
 def explain_missing_device(params: Params) -> str | None:

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from captioning.base.files import atomic_folder, write_json
-from captioning.checkpoints.fetch import remove_downloads
 from captioning.params.load import load_params
 from captioning.params.recipes import make_recipes
-from captioning.runtime.paths import fetched_folder
+from captioning.runtime.paths import fetched_folder, remove_downloads
 from captioning.runtime.stage import stage_main
 
 FOLDER = Path("data/recipes")

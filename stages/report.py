@@ -31,6 +31,7 @@ def main() -> None:
         recipes={row: read_any_recipe(Path(f"data/recipes/{row}.json")) for row in rows},
         splits=read_json("data/splits/statistics.json"),
         captions=read_json("data/caption-statistics.json"),
+        manifest=read_json("data/captions/manifest.json"),
         params_text=Path("params.yaml").read_text(encoding="utf-8"),
     )
     table = build_table(run, params.zero_shot, params.profile, params.seeds)

@@ -7,18 +7,16 @@
 """
 
 import shutil
-from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
-
-from filelock import Timeout
 
 from captioning.base.errors import UserError
 from captioning.base.files import write_json
 from captioning.base.hashes import SOURCE_FILE
 from captioning.data import hub
-from captioning.data.revisions import exclusive_folder, link_or_copy
+from captioning.data.revisions import link_or_copy
 from captioning.paligemma.folder import INDEX, read_index, require_checkpoint
+from captioning.runtime.paths import exclusive_folder
 
 TOKENIZER = "tokenizer.model"
 FILE_PATTERNS = ["*.safetensors", "*.json", TOKENIZER]  # never pickles, never code
@@ -71,13 +69,6 @@ def open_local_folder(repository: str) -> Path:
         raise UserError(f"{folder}: no config.json and *.safetensors; correct checkpoints.*.repository")
     require_checkpoint(folder)
     return folder
-
-
-def remove_downloads(downloads: Path) -> None:
-    """Remove the downloads of checkpoints that DVC has recorded; a folder that another run fetches into stays."""
-    for folder in [path for path in downloads.glob("*") if path.is_dir()]:
-        with suppress(Timeout), exclusive_folder(folder, timeout=0):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _resolve(repository: str, revision: str, downloads: Path) -> hub.Snapshot:

@@ -11,7 +11,7 @@ from captioning.base.errors import UserError
 from captioning.base.files import write_records
 from captioning.base.quoting import csv_cell
 from captioning.data.readers.rows import SetAside, Source
-from captioning.runtime.paths import SET_ASIDE
+from captioning.runtime.paths import SET_ASIDE, main_folder
 
 MAX_SHARE = 0.05  # of the rows, of the captions, or of the images that no row names
 MAX_REASONS = 5  # in a message
@@ -26,7 +26,7 @@ def count_reasons(source: Source) -> dict[str, int]:
 
 def _general_reason(aside: SetAside) -> str:
     """Return the reason up to its values and its remedy: `caption_3 is nearly empty: '.'` and others are one."""
-    reason = re.split(r"[;:(,]", aside.reason.replace(", ", "; ", 1))[0]
+    reason = re.split(r"[;:(,]", aside.reason)[0]
     return NUMBER.sub("…", re.sub(r"^caption_\d+", "a caption", reason)).strip()
 
 
@@ -51,15 +51,12 @@ def refuse_losses(source: Source, path: str, images: int) -> None:
         for kind, (name, total) in totals.items()
         if counts[kind] > MAX_SHARE * total
     ]
-    if not images:
-        write_losses(source, SET_ASIDE)
-        raise UserError(f"{path}: no usable image; {describe_losses(source)}; {SET_ASIDE} lists them: correct them")
-    if shares:
-        write_losses(source, SET_ASIDE)
-        raise UserError(
-            f"{path}: {' and '.join(shares)} cannot be used, more than {MAX_SHARE:.0%}; {describe_losses(source)}; "
-            f"{SET_ASIDE} lists them: correct them, or set data.set_aside to allow"
-        )
+    if images and not shares:
+        return
+    write_losses(source, listing := main_folder(SET_ASIDE))
+    fault = f"{' and '.join(shares)} cannot be used, more than {MAX_SHARE:.0%}" if images else "no usable image"
+    remedy = "correct them, or set data.set_aside to allow" if images else "correct them"
+    raise UserError(f"{path}: {fault}; {describe_losses(source)}; {listing} lists them: {remedy}")
 
 
 def write_losses(source: Source, path: Path) -> None:

@@ -10,13 +10,10 @@ Without internet, a revision is looked up in two places:
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
-
-from filelock import FileLock
 
 from captioning.base.errors import UserError
 from captioning.base.files import write_json
@@ -152,11 +149,3 @@ def require_inside(names: list[str], folder: Path, repository: Repository) -> No
     for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
             raise repository.error(f"its file {name!r} would be outside {folder}")
-
-
-@contextmanager
-def exclusive_folder(folder: Path, timeout: float = -1) -> Iterator[None]:
-    """Lock a folder of downloads, which experiments share. Raises `filelock.Timeout` after `timeout` seconds."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock"), timeout=timeout):
-        yield

@@ -23,9 +23,8 @@ from captioning.data.readers.folder.forms import SHARDS, find_form, read_folder,
 from captioning.data.readers.names import is_system_file
 from captioning.data.readers.rows import Source
 from captioning.data.readers.shards import configuration_faults, read_shards, schema_faults
-from captioning.data.revisions import exclusive_folder
 from captioning.params.sections import Data
-from captioning.runtime.paths import DOWNLOADS, main_folder
+from captioning.runtime.paths import DOWNLOADS, exclusive_folder, main_folder
 
 PARQUET, RAW = Path("data/captions/images.parquet"), Path("data/raw")
 ARCHIVE = "RISCM.zip"

@@ -99,13 +99,14 @@ def yardsticks(
     train_features: Float[np.ndarray, "train values"],
     test_features: Float[np.ndarray, "test values"],
 ) -> dict[str, tuple[References, dict[str, str]]]:
-    """Return references and captions of the rows that involve no model."""
+    """Return references and captions of the rows that involve no model; the human one needs a second reference."""
     references = {id_: tokens[id_] for id_ in test}
     constant = constant_caption({id_: tokens[id_] for id_ in train})
     neighbours = [train[row] for row in nearest_rows(test_features, train_features)]
+    human = {HUMAN: human_caption(references)} if any(len(texts) > 1 for texts in references.values()) else {}
     return {
         "constant-caption": (references, dict.fromkeys(test, constant)),
-        HUMAN: human_caption(references),
+        **human,
         "nearest-image": (references, {id_: tokens[near][0] for id_, near in zip(test, neighbours, strict=True)}),
     }
 

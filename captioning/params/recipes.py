@@ -15,7 +15,7 @@ from captioning.params.recipe import (
     StartCheckpoint,
     VariantRecipe,
 )
-from captioning.params.sections import Lora, Params
+from captioning.params.sections import HubCheckpoints, Lora, Params
 
 
 def refined_rows(params: Params) -> dict[str, tuple[str, str]]:
@@ -26,6 +26,12 @@ def refined_rows(params: Params) -> dict[str, tuple[str, str]]:
 
 def starting_checkpoints(params: Params) -> set[str]:
     return {*params.zero_shot, *(params.variants[row].checkpoint for row in params.rows)}
+
+
+def required_checkpoints(params: Params) -> set[str]:
+    """Return the checkpoints that rows start from, and in the miniature also `base`, from which most are made."""
+    starts, is_miniature = starting_checkpoints(params), not isinstance(params.active.checkpoints, HubCheckpoints)
+    return starts | ({"base"} if is_miniature and starts - {"paligemma2"} else set())
 
 
 def make_recipes(params: Params) -> dict[str, AnyRecipe]:

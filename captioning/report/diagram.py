@@ -30,7 +30,7 @@ LEGEND = {"frozen weights": FROZEN, "trained adapters": ADAPTER, "objective": OB
 PARTS = {"table2": "encoder decoder", "all-linear": "encoder projector decoder"}  # with adapters, by targets
 LAYERS = {"table2": "q k v o gate up down", "all-linear": "all linear layers"}
 LAYERS |= {"decoder": LAYERS["table2"], "decoder-attention": "q k v o"}
-SOURCES = {"first": "reference C1", "all": "each of five\nreferences"}
+SOURCES = {"first": "reference C1", "all": "each of the\nreferences"}
 Point = tuple[float, float]
 
 
@@ -88,7 +88,7 @@ def _draw_supervised(axes: Axes, recipe: VariantRecipe) -> None:
     _draw_frozen(axes, decoder, "Gemma decoder", "frozen, 4-bit NF4", f"adapters: {_describe_lora(lora)}")
     loss, reference = Box(19, 12, 19, 7), Box(42.5, 12, 13.5, 7)
     _draw_box(axes, loss, "cross-entropy\nof the caption", OBJECTIVE)
-    _draw_box(axes, reference, SOURCES.get(tune.captions, "one of five\nreferences"))
+    _draw_box(axes, reference, SOURCES.get(tune.captions, "a random\nreference"))
     _draw_arrow(axes, (image.right, 48), (encoder.x, 48))
     _draw_arrow(axes, (encoder.right, 48), (projector.x, 48))
     _draw_arrow(axes, (48.75, projector.y), (48.75, decoder.top))
@@ -113,7 +113,7 @@ def _draw_self_critical(axes: Axes, recipe: VariantRecipe, scst: ScstSettings) -
     _draw_box(axes, samples, f"{_count(scst.samples, 'sampled caption')}\nT = {scst.temperature:g}")
     references, reward = Box(84, 25, 14, 8), Box(103, 25, 15.5, 8)
     loss, advantage = Box(84, 11.8, 14, 8), Box(103, 11.8, 15.5, 8)
-    _draw_box(axes, references, "five\nreferences")
+    _draw_box(axes, references, "all\nreferences")
     _draw_box(axes, reward, "reward r\nCIDEr-D", OBJECTIVE)
     formula = "A = r − r(greedy)" if is_greedy else "A = r − mean of\nthe other samples"
     _draw_box(axes, advantage, f"advantage\n{formula}", OBJECTIVE, 8)

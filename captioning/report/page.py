@@ -72,6 +72,9 @@ def render_page(
         "recipes": recipe_table(table.rows, run.recipes),
         "splits": key_figures(run.splits),
         "captions": key_figures(run.captions),
+        "set_aside": key_figures(
+            {"set aside in all": run.manifest["set_aside"], **run.manifest["set_aside_by_reason"]}
+        ),
         "params_text": shown_params(run.params_text),
     }
     return template.render(content) + "\n"

@@ -96,6 +96,7 @@ class Run:
     recipes: Recipes  # in the order of params.yaml
     splits: Mapping[str, Any]  # data/splits/statistics.json
     captions: Mapping[str, Any]  # data/caption-statistics.json
+    manifest: Mapping[str, Any]  # data/captions/manifest.json
     params_text: str
 
     @property

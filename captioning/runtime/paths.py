@@ -1,7 +1,12 @@
 """Paths of what is not an output: below `.cache`, outside DVC, since DVC deletes outputs before a run."""
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 MAIN_CHECKOUT = "DVC_ROOT"  # environment variable that DVC sets, also in the copy of `dvc exp run --temp`
 CACHE = Path(".cache")
@@ -22,3 +27,18 @@ def main_folder(path: Path) -> Path:
 def fetched_folder(checkpoint: str = "") -> Path:
     """Return the folder of fetched weights, of all checkpoints or of one."""
     return main_folder(DOWNLOADS) / "checkpoints" / checkpoint
+
+
+@contextmanager
+def exclusive_folder(folder: Path, timeout: float = -1) -> Iterator[None]:
+    """Lock a folder of downloads, which experiments share. Raises `filelock.Timeout` after `timeout` seconds."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock"), timeout=timeout):
+        yield
+
+
+def remove_downloads(folder: Path) -> None:
+    """Remove the downloads below `folder`, except those that another run fetches."""
+    for download in [path for path in folder.glob("*") if path.is_dir()]:
+        with suppress(Timeout), exclusive_folder(download, timeout=0):
+            shutil.rmtree(download, ignore_errors=True)

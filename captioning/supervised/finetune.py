@@ -1,6 +1,6 @@
 """Supervised QLoRA fine-tuning: cross-entropy on the caption, two epochs, the best epoch by validation loss (V.B).
 
-An image's caption is `first` (the paper, III), `random` (another one each epoch, by the seed), or `all` (five rows).
+An image's caption is `first` (the paper, III), `random` (another one each epoch, by the seed) or `all` (a row each).
 """
 
 import random

@@ -16,7 +16,7 @@ from captioning.evaluation.rows import (
     significance,
     yardsticks,
 )
-from captioning.evaluation.scores import Scorer, human_caption
+from captioning.evaluation.scores import Scorer, human_caption, signature
 from captioning.evaluation.significance import interval, resampled_means
 from captioning.evaluation.summary import rounded_scores
 from tests.evaluation.test_scores import NoMeteor
@@ -159,3 +159,16 @@ def test_with_a_single_source_nothing_is_scored_twice() -> None:
         HUMAN, *human_caption(REFERENCES), dict.fromkeys("ab", ""), SCORER, (), dict.fromkeys("ab", "UCM")
     )
     assert score_rows([result], 40)["human-caption"]["sources"] == {}
+
+
+def test_one_reference_an_image_has_no_human_row() -> None:
+    """Unequal numbers have one, over the images with several references; the signature names the numbers."""
+    tokens = {"t": ["a forest"], "a": ["a red port"], "b": ["a lake"]}
+    features = np.array([[0.0]]), np.array([[8.0], [1.0]])
+    rows = yardsticks(tokens, ["t"], ["a", "b"], *features)
+    assert list(rows) == ["constant-caption", "nearest-image"]
+    assert "|refs:1|" in signature(rows["nearest-image"][0], 40)
+    rows = yardsticks(
+        tokens | {"b": ["a lake", *(f"lake {number}" for number in range(19))]}, ["t"], ["a", "b"], *features
+    )
+    assert rows["human-caption"][1] == {"b": "a lake"} and "|refs:1-20|" in signature(rows["nearest-image"][0], 40)

@@ -74,6 +74,8 @@ def write_images(folder: Path, number: int) -> None:
         row = {"id": f"d_{k}", "source": "overhead", "split": "", "captions": captions, "facts": facts}
         rows.append(row | {"image": {"bytes": png.getvalue(), "path": ""}})
     (folder / "data/captions").mkdir(parents=True)
+    reasons = {"no such file": 2, "a caption is nearly empty": 1}
+    write_json(folder / "data/captions/manifest.json", {"set_aside": 3, "set_aside_by_reason": reasons})
     pq.write_table(pa.Table.from_pylist(rows), folder / "data/captions/images.parquet")
     write(folder / "data/splits/test.txt", "".join(f"{row['id']}\n" for row in rows))
 

@@ -28,7 +28,7 @@ def _captions(rng: random.Random, number: int) -> list[str]:
 
 def _corpus(images: int = 120) -> tuple[dict[str, list[str]], dict[str, str]]:
     rng = random.Random(3)
-    references = {f"i{number}": _captions(rng, rng.randint(1, 5)) for number in range(images)}
+    references = {f"i{number}": _captions(rng, rng.randint(1, 20)) for number in range(images)}
     hypotheses = {id_: rng.choice([captions[0], *_captions(rng, 1)]) for id_, captions in references.items()}
     return references, hypotheses
 

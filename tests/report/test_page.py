@@ -1,5 +1,6 @@
 """The page is complete in itself, escapes captions, is the same in each run, and follows the parameters."""
 
+import json
 import re
 from pathlib import Path
 
@@ -53,6 +54,24 @@ def test_page_follows_the_parameters_not_the_files(run: Path) -> None:
     assert "mix, leave-one-out" in text and "mix, greedy" not in text
     assert "Checkpoint comparison" in text and "Rank sweep" not in text
     assert "\ncococap," not in (run / "plots/scores.csv").read_text()
+
+
+def test_page_counts_what_was_set_aside_by_reason(run: Path) -> None:
+    stage.main()
+    text = (run / "plots/report.html").read_text()
+    figures = ("set aside in all", 3), ("no such file", 2), ("a caption is nearly empty", 1)
+    assert all(f"<dt>{name}</dt><dd>{number}</dd>" in text for name, number in figures)
+
+
+def test_page_of_one_reference_an_image_has_no_human_row(run: Path) -> None:
+    for name in ("scores", "significance"):
+        path = run / f"data/scores/{name}.json"
+        record = json.loads(path.read_text())
+        del record["rows"]["human-caption"]
+        path.write_text(json.dumps(record).replace("refs:5", "refs:1"))
+    stage.main()
+    text = (run / "plots/report.html").read_text()
+    assert "Reference C1 against" not in text and "PTB|refs:1;" in text and "One constant caption" in text
 
 
 def test_key_figures_join_nested_names_and_omit_long_lists() -> None:

@@ -53,7 +53,7 @@ def table(
     tests["human-caption"]["letters"] = None
     training = {name: [{"trainable_parameters": 22_597_632, "share": 0.76704}] for name in recipes}
     significance = {"resamples": 10_000, "rows": tests}
-    run = Run({"images": 8904, "rows": rows}, significance, training, recipes, {}, {}, "")
+    run = Run({"images": 8904, "rows": rows}, significance, training, recipes, {}, {}, {}, "")
     return build_table(run, zero_shot, profile, seeds)
 
 
@@ -146,6 +146,6 @@ def test_counts_have_the_papers_digits() -> None:
 
 @pytest.mark.parametrize(("rows", "file"), [({}, "scores"), ({"zero-shot-base": {}}, "significance")])
 def test_a_row_without_scores_names_the_remedy(rows: dict[str, Any], file: str) -> None:
-    run = Run({"images": 1, "rows": rows}, {"resamples": 1, "rows": {}}, {}, {}, {}, {}, "")
+    run = Run({"images": 1, "rows": rows}, {"resamples": 1, "rows": {}}, {}, {}, {}, {}, {}, "")
     with pytest.raises(UserError, match=rf"{file}\.json: no row 'zero-shot-base'; run the stage evaluate again"):
         build_table(run, ["base"], "paper", [1])

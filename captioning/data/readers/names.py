@@ -48,11 +48,18 @@ def splits_in_paths(paths: Sequence[str]) -> dict[str, str]:
 
 
 def name_source(path: str, root: str) -> str:
-    """Name the data set whose annotations are in `path`: by a folder, a word of the file's name, or `root`."""
-    parts = PurePosixPath(path).with_suffix("").parts
-    words = [word for word in re.split(r"[\W\d_]+", parts[-1]) if word and word.lower() not in PLAIN_WORDS]
-    folders = [part for part in parts[:-1] if not {*re.split(r"[\W\d_]+", part.lower())} & PLAIN_WORDS]
-    return next(iter([*folders, *words]), root)
+    """Name the data set whose annotations are in `path`: by its first folder, its file's name, or `root`.
+
+    Words that many data sets have are left out: `UCM_captions/dataset.json` is UCM.
+    """
+    names = map(_without_plain_words, PurePosixPath(path).with_suffix("").parts)
+    return next(filter(None, names), root)
+
+
+def _without_plain_words(name: str) -> str:
+    words = re.split(r"[\W_]+", name)
+    kept = [word for word in words if word.lower().rstrip("0123456789") not in {*PLAIN_WORDS, ""}]
+    return name if len(kept) == len(words) else "_".join(kept)
 
 
 def source_of_image(name: str, default: str) -> str:

@@ -62,6 +62,7 @@ def forge(path: Path, member: str, **fields: int) -> Path:
 def test_an_archive_reads_as_its_folder_without_being_unpacked(tmp_path: Path, top: str, method: int) -> None:
     members = make_members(top)
     members += [("__MACOSX/._a.jpg", b"?"), (f"__MACOSX/{top}captions.csv", b"?"), (f"{top}empty/", b"")]
+    members += [(f"{top}._captions.csv", b"?"), (f"{top}resized/._a.jpg", b"?"), (f"{top}resized/Thumbs.db", b"?")]
     path = pack(tmp_path / "RISCM.zip", members, method)
     (tmp_path / "raw/resized").mkdir(parents=True)
     for name, content in make_members():

@@ -35,6 +35,7 @@ TABLES = (
 NAMES = (*TABLES[:2], *(form.name for form in JSON_FORMS), TABLES[2], SHARDS)
 DOCUMENT = "data/raw/README.md"
 MAX_LISTED = 6  # files and keys in a message
+MAX_DESCRIBED = 3  # files, with their keys
 
 
 class Form(NamedTuple):
@@ -138,7 +139,7 @@ def _explain_unknown(folder: Path, paths: Sequence[str]) -> str:
     endings = Counter("images" if is_image(path) else PurePosixPath(path).suffix or path for path in paths)
     counts = ", ".join(f"{number} {escape(ending)}" for ending, number in sorted(endings.items())) or "no file"
     described = [text for path in paths if (text := _describe(folder, path))]
-    details = f": {_join(described)}" if described else ""
+    details = f": {'; '.join(described[:MAX_DESCRIBED])}" if described else ""
     archive = "; set data.source to `archive` for RISCM.zip" if "RISCM.zip" in paths else ""
     return (
         f"{folder}: no captions that are read; it holds {counts}{details}{archive}. {DOCUMENT} shows the forms that "
