@@ -41,7 +41,7 @@ verify: .venv/installed           ## compare the results with the committed ones
 	touch $@
 
 .venv/browser: .venv/installed requirements-browser.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/selenium -r requirements-browser.txt
 	touch $@
 
 .venv/audit: .venv/installed requirements-audit.txt   # if the package index does not answer, `check` says so and continues

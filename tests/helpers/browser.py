@@ -2,8 +2,10 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from shutil import which
 from typing import Any
 
@@ -11,12 +13,16 @@ import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SWITCHES = ("--headless=new", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run")
-REMEDY = "apt-get install chromium chromium-driver; pip install -r requirements-browser.txt"
+REMEDY = "apt-get install chromium chromium-driver; make .venv/browser"
+# Selenium has a folder of its own: the libraries' HTTP client would import its trio in every process of the project.
+PACKAGES = Path(sys.prefix) / "selenium"
 
 
 @contextmanager
 def open_chromium(width: int = 1400, height: int = 900, dark: bool = False) -> Iterator[Any]:
     """Give a driver of a new Chromium, `width` x `height` CSS pixels; skip the test if it is not installed."""
+    if str(PACKAGES) not in sys.path:
+        sys.path.append(str(PACKAGES))
     webdriver = pytest.importorskip("selenium.webdriver", reason=f"no Selenium; {REMEDY}")
     program, driver_program = next(filter(None, map(which, BROWSERS)), None), which("chromedriver")
     if program is None or driver_program is None:
