@@ -111,6 +111,13 @@ def write_image_folder(folder: Path, ending: str, is_list: bool = False) -> None
             pq.write_table(pa.Table.from_pylist(rows), path)
 
 
+def write_list(folder: Path) -> None:
+    rows = [{"image": f"DRAWN/images/{name}", "caption": captions(name), "split": split} for _, name, split in IMAGES]
+    save(folder / "DRAWN/captions.json", rows)
+    for _, name, _ in IMAGES:
+        save(folder / "DRAWN/images" / name, jpeg(name))
+
+
 def write_shards(folder: Path) -> None:
     for split in ("train", "val", "test"):
         rows = [
@@ -138,5 +145,6 @@ FORMS: dict[str, Callable[[Path], None]] = {
     "metadata.jsonl with lists": lambda folder: write_image_folder(folder, ".jsonl", is_list=True),
     "metadata.parquet": lambda folder: write_image_folder(folder, ".parquet"),
     "metadata.parquet with lists": lambda folder: write_image_folder(folder, ".parquet", is_list=True),
+    "a list of rows in JSON": write_list,
     "Parquet shards": write_shards,
 }

@@ -1,6 +1,7 @@
 """Find the image that an annotation names, among the files of a folder or of an archive."""
 
 import os
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -15,7 +16,7 @@ class ImageFiles:
         self.read = read
         self._by_name: dict[str, list[str]] = {}
         for path in sorted(self.paths):
-            self._by_name.setdefault(PurePosixPath(path).name, []).append(path)
+            self._by_name.setdefault(_compose(PurePosixPath(path).name), []).append(path)
 
     def find(self, name: str, folder: str = "", words: Sequence[str] = ()) -> str:
         """Return the path of the file `name`, which may have folders. Raises `Unusable` if none or several fit.
@@ -37,8 +38,13 @@ class ImageFiles:
         return fitting[0]
 
     def _fitting(self, name: str) -> list[str]:
-        path = str(PurePosixPath(name))
-        return [file for file in self._by_name.get(PurePosixPath(name).name, []) if f"/{file}".endswith(f"/{path}")]
+        path = PurePosixPath(_compose(name))
+        return [file for file in self._by_name.get(path.name, []) if f"/{_compose(file)}".endswith(f"/{path}")]
+
+
+def _compose(path: str) -> str:
+    """Return `path` with composed accents: a Macintosh writes them apart in the names of files."""
+    return unicodedata.normalize("NFC", path)
 
 
 def _folders(path: str) -> Collection[str]:

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 
 from PIL import Image
 
-from captioning.base.quoting import shorten
+from captioning.base.quoting import escape, shorten
 from captioning.data.readers.caption_lists import is_list_as_text, split_lists
 from captioning.data.readers.files import ImageFiles
 from captioning.data.readers.names import Unusable, check_path, make_ids, splits_in_paths
@@ -117,10 +117,9 @@ def open_annotations(annotations: Sequence[Annotation], files: ImageFiles, image
 
     def make_row(index: int) -> Row:
         annotation, path = annotations[index], paths[index]
+        source = escape(annotation.source)
         if isinstance(path, Unusable):
-            return Row(
-                annotation.line, "", annotation.name, annotation.source, splits[index], (), partial(_refuse, path)
-            )
+            return Row(annotation.line, "", annotation.name, source, splits[index], (), partial(_refuse, path))
         return Row(
             annotation.line,
             ids[index],
@@ -219,6 +218,8 @@ def _clean_captions(row: Row, source: Source) -> tuple[str, ...]:
 
 def _caption_fault(published: str, text: str) -> str | None:
     """Return why a model should not learn from a caption, whose cleaned form is `text`, or None."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # JSON can hold them, no other file
+        return f"holds half a character: {shorten(text)}"
     if is_list_as_text(published):
         return f"is a list that cannot be split: {shorten(published)}; write one caption a cell"
     if is_nearly_empty(text):

@@ -1,21 +1,27 @@
 """Each form in which people have captioned images reads as the same images; other folders get one line."""
 
 import json
+import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from captioning.base.errors import UserError
 from captioning.data.readers.folder.forms import NAMES, read_folder
 from captioning.data.readers.names import SPLIT_WORDS, name_source
 from captioning.data.readers.rows import SetAside
+from captioning.images.table import write_parquet
 from tests.helpers import owned_data
 from tests.helpers.owned_data import FORMS, IMAGES, captions, jpeg, save, save_csv
 from tests.helpers.project_copy import ROOT
 
 CASES = ROOT.parent / "shared/cases"
 each_form = pytest.mark.parametrize("write", FORMS.values(), ids=FORMS)
+KEYS = st.sampled_from(["images", "filename", "raw", "sentences", "file_name", "id", "image_id", "caption", "x"])
 Write = Callable[[Path], None]
 
 
@@ -136,6 +142,44 @@ def test_a_name_that_several_files_have_is_set_aside(tmp_path: Path) -> None:
     assert [(image.id, image.captions) for image in source] == [("x/1", ("A lake .",))]
     reason = "2 files have its name; write it with its folder: x/1.jpg, y/1.jpg"
     assert SetAside(2, "1.jpg", reason) in source.set_aside
+
+
+def test_accents_written_apart_are_the_same_name(tmp_path: Path) -> None:
+    save(tmp_path / unicodedata.normalize("NFD", "ünë.jpg"), jpeg("x"))
+    save_csv(tmp_path / "captions.csv", [["image", "caption_1"], ["ünë.jpg", "A port ."]])
+    assert [row[4] for row in summary(tmp_path)] == [["A port ."]]
+
+
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text() | st.just("a \ud800 port"),
+    lambda values: st.lists(values) | st.dictionaries(KEYS, values),
+)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_json_of_any_content_is_read_or_refused_in_printable_lines(tmp_path: Path, data: st.DataObject) -> None:
+    """A value anywhere in good JSON is replaced by another one."""
+    write = data.draw(st.sampled_from([owned_data.write_karpathy, owned_data.write_nwpu, owned_data.write_coco]))
+    shutil.rmtree(folder := tmp_path / "raw", ignore_errors=True)
+    write(folder)
+    path = data.draw(st.sampled_from(sorted(folder.rglob("*.json"))))
+    content = json.loads(path.read_bytes())
+    part, places = content, []
+    while isinstance(part, dict | list) and part:
+        key = data.draw(st.sampled_from(sorted(part) if isinstance(part, dict) else range(len(part))))
+        places.append((part, key))
+        part = part[key]
+    part, key = data.draw(st.sampled_from(places))
+    part[key] = data.draw(VALUES)
+    path.write_text(json.dumps(content))
+    try:
+        source = read_folder(folder)
+        write_parquet(source, tmp_path / "images.parquet")
+    except UserError as error:
+        assert all(line.isprintable() for line in str(error).split("\n"))
+    else:
+        assert all(aside.reason.isprintable() for aside in source.set_aside)
 
 
 def test_any_number_of_references_unequal_ones_too(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ SHARDS = "Parquet shards with images"
 TABLES = (
     f"{TABLE} (RISC)",
     f"Hugging Face's image folder ({', '.join(METADATA)} with file_name and a caption)",
-    "a table of images and captions (.csv, .jsonl)",
+    "a table of images and captions (.csv, .jsonl, or .json with a list of rows)",
 )
 NAMES = (*TABLES[:2], *(form.name for form in JSON_FORMS), TABLES[2], SHARDS)
 DOCUMENT = "data/raw/README.md"
@@ -99,7 +99,7 @@ def _find_forms(folder: Path, paths: Sequence[str]) -> Iterator[Form]:
     if by_form:
         title = " and ".join(dict.fromkeys(form.name for form in by_form.values()))
         yield Form(title, list(by_form), lambda folder, file: _read_json(folder, file, by_form[file]))
-    if files := [path for path in _with_ending(paths, ".csv", ".jsonl") if _is_table(folder / path)]:
+    if files := [path for path in _with_ending(paths, ".csv", ".jsonl", ".json") if _is_table(folder / path)]:
         yield Form(TABLES[2], files, _read_table)
     if files := _with_ending(paths, ".parquet"):
         yield Form(SHARDS, files, None)

@@ -79,7 +79,8 @@ def read_table(path: Path) -> Table:
             raise UserError(f"{path}: more than {MAX_TABLE_BYTES:,} bytes, which no table of captions has")
     except OSError as error:
         raise UserError(f"{path}: {(error.strerror or str(error)).lower()}; {REMEDY}") from None
-    return _parse_jsonl(str(path), content) if path.suffix == ".jsonl" else parse_csv(str(path), content)
+    parse = {".jsonl": _parse_jsonl, ".json": _parse_json}.get(path.suffix.lower(), parse_csv)
+    return parse(str(path), content)
 
 
 def _read_parquet(path: Path) -> Table:
@@ -89,6 +90,16 @@ def _read_parquet(path: Path) -> Table:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: damaged, or not a Parquet file ({reason}); fetch it again") from None
     return Table(str(path), table.column_names, list(enumerate(table.to_pylist(), start=1)))
+
+
+def _parse_json(name: str, content: bytes) -> Table:
+    try:
+        rows = json.loads(content)
+    except (ValueError, RecursionError):
+        rows = None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{name}: no list of JSON objects; write one an image")
+    return Table(name, list(dict.fromkeys(column for row in rows for column in row)), list(enumerate(rows, start=1)))
 
 
 def _parse_jsonl(name: str, content: bytes) -> Table:
