@@ -21,7 +21,7 @@ from captioning.training.pixels import decode_images, normalise
 from captioning.training.run import TrainingRun
 
 SYMMETRIES = 8
-LISTED_TAGS = 12  # at most, of one image
+LISTED_TAGS = 6  # at most, of one image
 PROMPT = "tag en"
 SMALLEST_SHARE = 1e-4  # of the images, in the first bias of the tags
 

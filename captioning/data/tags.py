@@ -4,6 +4,7 @@ Where the images are not drawn, the miniature's checkpoints are pre-trained on t
 web scale has met: images of this kind with words. They hold no sentence, and nothing of validation or test.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,21 +30,22 @@ class TaggedImage:
 
 
 def count_tags(tokens: Mapping[str, Sequence[str]], stop_words: Collection[str]) -> dict[str, dict[str, float]]:
-    """Return the tags of each image from its tokenised captions, the most frequent first.
+    """Return the tags of each image from its tokenised captions, the most telling first: often here, rarely elsewhere.
 
     A word is a tag if the captions of `MINIMUM_IMAGES` images hold it and it is no stop word.
     """
     counts = {id_: Counter(word for text in texts for word in set(text.split())) for id_, texts in tokens.items()}
     images = Counter(word for words in counts.values() for word in words)
-    chosen = {word for word, count in images.items() if count >= MINIMUM_IMAGES and word not in stop_words}
-    return {
-        id_: {
-            word: count / len(tokens[id_])
-            for word, count in sorted(words.items(), key=lambda item: (-item[1], item[0]))
-            if word in chosen
-        }
-        for id_, words in counts.items()
+    rarity = {
+        word: math.log(len(tokens) / count)
+        for word, count in images.items()
+        if count >= MINIMUM_IMAGES and word not in stop_words
     }
+    tags = {}
+    for id_, words in counts.items():
+        chosen = sorted(words.keys() & rarity.keys(), key=lambda word: (-words[word] * rarity[word], word))
+        tags[id_] = {word: words[word] / len(tokens[id_]) for word in chosen}
+    return tags
 
 
 def write_tagged(images: Iterable[TaggedImage], path: Path) -> None:
