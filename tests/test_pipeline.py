@@ -17,7 +17,12 @@ LIBRARY = ("captioning", "pipeline")
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 EXEMPT = ("captioning/params/", "captioning/runtime/", "captioning/limits/")  # values are in `params:`
 RECIPES = "captioning/params/recipes.py"  # it writes an output, so it is a dependency
-COMMANDS = ("captioning/__main__.py", "captioning/commands/publish.py", "pipeline/jobs.py")  # no stages
+COMMANDS = (
+    "captioning/__main__.py",
+    "captioning/commands/publish.py",
+    "captioning/compare/__main__.py",
+    "pipeline/jobs.py",
+)  # no stages
 
 
 def is_exempt(file: str) -> bool:
