@@ -8,6 +8,7 @@ from pathlib import Path
 from captioning.base.files import write_text
 from captioning.compare import text
 from captioning.compare.changes import compare_revisions, find_moved_captions
+from captioning.compare.experiments import experiment_tables, read_experiments
 from captioning.compare.page import make_cards, render_page
 from captioning.compare.revisions import WORKSPACE, read_revision
 from captioning.runtime.command_line import exit_status
@@ -23,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Print the comparison, write its page, and return the exit status. Raises `UserError`."""
+    if options.experiments:
+        tables = experiment_tables(read_experiments())
+        write_stdout("\n\n".join("\n".join(text.align(*table)) for table in tables) + "\n")
+        return 0
     names = (options.before, options.after)
     before, after = map(read_revision, names)
     changes = compare_revisions(before, after)
@@ -48,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     add("before", nargs="?", default="HEAD", metavar="A", help="a revision (default: %(default)s)")
     add("after", nargs="?", default=WORKSPACE, metavar="B", help="another (default: %(default)s, what lies here)")
     add("--images", type=int, default=6, metavar="N", help="captions of each changed row (default: %(default)s)")
+    add("--experiments", action="store_true", help="list CIDEr of each row in each experiment instead")
     add("--page", type=Path, default=Path("compare.html"), metavar="FILE", help="the page (default: %(default)s)")
     return parser
 

@@ -74,7 +74,7 @@ def open_revision(name: str) -> DVCFileSystem:
     """Return DVC's files of a revision. Raises `UserError` if it does not exist."""
     try:
         files = DVCFileSystem(rev=None if name == WORKSPACE else name)
-        files.exists("dvc.yaml")  # opens the repository
+        files.repo.root_dir  # opens the repository  # noqa: B018
     except NotDvcRepoError:
         raise UserError("this folder is no DVC repository; change to the project's folder") from None
     except (SCMError, DvcException) as error:

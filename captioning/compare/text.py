@@ -7,13 +7,14 @@ from captioning.compare.changes import BEYOND, NOISE, MovedCaption, RowChange
 from captioning.metrics.bootstrap import RESAMPLES
 
 SCORES = ("BLEU-4", "METEOR", "ROUGE-L", "length")
-NONE, WIDTH = "–", 110  # characters of a line
+NONE, WORDS = "–", "in words"
+WIDTH = 110  # characters of a line
 Cells = tuple[list[str], list[list[str]]]  # header and lines
 
 
 def cider_cells(changes: Sequence[RowChange], names: Sequence[str]) -> Cells:
     """Return CIDEr of each row in both revisions, the change with its interval, and the verdict."""
-    header = ["row", f"CIDEr, {names[0]}", names[1], "change", "95 % interval", "in words"]
+    header = ["row", f"CIDEr, {names[0]}", names[1], "change", "95 % interval", WORDS]
     return header, [[change.row, *_pair(change, "CIDEr"), _interval(change), change.verdict] for change in changes]
 
 
@@ -32,7 +33,7 @@ def _pair(change: RowChange, name: str) -> list[str]:
     if change.before is None or change.after is None:
         return [before, after, NONE]
     difference = change.after[name] - change.before[name]
-    return [before, after, f"{difference:+.1f}" if difference else "0"]
+    return [before, after, f"{difference:+z.1f}" if difference else "0"]
 
 
 def _arrow(change: RowChange, name: str) -> str:
@@ -79,20 +80,21 @@ def format_text(
     references: Mapping[str, Sequence[str]],
 ) -> str:
     """Return the comparison for a terminal."""
-    parts = ["\n".join(_align(*tables[0])), "\n".join(textwrap.fill(text, WIDTH) for text in sentences)]
-    parts += ["\n".join(_align(*table)) for table in tables[1:] if table[1]]
+    parts = ["\n".join(align(*tables[0])), "\n".join(textwrap.fill(text, WIDTH) for text in sentences)]
+    parts += ["\n".join(align(*table)) for table in tables[1:] if table[1]]
     parts += ["Captions that moved most"] if moved else []
     parts += ["\n".join(_moved_lines(caption, references[caption.id][0])) for caption in moved]
     return "\n\n".join(parts) + "\n"
 
 
-def _align(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+def align(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table's lines; the first column is aligned left, and the last if it has words."""
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
     rows = [header, *lines]
-    last = len(header) - 1
+    left = {0, len(header) - 1} if header[-1] == WORDS else {0}
     return [
         "  ".join(
-            cell.ljust(width) if number in (0, last) else cell.rjust(width)
+            cell.ljust(width) if number in left else cell.rjust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
