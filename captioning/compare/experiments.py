@@ -3,7 +3,7 @@
 `dvc exp show` has a column for a row, so that a terminal shows a few rows of them at a time.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,10 @@ def _read_states(states: Any) -> Iterator[tuple[str, Mapping[str, float]]]:
         experiments = [experiment.revs[0] for experiment in base.experiments or []]
         for state in (base, *experiments):
             metrics = state.data.metrics if state.data else {}
-            yield state.name or (state.rev if state.rev == WORKSPACE else state.rev[:7]), metrics.get(CIDER, {}).get("data") or {}
+            yield (
+                state.name or (state.rev if state.rev == WORKSPACE else state.rev[:7]),
+                metrics.get(CIDER, {}).get("data") or {},
+            )
 
 
 def experiment_tables(ciders: Ciders, width: int = WIDTH) -> list[Cells]:
@@ -48,10 +51,8 @@ def experiment_tables(ciders: Ciders, width: int = WIDTH) -> list[Cells]:
             tables.append([])
             used = GAP + len(name)
         tables[-1].append(name)
-    return [
-        (["CIDEr", *names], [[row, *(_cell(ciders[name], row) for name in names)] for row in rows]) for names in tables
-    ]
+    return [(["CIDEr", *names], [_line(row, [ciders[name] for name in names]) for row in rows]) for names in tables]
 
 
-def _cell(scores: Mapping[str, float], row: str) -> str:
-    return f"{scores[row]:.1f}" if row in scores else NONE
+def _line(row: str, experiments: Sequence[Mapping[str, float]]) -> list[str]:
+    return [row, *(f"{scores[row]:.1f}" if row in scores else NONE for scores in experiments)]

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException, NotDvcRepoError
+from dvc.repo import Repo
 from dvc.scm import SCMError
 from jaxtyping import Float
 from PIL import Image
@@ -73,6 +74,7 @@ def read_revision(name: str) -> Revision:
 def open_revision(name: str) -> DVCFileSystem:
     """Return DVC's files of a revision. Raises `UserError` if it does not exist."""
     try:
+        Repo.find_root()
         files = DVCFileSystem(rev=None if name == WORKSPACE else name)
         files.repo.root_dir  # opens the repository  # noqa: B018
     except NotDvcRepoError:
@@ -88,7 +90,7 @@ def open_file(files: DVCFileSystem, revision: str, path: str) -> Any:
     """Open a file of a revision. Raises `UserError` if it is neither in the cache nor on a remote."""
     try:
         return files.open(path, "rb")
-    except (OSError, DvcException):
+    except Exception:  # of DVC, its index, its cache, or of a remote's library
         raise UserError(f"{revision}: {path} is neither in DVC's cache nor on a remote; {FETCH}") from None
 
 
