@@ -118,7 +118,8 @@ def test_no_parameter_has_a_name_that_the_run_cache_ignores() -> None:
 
 def test_a_stage_without_torch_does_not_import_it() -> None:
     names = ("download", "split", "caption_stats", "recipes", "evaluate", "report", "viewer")
-    code = f"import sys, {', '.join(f'stages.{name}' for name in names)}; print({{'torch', 'transformers', 'peft'}} & sys.modules.keys())"
+    modules = ", ".join(f"stages.{name}" for name in names)
+    code = f"import sys, {modules}; print({{'torch', 'transformers', 'peft'}} & sys.modules.keys())"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "set()\n"
 
 
