@@ -50,7 +50,7 @@ def test_a_forced_stage_gives_the_same_bytes(clone: Callable[..., Project]) -> N
     """tests/tools/test_kills.py shows the same for a training."""
     project = clone()
     before, lock = project.outputs(), project.read("dvc.lock")
-    targets = ["download", "split", "caption-stats", "recipes", "report"]
+    targets = ["download", "split", "caption-stats", "recipes", "report", "viewer"]
     assert project.dvc("repro", "--single-item", "--force", *targets).ran == targets
     assert (project.outputs(), project.read("dvc.lock")) == (before, lock)
 
@@ -105,11 +105,11 @@ def test_a_change_of_parameters_trains_the_rows_it_affects(clone: Callable[..., 
     assert project.dvc("repro", "recipes").ran == ["check", "recipes"]
     assert project.dvc("repro", "--dry", "qlora-train@base-r4-1").ran == ["qlora-train@base-r4-1"]
     trained = {"qlora-train@base-r4-1", "generate@base-r4-1"}
-    assert set(project.dvc("repro", "--dry").ran) == trained | {"evaluate", "report"}  # it reads `variants`
+    assert set(project.dvc("repro", "--dry").ran) == trained | {"evaluate", "report", "viewer"}  # it reads `variants`
     project.set_params({"lora.rank": 3})
     assert project.dvc("repro", "recipes").ran == ["check", "recipes"]
     trained |= {f"{stage}@{name}-1" for stage in ("qlora-train", "generate") for name in DEFAULT_RANK & set(VARIANTS)}
-    assert set(project.dvc("repro", "--dry").ran) == trained | scst_stages(1) | {"evaluate", "report"}
+    assert set(project.dvc("repro", "--dry").ran) == trained | scst_stages(1) | {"evaluate", "report", "viewer"}
 
 
 def test_another_seed_trains_that_seed_alone(clone: Callable[..., Project]) -> None:
@@ -118,7 +118,7 @@ def test_another_seed_trains_that_seed_alone(clone: Callable[..., Project]) -> N
     emptied = {"checkpoint@paligemma2"}  # no row starts from it now
     assert set(project.dvc("repro", "recipes").ran) == emptied | {"check", "recipes"}
     trained = {"qlora-train@mix-2", "generate@mix-2"} | scst_stages(2)
-    assert json.loads(project.dvc("status", "--json").out).keys() == trained | {"evaluate", "report"}
+    assert json.loads(project.dvc("status", "--json").out).keys() == trained | {"evaluate", "report", "viewer"}
 
 
 def test_two_seeds_give_mean_and_deviation(clone: Callable[..., Project]) -> None:
@@ -177,7 +177,9 @@ def test_a_profile_without_its_data_stops_in_one_line(clone: Callable[..., Proje
     assert all(words in errors[0] for words in ("caglarmert/full_riscm", "google/paligemma-3b"))
     assert (project.outputs(), project.read("dvc.lock")) == (before, lock)
     project.set_params({"profile": "miniature"})
-    assert set(project.dvc("repro").ran) <= {"check", "report"}, "going back to the miniature must train nothing"
+    assert set(project.dvc("repro").ran) <= {"check", "report", "viewer"}, (
+        "going back to the miniature must train nothing"
+    )
 
 
 def test_all_faults_of_params_are_named(clone: Callable[..., Project]) -> None:

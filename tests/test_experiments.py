@@ -22,7 +22,7 @@ def test_an_experiment_trains_what_its_change_affects(experiment: Experiment) ->
     project, result = experiment
     trained = {"qlora-train@mix-1", "generate@mix-1", "scst@mix-greedy-1", "generate-scst@mix-greedy-1"}
     emptied = {"checkpoint@paligemma2"}  # no row starts from it now
-    assert set(result.ran) == trained | emptied | {"check", "recipes", "evaluate", "report"}
+    assert set(result.ran) == trained | emptied | {"check", "recipes", "evaluate", "report", "viewer"}
     table = project.dvc("metrics", "diff").out
     assert re.search(r"metrics/CIDEr\.json\s+mix\s+[\d.]+\s+[\d.]+\s+-?[\d.]+", table), table
     assert "base-r4" not in table

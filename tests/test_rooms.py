@@ -11,8 +11,9 @@ TRAINED = {"checkpoint", "qlora-train", "scst"}
 NO_OUTPUT = ("captioning/runtime/progress.py", "captioning/limits/memory.py", "captioning/commands/publish.py")
 EDITS: dict[tuple[str, ...], set[str]] = {  # edited together, by the stages that run
     ("captioning/report/figures.py",): {"report"},
-    ("captioning/evaluation/rows.py",): {"evaluate", "report"},
-    ("captioning/metrics/bootstrap.py",): {"caption-stats", "scst", "evaluate", "report"},
+    ("captioning/report/viewer/marks.py",): {"report", "viewer"},
+    ("captioning/evaluation/rows.py",): {"evaluate", "report", "viewer"},
+    ("captioning/metrics/bootstrap.py",): {"caption-stats", "scst", "evaluate", "report", "viewer"},
     ("captioning/data/splits.py",): {"check", "download", "split", "caption-stats"},
     ("captioning/decoding.py",): {"scst", *CAPTIONED},
     ("captioning/scst/loss.py",): {"scst"},

@@ -12,8 +12,13 @@ REMEDY = "run `dvc repro`, which writes it again"
 
 def read_json(path: Path | str, remedy: str = REMEDY) -> Any:
     """Return the content of `path`. Raises `UserError` if it is not JSON, `OSError` if it does not exist."""
+    return parse_json(path, Path(path).read_bytes(), remedy)
+
+
+def parse_json(path: Path | str, content: bytes, remedy: str = REMEDY) -> Any:
+    """Return the `content` of the file `path`. Raises `UserError` if it is not JSON."""
     try:
-        return json.loads(Path(path).read_bytes())
+        return json.loads(content)
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         raise UserError(f"{path}: not JSON, or incomplete; {remedy}") from None
 

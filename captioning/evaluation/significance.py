@@ -74,21 +74,42 @@ def compare_rows(
     means = np.stack([scores.mean(axis=0) for scores in rows.values()])
     resampled = resampled_means(means, resamples, seed)
     tests = [seeds_p_value(first.mean(axis=1), second.mean(axis=1)) for first, second in combinations(rows.values(), 2)]
-    differences = _compare_pairs(list(rows), means.mean(axis=1), resampled, tests, level)
+    pairs = list(combinations(range(len(rows)), 2))
+    differences = _compare_pairs(list(rows), pairs, means.mean(axis=1), resampled, tests, level)
     order = sorted(rows, key=lambda row: -float(rows[row].mean()))  # stable: ties keep the order of the table
     differing = {frozenset((pair.first, pair.second)) for pair in differences if pair.differs}
     intervals = {row: interval(values, level) for row, values in zip(rows, resampled, strict=True)}
     return Comparison(intervals, differences, compact_letters(order, differing))
 
 
+def compare_changes(
+    before: Mapping[str, Float[np.ndarray, "seeds images"]],
+    after: Mapping[str, Float[np.ndarray, "seeds images"]],
+    seed: int,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> dict[str, Difference]:
+    """Return of each row `after` minus `before`; the intervals of a family hold for all rows together.
+
+    Both maps have the same rows, with scores of the same images against the same references.
+    """
+    rows = list(after)
+    means = np.stack([scores[row].mean(axis=0) for scores in (after, before) for row in rows])
+    tests = [seeds_p_value(after[row].mean(axis=1), before[row].mean(axis=1)) for row in rows]
+    pairs = [(number, len(rows) + number) for number in range(len(rows))]
+    resampled = resampled_means(means, resamples, seed)
+    differences = _compare_pairs([*rows, *rows], pairs, means.mean(axis=1), resampled, tests, level)
+    return dict(zip(rows, differences, strict=True))
+
+
 def _compare_pairs(
     names: Sequence[str],
+    pairs: Sequence[tuple[int, int]],
     scores: Float[np.ndarray, " rows"],
     resampled: Float[np.ndarray, "rows resamples"],
     tests: Sequence[float | None],
     level: float,
 ) -> list[Difference]:
-    pairs = list(combinations(range(len(names)), 2))
     largest, deviations = np.zeros(resampled.shape[1]), []  # max-T: the largest statistic of each resample
     for first, second in pairs:
         gaps = resampled[first] - resampled[second]

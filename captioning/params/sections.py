@@ -227,6 +227,10 @@ class Resume(Section):
     state_interval: Annotated[float, Field(ge=0, alias="every")]  # seconds
 
 
+class Viewer(Section):
+    images: NonNegative
+
+
 class Params(Section):
     profile: Literal["miniature", "paper"]
     seeds: Annotated[list[Seed], Field(min_length=1)]
@@ -241,6 +245,7 @@ class Params(Section):
     zero_shot: list[Checkpoint]
     decoding: Decoding
     scst: Scst
+    viewer: Viewer
     profiles: dict[Literal["miniature", "paper"], Profile]
 
     @property

@@ -33,6 +33,7 @@ T = TypeVar("T")
 CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))  # RISC's columns
 MAX_IMAGE_BYTES = 64 << 20  # encoded; RISC's have 9 to 41 KB
 CONVERTED = "image converted to RGB PNG"
+LIST_SPLIT = "list in one cell split"
 NUMBER = re.compile(r"-?\d[\d.e+-]*")
 MAX_WORDS = 200  # of a caption; RISC's longest has 51, and the longest caption sets the memory of a training step
 MAX_CHARACTERS = 10 * MAX_WORDS  # some scripts have no spaces
@@ -201,8 +202,9 @@ def _clean_image(encoded: bytes, rules: Counter[str]) -> bytes:
 
 def _clean_captions(row: Row, source: Source) -> tuple[str, ...]:
     """Return the usable captions, cleaned, and set the others aside, except for empty ones."""
-    usable = []
-    for number, published in enumerate(split_lists(row.captions), start=1):
+    usable, captions = [], split_lists(row.captions)
+    source.fired_rules.update([LIST_SPLIT] * (captions != list(row.captions)))
+    for number, published in enumerate(captions, start=1):
         text, fired = clean_caption(published)
         if not published.strip():
             continue

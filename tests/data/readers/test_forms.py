@@ -191,6 +191,18 @@ def test_any_number_of_references_unequal_ones_too(tmp_path: Path) -> None:
     assert [len(image.captions) for image in read_folder(tmp_path)] == list(range(1, 21))
 
 
+def test_files_of_another_form_are_named_as_not_read(tmp_path: Path) -> None:
+    owned_data.write_risc(tmp_path)
+    expected = summary(tmp_path)
+    assert read_folder(tmp_path).description.endswith(": captions.csv (RISC): captions.csv")
+    owned_data.write_karpathy(tmp_path, "UCM", (("", "1.jpg", "train"),))
+    (tmp_path / "UCM/UCM_images/1.jpg").unlink()
+    assert summary(tmp_path) == expected
+    assert read_folder(tmp_path).description.endswith("; not read, since this comes first: UCM/dataset_ucm.json")
+    save(tmp_path / "UCM/dataset_ucm.json", "{")
+    assert summary(tmp_path) == expected, "a damaged file that is not read"
+
+
 UNKNOWN = [
     ({}, "holds no file"),
     ({"a.jpg": b"", "b.tif": b""}, "holds 2 images"),

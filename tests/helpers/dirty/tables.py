@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from captioning.data.readers.rows import LIST_SPLIT
 from tests.helpers.dirty import AS_IT_IS, REFUSED, REPAIRED, SET_ASIDE, Case
 from tests.helpers.dirty.images import encode
 
@@ -116,6 +117,9 @@ BAD_CAPTIONS: list[tuple[str, str, str]] = [
 ]
 FAMILY = "A port of \U0001f468\u200d\U0001f469 .", "A port of \U0001f468\U0001f469 ."
 REPAIRED_CAPTIONS: list[tuple[str, str, str, str]] = [
+    ("a list of captions in one cell, as Python writes it", "['A port .', 'A lake .']", LIST_SPLIT, "A port ."),
+    ("a list of captions in one cell, as NumPy writes it", "['A port .'\n 'A lake .']", LIST_SPLIT, "A port ."),
+    ("a list of captions in one cell, as JSON", '[""A port ."", ""A lake .""]', LIST_SPLIT, "A port ."),
     ("NUL in a caption", "A\0 port .", "control characters removed", "A port ."),
     ("a command for the terminal in a caption", "A \x1bport .", "control characters removed", "A port ."),
     ("direction marks", "A \u202eport\u202c .", "marks of direction removed", "A port ."),

@@ -7,6 +7,7 @@ lie side by side. Hidden files and those that systems leave behind are passed ov
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -52,7 +53,7 @@ def read_folder(folder: Path, images: int | None = None, seed: int = 0, columns:
     Raises `UserError` at once if the folder is not of a form that is read.
     """
     paths = list_files(folder)
-    form = _choose_form(folder, paths)
+    form, unread = _choose_form(folder, paths)
     root = folder.resolve().name
     if form.read is None:
         source = read_shards({file: folder / file for file in form.files}, root, images, seed, columns)
@@ -63,7 +64,8 @@ def read_folder(folder: Path, images: int | None = None, seed: int = 0, columns:
         source = open_annotations(annotations, files, images, seed)
         source.origin = {"sha256": {file: sha256(folder / file) for file in form.files}}
     source.origin = {"form": form.name} | source.origin
-    source.description = f"{folder}: {form.name}: {_join(form.files)}"
+    others = f"; not read, since this comes first: {_join(unread)}" if unread else ""
+    source.description = f"{folder}: {form.name}: {_join(form.files)}{others}"
     return source
 
 
@@ -75,14 +77,18 @@ def refuse_columns(columns: Columns | None, reason: str) -> None:
 
 def find_form(folder: Path) -> str:
     """Return the name of the form that is read in `folder`. Raises `UserError` if it has none."""
-    return _choose_form(folder, list_files(folder)).name
+    return _choose_form(folder, list_files(folder))[0].name
 
 
-def _choose_form(folder: Path, paths: Sequence[str]) -> Form:
-    form = next(_find_forms(folder, paths), None)
+def _choose_form(folder: Path, paths: Sequence[str]) -> tuple[Form, list[str]]:
+    """Return the form that is read, and the files of other forms."""
+    forms, unread = _find_forms(folder, paths), dict[str, None]()
+    form = next(forms, None)
     if form is None:
         raise UserError(_explain_unknown(folder, paths))
-    return form
+    with suppress(UserError):  # a damaged file that is not read
+        unread |= {file: None for other in forms for file in other.files if file not in form.files}
+    return form, list(unread)
 
 
 def _find_forms(folder: Path, paths: Sequence[str]) -> Iterator[Form]:

@@ -1,0 +1,81 @@
+"""Mark which words of a caption its image's references share, as CIDEr and BLEU-4 see them: in n-grams of PTB tokens.
+
+Tokens are aligned with the caption from left to right. PTB changes some words ("colour" becomes "color", "(" becomes
+"-lrb-"): a token that does not follow in the caption stands for the next word there.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
+
+LONGEST = 4  # words of an n-gram
+UNMARKED = 1  # of spaces and punctuation outside n-grams; of a single word that a reference has
+WORD = re.compile(r"[^\W_]+")
+Tokens = Sequence[str]
+Piece = tuple[str, int]  # a part of the caption, and the longest n-gram around it that a reference has: 0 to 4 words
+
+
+def mark_caption(
+    caption: str, tokens: Tokens, references: Sequence[Tokens], stop_words: Collection[str] = ()
+) -> list[Piece]:
+    """Divide `caption` into pieces; joined, they are the caption. `tokens` and `references` are PTB tokens.
+
+    What is between two tokens is marked with them if a reference has these two in a row. A stop word that no reference
+    has is not marked.
+    """
+    pairs, lengths = _known_ngrams(references, 2), shared_lengths(tokens, references)
+    lengths = [length or int(token in stop_words) for token, length in zip(tokens, lengths, strict=True)]
+    levels, spans = [UNMARKED] * len(caption), list(_align(caption, tokens))
+    for (start, end), length in zip(spans, lengths, strict=False):
+        levels[start:end] = [length] * (end - start)
+    for number, ((_, end), (start, _)) in enumerate(pairwise(spans)):
+        if (tokens[number], tokens[number + 1]) in pairs:
+            levels[end:start] = [min(lengths[number : number + 2])] * (start - end)
+    return list(_join_equal(caption, levels))
+
+
+def shared_lengths(tokens: Tokens, references: Sequence[Tokens]) -> list[int]:
+    """Return for each token how many words the longest n-gram around it has that a reference has, too."""
+    lengths = [0] * len(tokens)
+    for n in range(1, LONGEST + 1):
+        known = _known_ngrams(references, n)
+        for start, ngram in enumerate(_ngrams(tokens, n)):
+            if ngram in known:
+                lengths[start : start + n] = [n] * n
+    return lengths
+
+
+def unshared_words(tokens: Tokens, references: Sequence[Tokens], stop_words: Collection[str]) -> list[str]:
+    """Return the distinct tokens that no reference has, in their order, without `stop_words`."""
+    known = {token for reference in references for token in reference}
+    return [token for token in dict.fromkeys(tokens) if token not in known and token not in stop_words]
+
+
+def _known_ngrams(references: Sequence[Tokens], n: int) -> set[tuple[str, ...]]:
+    return {ngram for reference in references for ngram in _ngrams(reference, n)}
+
+
+def _ngrams(tokens: Tokens, n: int) -> list[tuple[str, ...]]:
+    return [tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1)]
+
+
+def _align(caption: str, tokens: Tokens) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each token in `caption`, while it has words left."""
+    position = 0
+    for token in tokens:
+        match = re.compile(rf"[\W_]*?({re.escape(token)})", re.IGNORECASE).match(caption, position)
+        if match:
+            yield match.span(1)
+        elif match := WORD.search(caption, position):
+            yield match.span()
+        else:
+            return
+        position = match.end()
+
+
+def _join_equal(caption: str, levels: Sequence[int]) -> Iterator[Piece]:
+    start = 0
+    for end in range(1, len(caption) + 1):
+        if end == len(caption) or levels[end] != levels[start]:
+            yield caption[start:end], levels[start]
+            start = end

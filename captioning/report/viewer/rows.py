@@ -1,0 +1,72 @@
+"""Read the rows that the page can compare: every run's captions, tokens and CIDEr, and the first references'."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from captioning.base.errors import UserError
+from captioning.evaluation.predictions import NO_SEED, Run, read_predictions
+from captioning.metrics.ptb import tokenize
+from captioning.report.viewer.marks import Tokens
+
+SCORES = Path("data/scores/by-image.parquet")
+HUMAN = "human-caption"  # the yardstick row of first references
+References = Mapping[str, Sequence[str]]  # by image, as written
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A run: its key in links, its name, and its captions, tokens and CIDEr (times 100) by image."""
+
+    key: str
+    name: str
+    captions: Mapping[str, str]
+    tokens: Mapping[str, Tokens]
+    cider: Mapping[str, float]
+    is_reference: bool = False  # each caption is its image's first reference, which it is not compared with
+
+
+def read_rows(
+    runs: Sequence[Run], names: Mapping[str, str], test: Sequence[str], references: References
+) -> list[ShownRow]:
+    """Read the captions of `references`' images in each of `runs`, and add the row of first references.
+
+    `names`: of the table's rows, in their order. `test`: all ids of the predictions' files.
+    """
+    cider = read_cider(SCORES, references)
+    runs = sorted([*runs, Run(HUMAN, "yardstick", NO_SEED, None)], key=lambda run: [*names].index(run.row))
+    captions = [_read_captions(run, test, references) for run in runs]
+    tokens = iter(tokenize([caption for by_id in captions for caption in by_id.values()]))
+    counts = Counter(run.row for run in runs)
+    return [
+        ShownRow(
+            key=run.name,
+            name=names[run.row] + (f", seed {run.seed}" if counts[run.row] > 1 else ""),
+            captions=by_id,
+            tokens={id_: next(tokens).split() for id_ in by_id},
+            cider=cider[run.row, run.seed],
+            is_reference=run.row == HUMAN,
+        )
+        for run, by_id in zip(runs, captions, strict=True)
+    ]
+
+
+def _read_captions(run: Run, test: Sequence[str], references: References) -> dict[str, str]:
+    if run.row == HUMAN:
+        return {id_: captions[0] for id_, captions in references.items()}
+    predictions = read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test)
+    return {record.id: record.caption for record in predictions if record.id in references}
+
+
+def read_cider(path: Path, ids: Collection[str]) -> dict[tuple[str, int], dict[str, float]]:
+    """Read CIDEr of each image by row and seed. Raises `UserError` if a row lacks an image."""
+    scores: dict[tuple[str, int], dict[str, float]] = {}
+    for record in pq.read_table(path, columns=["row", "seed", "id", "CIDEr"]).to_pylist():
+        scores.setdefault((record["row"], record["seed"]), {})[record["id"]] = record["CIDEr"]
+    for (row, _), by_id in scores.items():
+        if missing := [id_ for id_ in ids if id_ not in by_id]:
+            raise UserError(f"{path}: no CIDEr of {row} for {missing[0]}; run the stage evaluate again")
+    return {run: {id_: by_id[id_] for id_ in ids} for run, by_id in scores.items()}
