@@ -110,6 +110,23 @@ def test_a_source_is_named_by_its_folder_or_file(path: str, source: str) -> None
     assert name_source(path, "root") == source
 
 
+@pytest.mark.parametrize(
+    ("files", "splits"),
+    [
+        (["train/a.jpg", "Valid/b.jpg", "my_test/c.jpg"], ["train", "val", "test"]),
+        (["train/a.jpg", "train/b.jpg", "train/c.jpg"], ["", "", ""]),
+        (["train_1.jpg", "test_1.jpg", "c.jpg"], ["", "", ""]),
+    ],
+)
+def test_without_a_column_the_folders_name_the_splits_if_they_name_several(
+    files: list[str], splits: list[str], tmp_path: Path
+) -> None:
+    for name in files:
+        save(tmp_path / name, jpeg(name))
+    save_csv(tmp_path / "metadata.csv", [["file_name", "text"], *([name, "A port ."] for name in files)])
+    assert [image.split for image in read_folder(tmp_path)] == splits
+
+
 def test_the_same_name_from_two_sources_is_two_images(tmp_path: Path) -> None:
     """As in UCM and Sydney, whose images are 1.tif, 2.tif, ..."""
     images = (("", "1.jpg", "train"), ("", "2.jpg", "test"))
