@@ -24,10 +24,14 @@ from captioning.data.readers.names import is_system_file
 from captioning.data.readers.rows import Source
 from captioning.data.readers.shards import configuration_faults, read_shards, schema_faults
 from captioning.params.sections import Data
-from captioning.runtime.paths import DOWNLOADS, exclusive_folder, main_folder
+from captioning.runtime.paths import DOWNLOADS, exclusive_folder, is_copy, main_folder
 
 PARQUET, RAW = Path("data/captions/images.parquet"), Path("data/raw")
 ARCHIVE = "RISCM.zip"
+UNTRACKED = (
+    "this is an experiment's copy of the project, with what git and DVC track: run `dvc add` for your images and "
+    "commit the .dvc file, or give `dvc exp run` the option --copy-paths with each of them"
+)
 FOOTER_BYTES = 1 << 16  # of a shard; most schemas are smaller
 PARQUET_BRANCH = "refs/convert/parquet"  # where the Hub keeps its conversion of a data set
 
@@ -139,5 +143,5 @@ def explain_missing(data: Data) -> str | None:
         if data.source == "hub":
             find_hub_shards(data)
     except UserError as error:
-        return hub.explain(error)
+        return hub.explain(error) if data.source == "hub" or not is_copy() else f"{error}; {UNTRACKED}"
     return None

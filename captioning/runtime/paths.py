@@ -24,6 +24,11 @@ def main_folder(path: Path) -> Path:
     return Path(os.environ.get(MAIN_CHECKOUT, ".")) / path
 
 
+def is_copy() -> bool:
+    """Return whether this is the copy of the project in which `dvc exp run --temp` or the queue works."""
+    return Path(os.environ.get(MAIN_CHECKOUT, ".")).resolve() != Path.cwd()
+
+
 def fetched_folder(checkpoint: str = "") -> Path:
     """Return the folder of fetched weights, of all checkpoints or of one."""
     return main_folder(DOWNLOADS) / "checkpoints" / checkpoint

@@ -4,12 +4,16 @@ import io
 import json
 import os
 import random
+import shutil
+import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pycocoevalcap.meteor import meteor
 
 from captioning.evaluation.scores import (
     METRICS,
@@ -47,6 +51,23 @@ def _corpus() -> tuple[dict[str, list[str]], dict[str, str]]:
     references = {f"i{i}": [" ".join(rng.choices(WORDS, k=rng.randint(4, 9))) for _ in range(5)] for i in range(30)}
     texts = {id_: [*captions, " ".join(rng.choices(WORDS, k=6))] for id_, captions in references.items()}
     return references, {id_: rng.choice(captions) for id_, captions in texts.items()}
+
+
+def test_meteor_is_the_same_below_a_folder_with_a_space_and_an_accent(
+    real_scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """METEOR itself does not find its data there; its copy goes with the context."""
+    references, captions = {"a": ["a caf\u00e9 near boats"] * 2}, {"a": "a caf\u00e9 by a boat"}
+    expected = real_scorer.score(references, captions).corpus
+    assert 0 < expected["METEOR"] < 100
+    folder = shutil.copytree(Path(meteor.__file__).parent, tmp_path / "d \u00e9 spaces")
+    monkeypatch.setattr(meteor, "__file__", str(folder / "meteor.py"))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch := tmp_path / "scratch"))
+    scratch.mkdir()
+    with open_scorer() as scorer:
+        assert scorer.score(references, captions).corpus == expected
+        assert list(scratch.iterdir())
+    assert not list(scratch.iterdir()) and meteor.METEOR_JAR == "meteor-1.5.jar"
 
 
 def test_all_metrics_of_perfect_empty_and_other_captions(real_scorer: Scorer) -> None:

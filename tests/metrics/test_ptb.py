@@ -10,6 +10,8 @@ import os
 import random
 import shutil
 import string
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,6 +26,7 @@ from captioning.metrics import ptb
 from captioning.metrics.ptb import tokenize
 from tests.helpers.hard_captions import HARD
 
+ROOT = Path(__file__).parents[2]
 TEXT = "Many green trees are near a large Building with white roof in the port some planes next to it"
 SPECIAL = """US Dec St Mr No etc vs am PM U S I A re ll cant dont wont Inc CANNOT gonna Gotta gimme LEMME wanna"""
 WORDS = TEXT.split()
@@ -37,6 +40,13 @@ anything = st.characters(exclude_categories=["Cs"], exclude_characters="\n\v\f\r
 short_hard = st.sampled_from([caption for caption in HARD if len(caption) < 100])
 pieces = st.sampled_from(WORDS) | short_hard | st.text(anything, max_size=5)
 mixed = st.builds(str.join, st.sampled_from([" ", ""]), st.lists(pieces, max_size=6))
+IN_ASCII = """
+import sys
+from pathlib import Path
+from captioning.metrics import ptb
+ptb._jar = lambda: Path(sys.argv[1])
+print(ascii(ptb.tokenize(["a caf\u00e9 near the Port\u2019s pier ."])))
+"""
 jvm_settings = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -154,3 +164,15 @@ def test_processes_do_not_disturb_each_other() -> None:
     batches = [rng.sample(HARD, 40) for _ in range(6)]
     with ProcessPoolExecutor(3, get_context("spawn")) as pool:
         assert list(pool.map(tokenize, batches)) == [tokenize(batch) for batch in batches]
+
+
+def test_tokens_do_not_depend_on_the_locale_nor_on_the_path(tmp_path: Path) -> None:
+    """Without UTF-8, Java does not find a jar below a folder whose name is not ASCII."""
+    folder = tmp_path / "d \u00e9 spaces"
+    folder.mkdir()
+    jar = shutil.copy(ptb._jar(), folder)
+    environment = {name: value for name, value in os.environ.items() if name not in ("LANG", "LC_CTYPE")}
+    command = [sys.executable, "-c", IN_ASCII, str(jar)]
+    for locale in ("C", "POSIX", "C.UTF-8"):
+        result = subprocess.run(command, env=environment | {"LC_ALL": locale}, capture_output=True, text=True, cwd=ROOT)
+        assert "a caf\\xe9 near the port 's pier" in result.stdout, (locale, result)
