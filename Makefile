@@ -48,7 +48,7 @@ verify: .venv/installed           ## compare the results with the committed ones
 	-.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-audit.txt && touch $@
 
 clean:                            ## remove saved states, downloads, logs and caches of tools; no results
-	rm -rf .cache/resume .cache/downloads .cache/logs .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .cache/resume .cache/scenes .cache/downloads .cache/logs .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 gc: .venv/installed               ## list what no commit or experiment needs in DVC's cache; YES=1 removes it
 	dvc gc --workspace --all-commits --all-experiments $(if $(filter 1,$(YES)),--force,--dry)

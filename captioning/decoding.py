@@ -70,13 +70,18 @@ def decode_suffixes(processor: PaliGemmaProcessor, suffixes: Int[Tensor, "rows t
     return [Caption(text.strip(), length, ended) for text, length, ended in zip(texts, lengths, ends, strict=True)]
 
 
+def model_inputs(model: Any, processor: PaliGemmaProcessor, images: Sequence[bytes], prompt: str) -> dict[str, Any]:
+    """Return the inputs for images and prompt, with the model's dtype and on its device."""
+    inputs = prompt_inputs(processor, images, prompt)
+    inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+    return {key: value.to(model.device) for key, value in inputs.items()}
+
+
 def greedy_captions(
     model: Any, processor: PaliGemmaProcessor, images: Sequence[bytes], prompt: str, maximum_tokens: int, batch: int
 ) -> Iterator[Caption]:
     """Yield a greedy caption of each image, in order."""
     model.eval()
     for start in range(0, len(images), batch):
-        inputs = prompt_inputs(processor, images[start : start + batch], prompt)
-        inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-        inputs = {key: value.to(model.device) for key, value in inputs.items()}
+        inputs = model_inputs(model, processor, images[start : start + batch], prompt)
         yield from decode_suffixes(processor, generate_suffixes(model, processor, inputs, maximum_tokens))

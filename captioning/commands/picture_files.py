@@ -4,12 +4,15 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from captioning.base.errors import UserError
 from captioning.base.quoting import csv_cell, escape
 
+NUMBER = re.compile(r"-?\d[\d.e+-]*")
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
@@ -40,6 +43,16 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(parent) / name for name in names if not name.startswith(".")]
     return iter(sorted(path for path in files if path.suffix.lower() in ENDINGS))
+
+
+def check_output(path: Path | None, images: Sequence[Path]) -> None:
+    """Raise `UserError` before the work begins if `path` cannot be written, or is one of the images."""
+    if path is None:
+        return
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f"--out {printable_path(path)}: not a file in an existing, writable folder; choose another")
+    if path.exists() and any(image.exists() and path.samefile(image) for image in images):
+        raise UserError(f"--out {printable_path(path)}: this is one of the images; choose another")
 
 
 def printable_path(path: Path) -> str:
@@ -74,10 +87,18 @@ FORMATS: dict[str, Callable[[Sequence[FileCaption]], str]] = {
 
 
 def summarise_notes(captions: Sequence[FileCaption]) -> list[str]:
-    """Return a line for each kind of note, with the first three files that it is about."""
-    files: dict[str, list[str]] = {}
+    """Return a line for each kind of note, with the first three files that it is about.
+
+    Notes that differ in their numbers only are of one kind, with "…" for the numbers.
+    """
+    kinds: dict[str, dict[str, list[str]]] = {}
     for caption in captions:
         for note in caption.notes:
-            files.setdefault(note, []).append(caption.file)
-    more = {note: f" and {len(names) - 3} more" if len(names) > 3 else "" for note, names in files.items()}
-    return [f"{note}: {', '.join(names[:3])}{more[note]}" for note, names in files.items()]
+            kinds.setdefault(NUMBER.sub("…", note), {}).setdefault(note, []).append(caption.file)
+    return [_summarise_kind(kind, notes) for kind, notes in kinds.items()]
+
+
+def _summarise_kind(kind: str, notes: dict[str, list[str]]) -> str:
+    files = [file for names in notes.values() for file in names]
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return f"{kind if len(notes) > 1 else next(iter(notes))}: {', '.join(files[:3])}{more}"

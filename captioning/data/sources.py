@@ -39,6 +39,7 @@ PARQUET_BRANCH = "refs/convert/parquet"  # where the Hub keeps its conversion of
 def open_source(data: Data) -> Source:
     """Open the drawn world, a folder, an archive or the Hub. Raises `UserError` if it is missing or not as declared."""
     source, declared = _open(data), data.declared
+    source.bands = tuple(data.bands) if data.bands else None
     if declared is None:
         return source
     actual = {"images": source.rows, "captions": source.captions}

@@ -6,7 +6,7 @@ columns that a data set may lack.
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 NonNegative = Annotated[int, Field(ge=0, strict=True)]
@@ -133,6 +133,12 @@ class Columns(Section):
     source: Line | None = None
 
 
+def _grey_or_colour(bands: list[int]) -> list[int]:
+    if len(bands) not in (1, 3):
+        raise ValueError("name one band for grey, or three for red, green and blue")
+    return bands
+
+
 class Data(Section):
     source: Literal["overhead", "folder", "archive", "hub"]
     path: Line
@@ -144,6 +150,7 @@ class Data(Section):
     images: Annotated[int, Field(ge=40, strict=True)]
     image_size: Annotated[int, Field(ge=28, le=896, strict=True)]
     seed: NonNegative
+    bands: Annotated[list[Positive], AfterValidator(_grey_or_colour)] | None  # of TIFFs; None: by their colours
 
 
 class MiniatureTraining(Section):

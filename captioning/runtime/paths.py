@@ -14,6 +14,7 @@ DOWNLOADS = CACHE / "downloads"  # shards and weights before they become outputs
 LOGS = CACHE / "logs"  # messages of stages that ran side by side
 RESUME = CACHE / "resume"  # states of interrupted runs, <stage>/<fingerprint>
 SET_ASIDE = CACHE / "set_aside.csv"  # of a refused source, whose outputs are not written
+SCENES = CACHE / "scenes"  # captions of interrupted scenes
 TIMINGS = CACHE / "timings"  # seconds of each part of a step, as CSV
 TRACKING = CACHE / "tracking"  # files of TensorBoard and Weights & Biases
 RUN_LOCK = "lock"  # in a run's folder below RESUME, held while the run works

@@ -10,7 +10,6 @@ A source is iterated once, as a stream. Its list of what was set aside and its c
 5. Images are not re-encoded: the published bytes stay, unless they are not an upright RGB JPEG or PNG of 8 bits.
 """
 
-import io
 import random
 import re
 from collections import Counter
@@ -19,8 +18,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Literal, TypeVar
-
-from PIL import Image
 
 from captioning.base.quoting import escape, shorten
 from captioning.data.readers.caption_lists import is_list_as_text, split_lists
@@ -92,6 +89,7 @@ class Source:
     fired_rules: Counter[str] = field(default_factory=Counter)
     kept_captions: int = 0
     description: str = ""  # what is read, for the user
+    bands: tuple[int, ...] | None = None  # of TIFFs; None: as images/tiff.py chooses
 
     def __iter__(self) -> Iterator[CaptionedImage]:
         return self.images
@@ -170,7 +168,7 @@ def clean_images(rows: Iterable[Row], source: Source) -> Iterator[CaptionedImage
         try:
             if row.id in lines:
                 raise Unusable(f"same image as line {lines[row.id]}; leave one of the rows")
-            image = _clean_image(row.read(), source.fired_rules)
+            image = _clean_image(row.read(), source)
             captions = _clean_captions(row, source)
         except Unusable as reason:
             source.set_aside.append(SetAside(row.line, row.name, str(reason)))
@@ -186,17 +184,15 @@ def check_size(size: int) -> None:
         raise Unusable(f"{size} bytes; an image has at most {MAX_IMAGE_BYTES}")
 
 
-def _clean_image(encoded: bytes, rules: Counter[str]) -> bytes:
-    """Return an upright RGB JPEG or PNG of 8 bits as it is, and any other image as RGB PNG; count that in `rules`."""
+def _clean_image(encoded: bytes, source: Source) -> bytes:
+    """Return an upright RGB JPEG or PNG of 8 bits as it is, and any other image as RGB PNG, and count its notes."""
     try:
-        decoded = pictures.read_image(encoded)
+        decoded = pictures.read_image(encoded, source.bands)
     except pictures.UnreadableImage as reason:
         raise Unusable(f"unreadable image: {reason}") from None
-    with Image.open(io.BytesIO(encoded), formats=pictures.FORMATS) as image:
-        is_plain = image.mode == "RGB" and image.format in ("JPEG", "PNG") and "transparency" not in image.info
-    if is_plain and not decoded.notes:
+    if decoded.is_plain:
         return encoded
-    rules.update([CONVERTED, *(f"{CONVERTED}: {NUMBER.sub('…', note)}" for note in decoded.notes)])
+    source.fired_rules.update([CONVERTED, *(f"{CONVERTED}: {NUMBER.sub('…', note)}" for note in decoded.notes)])
     return pictures.encode_png(decoded.image)
 
 

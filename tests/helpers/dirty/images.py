@@ -127,7 +127,7 @@ CONVERTIBLE: list[tuple[str, MakeBytes, str]] = [
     ("a grey PNG with transparency", partial(transparent_png, "L"), ON_WHITE),
     ("grey in 16 bits, of which 11 are used", partial(array_file, GREY_11_BITS, "PNG"), FEWER_BITS),
     ("colours in 16 bits", deep_colours, FEWER_BITS),
-    ("a TIFF of fractions and a NaN", partial(array_file, FRACTIONS, "TIFF"), "values from … to … scaled to … bits"),
+    ("a TIFF of fractions and a NaN", partial(array_file, FRACTIONS, "TIFF"), "values from … to … stretched to … bits"),
     ("an animated GIF", partial(two_pages, "GIF"), FRAMES),
     ("an animated WebP", partial(two_pages, "WEBP"), FRAMES),
     ("an animated PNG", partial(two_pages, "PNG"), FRAMES),

@@ -1,0 +1,287 @@
+"""Scenes written by rasterio: tiles, their pixels, their polygons against rasterio.warp, interrupted runs."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+from rasterio.control import GroundControlPoint
+from rasterio.transform import from_origin
+from rasterio.warp import transform
+
+from captioning.images.decoded import UnreadableImage
+from captioning.images.pictures import read_image
+from captioning.runtime.resume import Results
+from captioning.scenes import captions as captions_module
+from captioning.scenes.captions import TileCaption, caption_tiles, saved_captions
+from captioning.scenes.georeference import PIXELS, find_georeference
+from captioning.scenes.maps import SceneMap, format_geojson, format_html
+from captioning.scenes.scene import Scene, Tile, cut_tiles, open_scene
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+ROOT = Path(__file__).parents[2]
+UTM_33 = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10)}
+
+
+def write_scene(path: Path, values: np.ndarray, **profile: Any) -> Path:
+    bands, height, width = values.shape
+    options = {"driver": "GTiff", "width": width, "height": height, "count": bands, "dtype": values.dtype} | profile
+    with rasterio.open(path, "w", **options) as dataset:
+        dataset.write(values)
+    return path
+
+
+def blocks(columns: int, rows: int, side: int = 16) -> np.ndarray:
+    """Return 8-bit RGB blocks of one colour each: red is the column, green the row."""
+    values = np.full((3, rows * side, columns * side), 99, np.uint8)
+    values[0] = (10 * np.arange(columns)).repeat(side)[None]
+    values[1] = (10 * np.arange(rows)).repeat(side)[:, None]
+    return values
+
+
+def name_colours(images: Sequence[Image.Image]) -> list[tuple[str, float]]:
+    """Caption an image by its first pixel, as a model would."""
+    return [(f"red {image.getpixel((0, 0))[0]}, green {image.getpixel((0, 0))[1]}", -0.5) for image in images]
+
+
+def make_map(scene: Scene, tmp_path: Path, size: int = 16, group: int = 4) -> SceneMap:
+    tiles = cut_tiles(scene.dataset.width, scene.dataset.height, size)
+    return SceneMap(scene, "mix-1", tiles, caption_tiles(scene, tiles, group, Results(tmp_path / "r"), name_colours))
+
+
+def test_tiles_cover_a_scene_and_keep_their_size() -> None:
+    for width, height, size in [(64, 32, 16), (70, 33, 16), (10, 40, 16), (5, 7, 16)]:
+        covered = np.zeros((height, width), int)
+        tiles = cut_tiles(width, height, size)
+        for tile in tiles:
+            assert (tile.width, tile.height) == (min(size, width), min(size, height))
+            part = covered[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+            assert part.shape == (tile.height, tile.width)
+            part += 1
+        assert covered.min() == 1 and len(tiles) == -(-width // size) * -(-height // size)
+        assert tiles == sorted(tiles, key=lambda tile: (tile.y, tile.x))
+    assert cut_tiles(40, 16, 16) == [Tile(0, 0, 16, 16), Tile(16, 0, 16, 16), Tile(24, 0, 16, 16)]
+
+
+def test_tiles_are_parts_of_the_whole_picture(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(200, 3000, (4, 50, 70)).astype(np.uint16)
+    values[:, 20:, :30] = 65535
+    path = write_scene(tmp_path / "a.tif", values, nodata=65535, tiled=True, blockxsize=16, blockysize=16)
+    whole = np.asarray(read_image(path, (4, 2, 1)).image)
+    with open_scene(path, (4, 2, 1)) as scene:
+        for tile in cut_tiles(70, 50, 16):
+            image, share = scene.read_tile(tile)
+            area = np.s_[tile.y : tile.y + 16, tile.x : tile.x + 16]
+            assert share == (values[0][area] != 65535).mean()
+            assert image is None if share == 0 else np.array_equal(np.asarray(image), whole[area])
+        assert np.array_equal(np.asarray(scene.read_picture()), whole)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        UTM_33,
+        {"crs": "EPSG:3857", "transform": Affine(7, 3, 1e6, 2, -8, 6e6)},
+        {"crs": "EPSG:4326", "transform": from_origin(200.0, 10.0, 0.01, 0.01)},
+    ],
+)
+def test_polygons_are_those_of_rasterio(tmp_path: Path, profile: dict[str, Any]) -> None:
+    with open_scene(write_scene(tmp_path / "a.tif", blocks(3, 2), **profile), None) as scene:
+        collection = json.loads(format_geojson(make_map(scene, tmp_path)))
+    assert (collection["type"], len(collection["features"])) == ("FeatureCollection", 6)
+    assert "crs" not in collection
+    for index, feature in enumerate(collection["features"]):
+        row, column = divmod(index, 3)
+        properties = feature["properties"]
+        assert properties["caption"] == f"red {10 * column}, green {10 * row}"
+        assert (properties["row"], properties["confidence"], properties["valid"]) == ("mix-1", -0.5, 1.0)
+        assert [properties[key] for key in ("x", "y", "width", "height")] == [16 * column, 16 * row, 16, 16]
+        corners = [(16 * (column + dx), 16 * (row + dy)) for dx, dy in [(0, 0), (0, 1), (1, 1), (1, 0), (0, 0)]]
+        xs, ys = zip(*(profile["transform"] @ corner for corner in corners), strict=True)
+        longitudes, latitudes = transform(profile["crs"], "EPSG:4326", xs, ys)
+        (ring,) = feature["geometry"]["coordinates"]
+        expected = np.column_stack([(np.array(longitudes) + 180) % 360 - 180, latitudes])
+        assert np.allclose(ring, expected, atol=1e-6)
+
+
+def test_a_hand_calculation_on_web_mercator(tmp_path: Path) -> None:
+    """x = R λ, y = R ln tan(π/4 + φ/2) with R = 6378137 m; 64 pixels of 1000 m from 0, 0."""
+    profile = {"crs": "EPSG:3857", "transform": from_origin(0, 0, 1000, 1000)}
+    with open_scene(write_scene(tmp_path / "a.tif", blocks(4, 4), **profile), None) as scene:
+        (polygon,) = find_georeference(scene.dataset).outlines([Tile(0, 0, 64, 64)])
+    east = np.degrees(64_000 / 6378137)
+    south = np.degrees(2 * np.arctan(np.exp(-64_000 / 6378137)) - np.pi / 2)
+    assert polygon and np.allclose(
+        polygon["coordinates"], [[(0, 0), (0, south), (east, south), (east, 0), (0, 0)]], atol=1e-7
+    )
+
+
+def area(ring: list[list[float]]) -> float:
+    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise(ring)) / 2
+
+
+def test_a_mirrored_scene_has_counter_clockwise_polygons_too(tmp_path: Path) -> None:
+    for transform_ in (from_origin(500_000, 5_000_000, 10, 10), Affine(10, 0, 500_000, 0, 10, 5_000_000)):
+        path = write_scene(tmp_path / "a.tif", blocks(2, 2), crs="EPSG:32633", transform=transform_)
+        with open_scene(path, None) as scene:
+            for polygon in find_georeference(scene.dataset).outlines(cut_tiles(32, 32, 16)):
+                assert polygon and area(polygon["coordinates"][0]) > 0
+
+
+def test_a_tile_across_the_antimeridian_is_cut(tmp_path: Path) -> None:
+    profile = {"crs": "EPSG:32760", "transform": from_origin(780_000, 8_000_000, 4000, 4000)}
+    with open_scene(write_scene(tmp_path / "a.tif", blocks(2, 2), **profile), None) as scene:
+        (shape,) = find_georeference(scene.dataset).outlines([Tile(0, 0, 32, 32)])
+        page = format_html(make_map(scene, tmp_path))
+    assert shape and shape["type"] == "MultiPolygon" and "° S, 1" in page
+    for (ring,) in shape["coordinates"]:
+        assert area(ring) > 0 and np.ptp([x for x, _ in ring]) < 2
+
+
+def test_without_georeference_coordinates_are_pixels(tmp_path: Path) -> None:
+    reasons = {"no georeference": {}, "no coordinate reference system": {"transform": UTM_33["transform"]}}
+    reasons["its coordinate reference system is not tied to the earth"] = UTM_33 | {
+        "crs": 'LOCAL_CS["site",UNIT["metre",1]]'
+    }
+    for reason, profile in reasons.items():
+        with open_scene(write_scene(tmp_path / "a.tif", blocks(2, 1), **profile), None) as scene:
+            scene_map = make_map(scene, tmp_path / reason)
+            collection = json.loads(format_geojson(scene_map))
+        assert collection["notes"] == [f"{reason}, {PIXELS}"] == [*scene_map.notes]
+        assert collection["crs"] is None
+        second = collection["features"][1]["geometry"]["coordinates"][0]
+        assert second == [[16, 0], [16, 16], [32, 16], [32, 0], [16, 0]]
+
+
+def test_ground_control_points_place_a_scene(tmp_path: Path) -> None:
+    points = [
+        GroundControlPoint(row, column, 12 + column / 100, 45 - row / 100) for row in (0, 32) for column in (0, 48)
+    ]
+    path = write_scene(tmp_path / "a.tif", blocks(3, 2))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.gcps = points, rasterio.crs.CRS.from_epsg(4326)
+    with open_scene(path, None) as scene:
+        georeference = find_georeference(scene.dataset)
+        (polygon,) = georeference.outlines([Tile(16, 0, 16, 16)])
+    assert georeference.notes == ("placed by an affine fit of 4 ground control points",)
+    expected = [[(12.16, 45), (12.16, 44.84), (12.32, 44.84), (12.32, 45), (12.16, 45)]]
+    assert polygon and np.allclose(polygon["coordinates"], expected, atol=1e-6)
+
+
+def test_tiles_without_data_are_skipped_and_counted(tmp_path: Path) -> None:
+    values = blocks(4, 4) + 1
+    values[:, 16:, 32:] = 0
+    with open_scene(write_scene(tmp_path / "a.tif", values, nodata=0, photometric="RGB", **UTM_33), None) as scene:
+        scene_map = make_map(scene, tmp_path)
+        assert len(json.loads(format_geojson(scene_map))["features"]) == 10
+    assert scene_map.notes == ("6 of 16 tiles have no data, skipped",)
+    assert [caption is None for caption in scene_map.captions] == [
+        tile.x >= 32 and tile.y >= 16 for tile in scene_map.tiles
+    ]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_captions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(captions_module, "SCENES", tmp_path / "saved")
+    path = write_scene(tmp_path / "a.tif", blocks(5, 4), **UTM_33)
+    groups: list[int] = []
+
+    def run(settings: dict[str, Any], limit: int) -> list[TileCaption | None]:
+        def caption(images: Sequence[Image.Image]) -> list[tuple[str, float]]:
+            if len(groups) == limit:
+                raise KeyboardInterrupt
+            groups.append(len(images))
+            return name_colours(images)
+
+        groups.clear()
+        with open_scene(path, None) as scene, saved_captions(scene, settings) as results:
+            return caption_tiles(scene, cut_tiles(80, 64, 16), 3, results, caption)
+
+    whole = run({"row": "b"}, 99)
+    assert groups == [3, 3, 3, 3, 3, 3, 2] and list((tmp_path / "saved").iterdir()) == []
+    with pytest.raises(KeyboardInterrupt):
+        run({"row": "a"}, 3)
+    (saved,) = (tmp_path / "saved").glob("*.jsonl")
+    with saved.open("a") as file:
+        file.write('[["cut in the mid')  # as a kill leaves it
+    with pytest.raises(KeyboardInterrupt):
+        run({"row": "b"}, 0)
+    capsys.readouterr()
+    assert run({"row": "a"}, 99) == whole
+    assert groups == [3, 3, 3, 2]
+    assert "going on after 9 tiles of an interrupted run" in capsys.readouterr().err
+
+
+def test_a_finished_run_leaves_nothing_and_two_runs_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captions_module, "SCENES", tmp_path / "saved")
+    path = write_scene(tmp_path / "a.tif", blocks(2, 2), **UTM_33)
+    with open_scene(path, None) as scene, saved_captions(scene, {}) as results:
+        caption_tiles(scene, cut_tiles(32, 32, 16), 3, results, name_colours)
+        with pytest.raises(captions_module.UserError, match="another run captions it"), saved_captions(scene, {}):
+            pass
+    assert list((tmp_path / "saved").iterdir()) == []
+
+
+def test_a_map_is_self_contained_and_escapes_captions(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "<a&b>.tif", blocks(2, 2), **UTM_33)
+    with open_scene(path, None) as scene:
+        tiles = cut_tiles(32, 32, 16)
+        texts = [TileCaption("</script><b>a 'quoted' \"text\" & more words than a line can hold", -0.1, 1.0)] * 4
+        page = format_html(SceneMap(scene, "mix-1", tiles, texts))
+    assert page.count("<g data-tile=") == page.count("<li data-tile=") == 4
+    assert "</script><b>" not in page and page.count("&lt;/script&gt;") == 4 * 3 - 0
+    assert "http://" not in page and "https://" not in page and 'href="data:image/jpeg;base64,' in page
+    assert "&lt;a&amp;b&gt;.tif" in page
+
+
+def test_blocks_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    profile = {"driver": "GTiff", "width": 20_000, "height": 20_000, "count": 3, "dtype": "uint16"}
+    layout = {"blockysize": 20_000, "interleave": "pixel", "sparse_ok": True, "compress": "deflate"}
+    with rasterio.open(path, "w", **profile, **layout):
+        pass
+    with (
+        pytest.raises(UnreadableImage, match=r"need 2\.4 GB of memory each; rewrite it with `gdal_translate"),
+        open_scene(path, None),
+    ):
+        pass
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from captioning.runtime.resume import Results
+from captioning.scenes.captions import caption_tiles
+from captioning.scenes.maps import SceneMap, format_html
+from captioning.scenes.scene import cut_tiles, open_scene
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with open_scene(Path("a.tif"), None) as scene:
+    tiles = cut_tiles(scene.dataset.width, scene.dataset.height, 256)
+    texts = caption_tiles(scene, tiles, 8, Results(Path("results")), lambda images: [("a", 0.0)] * len(images))
+    page = format_html(SceneMap(scene, "mix-1", tiles, texts))
+print(sum(text is not None for text in texts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_is_bounded(tmp_path: Path) -> None:
+    """A scene of 537 MB is read in 300 MB, of which GDAL's cache may use 256."""
+    profile = {"driver": "GTiff", "width": 4096, "height": 4096, "count": 4, "dtype": "float64", "nodata": 0}
+    layout = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "lzw", "sparse_ok": True}
+    values = np.broadcast_to(np.arange(1.0, 4097.0), (4, 256, 4096))
+    with rasterio.open(tmp_path / "a.tif", "w", **profile, **layout, **UTM_33) as dataset:
+        for row in range(0, 4096, 512):
+            dataset.write(values, window=rasterio.windows.Window(0, row, 4096, 256))
+    command = [sys.executable, "-W", "ignore", "-c", MEASURE]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    output = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+    captioned, kilobytes = map(int, output.split())
+    assert captioned == 128 and kilobytes < 480_000, output
