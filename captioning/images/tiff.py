@@ -34,7 +34,7 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError)  # the second has no public name
 PERCENTILES = (2, 98)
 SAMPLE_SIDE = 1024  # pixels of the sample from which the range of values is computed
 MAX_VALUE = 1e38  # beyond are marks of missing data, which many writers of fractions do not declare
-CACHE_MB = 256  # of decoded blocks; GDAL's default is a share of the machine's memory
+CACHE_BYTES = 256 << 20  # of decoded blocks; GDAL's default is a share of the memory, and rasterio passes bytes
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 BIG_TIFF = 43  # the third byte of such a file
 EXTRA_SAMPLES, PREMULTIPLIED = 338, 1  # a tag with a number for each band beyond the colours, and that of such alpha
@@ -97,7 +97,7 @@ def read_tiff(source: bytes | Path, bands: Bands | None = None) -> DecodedImage:
 def open_tiff(source: bytes | Path) -> Iterator[Tiff]:
     """Open a TIFF, and nothing else that GDAL reads. Raises `UnreadableImage`, also for faults inside the block."""
     try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
             if isinstance(source, Path):
                 with rasterio.open(source, driver=DRIVER) as dataset, source.open("rb") as file:
                     yield Tiff(dataset, *_read_tags(file))
