@@ -15,8 +15,7 @@ from captioning.base.hashes import file_hashes
 from captioning.commands.loading import load_row, resize_for_model
 from captioning.commands.picture_files import check_output, printable_path
 from captioning.commands.trained_rows import TrainedRow
-from captioning.images.decoded import UnreadableImage
-from captioning.images.pictures import TIFF_STARTS, encode_png
+from captioning.images.decoded import TIFF_STARTS, UnreadableImage, encode_png
 from captioning.runtime.progress import write_stdout
 
 SCENE_FORMATS = ("geojson", "html")
@@ -25,9 +24,9 @@ SCENE_FORMATS = ("geojson", "html")
 def caption_scene(options: argparse.Namespace, row: TrainedRow, maximum_tokens: int) -> int:
     """Caption the scene that `options` name, and return the exit status. Raises `UserError`."""
     path = _require_scene(options)
-    from captioning.scenes.captions import caption_tiles, saved_captions
-    from captioning.scenes.maps import FORMATS, SceneMap
-    from captioning.scenes.scene import cut_tiles, open_scene
+    from captioning.commands.scenes.captions import caption_tiles, saved_captions
+    from captioning.commands.scenes.maps import FORMATS, SceneMap
+    from captioning.commands.scenes.scene import cut_tiles, open_scene
 
     batch, device = options.batch or row.machine.decoding_batch, options.device or row.machine.device
     choices = {"tiles": options.tiles, "batch": batch, "device": device, "maximum_tokens": maximum_tokens}
@@ -59,7 +58,7 @@ class _LazyCaptions:
         model, processor = self.loaded = self.loaded or load_row(self.row, self.device)
         import torch
 
-        from captioning.scenes.confidence import captions_with_confidence
+        from captioning.commands.scenes.confidence import captions_with_confidence
 
         encoded = [encode_png(resize_for_model(image, processor)) for image in images]
         try:
@@ -88,7 +87,7 @@ def _require_scene(options: argparse.Namespace) -> Path:
 
 
 def _require_few(width: int, height: int, size: int) -> None:
-    from captioning.scenes.scene import MAX_TILE, MAX_TILES
+    from captioning.commands.scenes.scene import MAX_TILE, MAX_TILES
 
     if size > MAX_TILE:
         raise UserError(f"--tiles {size}: at most {MAX_TILE} pixels; choose fewer")

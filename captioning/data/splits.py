@@ -22,7 +22,7 @@ from jaxtyping import UInt64
 from PIL import Image
 
 from captioning.base.errors import UserError
-from captioning.images.pictures import FORMATS
+from captioning.images.decoded import FORMATS
 from captioning.images.table import apportion
 
 SPLITS = ("train", "validation", "test")

@@ -32,7 +32,7 @@ from pycocoevalcap.meteor import meteor
 from pycocoevalcap.rouge.rouge import Rouge
 
 from captioning.data.world.captions import recognise
-from captioning.images.pictures import FORMATS
+from captioning.images.decoded import FORMATS
 from captioning.images.table import stream_images
 from captioning.metrics.ptb import java_locale
 

@@ -1,10 +1,13 @@
 """Hold a decoded image, and take the last steps that all formats share: upright, and laid on white."""
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # that Pillow reads; GDAL reads TIFF
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of either byte order; + is BigTIFF's
 MAX_PIXELS = 178_956_970  # Pillow's own limit
 ORIENTATION = 0x0112  # tag of EXIF and of TIFF; 1 is upright
 OPAQUE = 255
@@ -28,6 +31,13 @@ def require_size(width: int, height: int) -> None:
     """Raise `UnreadableImage` if the image has more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
         raise UnreadableImage(f"{width} × {height} pixels, more than {MAX_PIXELS:,}")
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Return `image` as a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def finish(image: Image.Image, orientation: int) -> tuple[Image.Image, tuple[str, ...]]:

@@ -22,11 +22,18 @@ from jaxtyping import Num, UInt8
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from captioning.images.decoded import MAX_PIXELS, ORIENTATION, DecodedImage, UnreadableImage, finish, require_size
+from captioning.images.decoded import (
+    FORMATS,
+    MAX_PIXELS,
+    ORIENTATION,
+    TIFF_STARTS,
+    DecodedImage,
+    UnreadableImage,
+    finish,
+    require_size,
+)
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 PUBLISHED = ("JPEG", "PNG")  # formats whose bytes can stay
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of either byte order; + is BigTIFF's
 MPO = "MPO"  # Pillow's format of a telephone's JPEG with a depth map or preview in it, which is not a second page
 SWAPPED_ORDERS = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}  # of a PNG's 16-bit colour
 
@@ -59,13 +66,6 @@ def read_image(source: bytes | Path, bands: tuple[int, ...] | None = None) -> De
 def _read_start(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(4)
-
-
-def encode_png(image: Image.Image) -> bytes:
-    """Return `image` as a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _decode(data: bytes) -> DecodedImage:

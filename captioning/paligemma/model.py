@@ -27,7 +27,7 @@ from transformers import BitsAndBytesConfig, PaliGemmaForConditionalGeneration, 
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captioning.base.errors import UserError
-from captioning.images.pictures import FORMATS
+from captioning.images.decoded import FORMATS
 from captioning.paligemma.folder import REMEDY, require_checkpoint, require_tokenizer
 
 # Full paths: the library ignores a bare name.

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from captioning.evaluation.predictions import read_predictions
-from captioning.images.pictures import FORMATS
+from captioning.images.decoded import FORMATS
 from captioning.images.table import read_ids, read_table
 from captioning.report.figures import captioning_example
 from captioning.report.table import Row

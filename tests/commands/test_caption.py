@@ -28,7 +28,7 @@ from captioning.commands.picture_files import (
     printable_path,
     summarise_notes,
 )
-from captioning.images.pictures import encode_png
+from captioning.images.decoded import encode_png
 from captioning.images.table import CaptionedImage, write_parquet
 from captioning.paligemma.model import pixel_values
 from stages import generate

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from captioning.images import decoded
-from captioning.images.decoded import MAX_PIXELS, UnreadableImage
-from captioning.images.pictures import encode_png, read_image
+from captioning.images.decoded import MAX_PIXELS, UnreadableImage, encode_png
+from captioning.images.pictures import read_image
 from captioning.paligemma.model import decode_image
 from tests.helpers.dirty.images import chunk
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from captioning.base.errors import UserError
 from captioning.images import table
-from captioning.images.pictures import encode_png
+from captioning.images.decoded import encode_png
 from captioning.images.table import (
     CaptionedImage,
     apportion,

@@ -9,7 +9,7 @@ from captioning.data.readers.rows import CAPTIONS, Source
 from captioning.data.world.captions import write_captions
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import sample_scene
-from captioning.images.pictures import encode_png
+from captioning.images.decoded import encode_png
 from captioning.images.table import CaptionedImage, apportion, clean_caption
 
 SHARES = {"NWPU": 31_500 / 44_521, "RSICD": 10_921 / 44_521, "UCM": 2_100 / 44_521}  # of RISC's images

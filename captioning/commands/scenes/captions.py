@@ -16,10 +16,10 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from captioning.base.errors import UserError
+from captioning.commands.scenes.scene import Scene, Tile
 from captioning.runtime.paths import SCENES
-from captioning.runtime.progress import progress_bar
+from captioning.runtime.progress import progress
 from captioning.runtime.resume import Results
-from captioning.scenes.scene import Scene, Tile
 
 
 class TileCaption(NamedTuple):
@@ -40,7 +40,7 @@ def caption_tiles(
     groups = [tiles[start : start + group] for start in range(0, len(tiles), group)]
     completed = len(results.results)
     if remaining := groups[completed:]:
-        with progress_bar(sum(map(len, remaining)), "tiles") as bar:
+        with progress(None, sum(map(len, remaining)), "tiles") as bar:
             for members in remaining:
                 results.add(_caption_group(scene, members, caption))
                 bar.update(len(members))

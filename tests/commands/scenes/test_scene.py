@@ -17,17 +17,17 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
+from captioning.commands.scenes import captions as captions_module
+from captioning.commands.scenes.captions import TileCaption, caption_tiles, saved_captions
+from captioning.commands.scenes.georeference import PIXELS, find_georeference
+from captioning.commands.scenes.maps import SceneMap, format_geojson, format_html
+from captioning.commands.scenes.scene import Scene, Tile, cut_tiles, open_scene
 from captioning.images.decoded import UnreadableImage
 from captioning.images.pictures import read_image
 from captioning.runtime.resume import Results
-from captioning.scenes import captions as captions_module
-from captioning.scenes.captions import TileCaption, caption_tiles, saved_captions
-from captioning.scenes.georeference import PIXELS, find_georeference
-from captioning.scenes.maps import SceneMap, format_geojson, format_html
-from captioning.scenes.scene import Scene, Tile, cut_tiles, open_scene
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 UTM_33 = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10)}
 
 
@@ -261,9 +261,9 @@ import resource, sys
 from pathlib import Path
 from captioning.images import tiff
 from captioning.runtime.resume import Results
-from captioning.scenes.captions import caption_tiles
-from captioning.scenes.maps import SceneMap, format_html
-from captioning.scenes.scene import cut_tiles, open_scene
+from captioning.commands.scenes.captions import caption_tiles
+from captioning.commands.scenes.maps import SceneMap, format_html
+from captioning.commands.scenes.scene import cut_tiles, open_scene
 tiff.CACHE_BYTES = 64 << 20
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with open_scene(Path("a.tif"), None) as scene:

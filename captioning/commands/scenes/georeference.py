@@ -13,8 +13,8 @@ from rasterio.io import DatasetReader
 from rasterio.transform import from_gcps
 from rasterio.warp import transform, transform_geom
 
+from captioning.commands.scenes.scene import Tile
 from captioning.images.tiff import GDAL_ERRORS
-from captioning.scenes.scene import Tile
 
 WGS_84 = CRS.from_epsg(4326)
 DECIMALS = 7  # of a degree: a centimetre

@@ -15,9 +15,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from captioning.scenes.captions import TileCaption
-from captioning.scenes.georeference import Georeference, find_georeference
-from captioning.scenes.scene import Scene, Tile
+from captioning.commands.scenes.captions import TileCaption
+from captioning.commands.scenes.georeference import Georeference, find_georeference
+from captioning.commands.scenes.scene import Scene, Tile
 
 TEMPLATE = "map.html.j2"
 LINE_CHARACTERS = 24  # of a caption on the map
@@ -75,7 +75,7 @@ def _features(scene_map: SceneMap) -> Iterator[dict[str, Any]]:
 def format_html(scene_map: SceneMap) -> str:
     """Return the page."""
     environment = Environment(
-        loader=PackageLoader("captioning.scenes"),
+        loader=PackageLoader("captioning.commands.scenes"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
