@@ -3,20 +3,16 @@
 import csv
 import io
 import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rasterio.io import MemoryFile
 
-from captioning.adapters.card import model_card
-from captioning.adapters.lora import count_parameters, save_adapter
-from captioning.base.hashes import file_hashes
 from captioning.commands import caption
 from captioning.commands.caption import main, resize_for_model
 from captioning.commands.picture_files import (
@@ -32,10 +28,8 @@ from captioning.images.decoded import encode_png
 from captioning.images.table import CaptionedImage, write_parquet
 from captioning.paligemma.model import pixel_values
 from stages import generate
-from tests.helpers.small_recipes import variant_recipe
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 9  # tokens
 ADAPTER = "mix-1"
 
 
@@ -43,30 +37,6 @@ def photograph(seed: int, size: tuple[int, int] = (90, 60)) -> Image.Image:
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8))
     return coarse.resize(size, Image.Resampling.BICUBIC)
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, adapted: Callable[..., Any]) -> Path:
-    """A project with a checkpoint and an adapter whose captions differ from it."""
-    monkeypatch.chdir(tmp_path)
-    start = tmp_path / "models/checkpoints/mix"
-    shutil.copytree(checkpoint, start)
-    hashes = file_hashes(start)
-    start.with_name("mix.json").write_text(json.dumps(hashes))
-    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    for old, new in {
-        "maximum_tokens: 40": f"maximum_tokens: {LIMIT}",
-        "decoding_batch: 64": "decoding_batch: 3",
-    }.items():
-        assert old in params
-        params = params.replace(old, new)
-    (tmp_path / "params.yaml").write_text(params, encoding="utf-8")
-    recipe = variant_recipe(files=hashes, decoding_batch=3, dequantise=True)
-    (tmp_path / "data/recipes").mkdir(parents=True)
-    (tmp_path / "data/recipes/mix.json").write_text(recipe.model_dump_json())
-    model = adapted(strength=0.3)
-    save_adapter(model, tmp_path / "models/adapters" / ADAPTER, model_card(ADAPTER, recipe, count_parameters(model)))
-    return tmp_path
 
 
 @pytest.fixture
@@ -128,7 +98,7 @@ def test_unreadable_files_do_not_stop_the_others(shots: Path, capsys: pytest.Cap
     captions = dict(line.split("\t") for line in streams.out.splitlines())
     assert list(captions) == [*(f"shots/{name}" for name in names), "deep.tif"]
     note, *errors = [line for line in streams.err.splitlines() if line.startswith(("note: ", "error: "))]
-    assert note == "note: 11 bits scaled to 8: deep.tif"
+    assert note == "note: values from 2000 to 2000 stretched to 8 bits: deep.tif"
     assert errors[0].startswith("error: shots/0-cut.jpg: broken or truncated")
     assert errors[1].startswith("error: shots/photo-0-note.png: no JPEG, PNG")
     assert errors[2].startswith("error: missing.tif: no such file")
@@ -224,6 +194,24 @@ def test_any_path_can_be_printed() -> None:
     assert printable_path(Path(b"caf\xe9.jpg".decode("utf-8", "surrogateescape"))).encode()
 
 
+def test_bands_of_a_tiff_are_chosen(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = np.random.default_rng(0).integers(0, 4000, (4, 24, 24), dtype=np.uint16)
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", width=24, height=24, count=4, dtype="uint16") as dataset:
+            dataset.write(values)
+        Path("four.tif").write_bytes(memory.read())
+    assert main(["four.tif", "--model", "mix", "--bands", "4,3,2"]) == 0
+    assert "note: bands 4, 3, 2 of 4: four.tif" in capsys.readouterr().err
+    assert main(["four.tif", "--model", "mix", "--bands", "5,3,2"]) == 1
+    assert "error: four.tif: no band 5, it has 4; choose others with --bands" in capsys.readouterr().err
+    for wrong in ("4,3", "0,1,2", "red", "1,2,3,4"):
+        with pytest.raises(SystemExit):
+            main(["four.tif", "--model", "mix", "--bands", wrong])
+        assert "argument --bands" in capsys.readouterr().err
+
+
 def test_notes_are_summarised() -> None:
     captions = [FileCaption(f"{n}.tif", "a", 1, True, ("16 bits scaled to 8",)) for n in range(5)]
     assert summarise_notes(captions) == ["16 bits scaled to 8: 0.tif, 1.tif, 2.tif and 2 more"]
+    captions = [FileCaption(f"{n}.tif", "a", 1, True, (f"values from {n}.5 to 9 stretched",)) for n in range(2)]
+    assert summarise_notes(captions) == ["values from … to … stretched: 0.tif, 1.tif"]

@@ -23,7 +23,8 @@ from captioning.base.quoting import escape, shorten
 from captioning.data.readers.caption_lists import is_list_as_text, split_lists
 from captioning.data.readers.files import ImageFiles
 from captioning.data.readers.names import Unusable, check_path, make_ids, splits_in_paths
-from captioning.images import pictures
+from captioning.images.decoded import UnreadableImage, encode_png
+from captioning.images.pictures import read_image
 from captioning.images.table import CaptionedImage, clean_caption, is_nearly_empty
 
 T = TypeVar("T")
@@ -187,13 +188,13 @@ def check_size(size: int) -> None:
 def _clean_image(encoded: bytes, source: Source) -> bytes:
     """Return an upright RGB JPEG or PNG of 8 bits as it is, and any other image as RGB PNG, and count its notes."""
     try:
-        decoded = pictures.read_image(encoded, source.bands)
-    except pictures.UnreadableImage as reason:
+        decoded = read_image(encoded, source.bands)
+    except UnreadableImage as reason:
         raise Unusable(f"unreadable image: {reason}") from None
     if decoded.is_plain:
         return encoded
     source.fired_rules.update([CONVERTED, *(f"{CONVERTED}: {NUMBER.sub('…', note)}" for note in decoded.notes)])
-    return pictures.encode_png(decoded.image)
+    return encode_png(decoded.image)
 
 
 def _clean_captions(row: Row, source: Source) -> tuple[str, ...]:
