@@ -1,7 +1,7 @@
 """Write the captions of a scene as GeoJSON, or as a map in one HTML page that fetches nothing.
 
-GeoJSON is in WGS 84 by definition (RFC 7946). A scene without georeference gets pixel coordinates, and the member
-`"crs": null` of older GeoJSON, by which GDAL, QGIS and geopandas do not take them for degrees.
+GeoJSON is in WGS 84 by definition (RFC 7946). A scene without georeference gets pixel coordinates, and the member `crs`
+of older GeoJSON with a system of its own, so that GDAL, QGIS and geopandas do not take them for degrees.
 """
 
 import base64
@@ -19,6 +19,7 @@ from captioning.commands.scenes.captions import TileCaption
 from captioning.commands.scenes.georeference import Georeference, find_georeference
 from captioning.commands.scenes.scene import Scene, Tile
 
+PIXEL_SYSTEM = 'LOCAL_CS["pixels",UNIT["pixel",1],AXIS["column",EAST],AXIS["row",SOUTH]]'  # in WKT
 TEMPLATE = "map.html.j2"
 LINE_CHARACTERS = 24  # of a caption on the map
 JPEG_QUALITY = 85
@@ -59,9 +60,10 @@ class SceneMap:
 
 def format_geojson(scene_map: SceneMap) -> str:
     """Return a FeatureCollection, one tile a line."""
-    is_placed = scene_map.georeference.crs is not None
-    head = {"type": "FeatureCollection", "name": scene_map.scene.path.stem, **({} if is_placed else {"crs": None})}
-    opening = json.dumps(head | {"notes": scene_map.notes}, ensure_ascii=False)[:-1]
+    head: dict[str, Any] = {"type": "FeatureCollection", "name": scene_map.scene.path.stem, "notes": scene_map.notes}
+    if scene_map.georeference.crs is None:
+        head["crs"] = {"type": "name", "properties": {"name": PIXEL_SYSTEM}}
+    opening = json.dumps(head, ensure_ascii=False)[:-1]
     features = ",\n".join(json.dumps(feature, ensure_ascii=False) for feature in _features(scene_map))
     return f'{opening}, "features": [\n{features}\n]}}\n'.encode("utf-8", "replace").decode()
 
