@@ -20,7 +20,7 @@ from PIL import Image
 from captioning.base.errors import UserError
 from captioning.base.json_files import parse_json
 from captioning.evaluation.predictions import NO_SEED, Prediction
-from captioning.images.pictures import FORMATS
+from captioning.images.decoded import FORMATS
 
 WORKSPACE = "workspace"
 SCORES, BY_IMAGE = "data/scores/scores.json", "data/scores/by-image.parquet"

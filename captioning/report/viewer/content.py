@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from captioning.images.pictures import FORMATS
+from captioning.images.decoded import FORMATS
 from captioning.report.viewer.marks import Piece, Tokens, mark_caption, unshared_words
 from captioning.report.viewer.rows import ShownRow
 
