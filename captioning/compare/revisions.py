@@ -100,9 +100,11 @@ def read_file(files: DVCFileSystem, revision: str, path: str) -> bytes:
 
 
 def encode_picture(encoded: bytes) -> bytes:
-    """Return a picture of at most `PIXELS` pixels a side as WebP."""
+    """Return a picture of at most `PIXELS` pixels a side as WebP; a small one is enlarged without interpolation."""
     with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
         small = image.convert("RGB")
+    factor = max(1, PIXELS // max(small.size))
+    small = small.resize((factor * small.width, factor * small.height), Image.Resampling.NEAREST)
     small.thumbnail((PIXELS, PIXELS))
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=85)

@@ -38,7 +38,9 @@ def _pair(change: RowChange, name: str) -> list[str]:
 
 def _arrow(change: RowChange, name: str) -> str:
     before, after, difference = _pair(change, name)
-    return before if before == after else f"{before} → {after} ({difference})"
+    if before == after:
+        return before
+    return f"{before} → {after}" if difference == "+0.0" else f"{before} → {after} ({difference})"
 
 
 def _interval(change: RowChange) -> str:
@@ -64,7 +66,7 @@ def summarise(changes: Sequence[RowChange], images: int, seeds: int) -> list[str
     else:
         noise = (
             "One seed a row: this compares these captions. Another seed could move them as far; before you believe in "
-            "the change of a recipe, give `seeds` several values."
+            "the change of a recipe, train with several seeds."
         )
     return [counts, *sentences, interval, noise]
 

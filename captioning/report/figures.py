@@ -12,6 +12,7 @@ Deliberate differences from the paper:
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from wordcloud import WordCloud
@@ -128,6 +130,48 @@ def _draw_image(axes: Axes, image: Image.Image, pixels: int = 480) -> None:
     for spine in axes.spines.values():
         spine.set(color=RULE, visible=True)
     axes.grid(visible=False)
+
+
+@dataclass(frozen=True)
+class SeedRow:
+    """A row's name, CIDEr of each seed, whether it was trained, and the paper's CIDEr if it has that row."""
+
+    name: str
+    ciders: Sequence[float]
+    is_trained: bool
+    paper: float | None
+
+
+def seeds_figure(rows: Sequence[SeedRow]) -> Figure:
+    """Draw CIDEr of each row: a point for each seed, a bar at their mean, and a diamond at the paper's value."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.0, 1.2 + 0.34 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        for y, row in enumerate(rows):
+            colour = BLUE if row.is_trained else QUIET
+            axes.plot(row.ciders, [y] * len(row.ciders), "o", color=colour, alpha=0.55, markersize=6, zorder=3)
+            mean = math.fsum(row.ciders) / len(row.ciders)
+            axes.plot([mean, mean], [y - 0.32, y + 0.32], color=colour, linewidth=2.2, zorder=4)
+            if row.paper is not None:
+                axes.plot([row.paper], [y], "D", color=VERMILION, markerfacecolor="none", markersize=7, zorder=5)
+        seeds = max(len(row.ciders) for row in rows)
+        axes.set_title(f"CIDEr of {seeds} seeds" if seeds > 1 else "CIDEr of one seed: how far seeds spread is unknown")
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel="CIDEr times 100")
+        axes.grid(visible=False, axis="y")
+        _draw_seeds_legend(figure, any(row.paper is not None for row in rows))
+    return figure
+
+
+def _draw_seeds_legend(figure: Figure, has_paper: bool) -> None:
+    point: Any = {"linestyle": "none", "markersize": 6}
+    handles = [Line2D([], [], marker="o", color=BLUE, alpha=0.55, label="one seed", **point)]
+    handles += [Line2D([], [], color=BLUE, linewidth=2.2, label="mean of the seeds")]
+    handles += [Line2D([], [], marker="o", color=QUIET, alpha=0.55, label="not trained", **point)]
+    if has_paper:
+        diamond: Any = {"marker": "D", "markerfacecolor": "none", "color": VERMILION}
+        handles += [Line2D([], [], label="paper, one run", **diamond, **point)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
 def table_figure(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> Figure:

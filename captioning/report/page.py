@@ -19,7 +19,7 @@ from captioning.report import comparisons, table_text
 from captioning.report.curves import scst_curves, training_curves
 from captioning.report.diagram import two_stage_pipeline
 from captioning.report.examples import Example
-from captioning.report.figures import caption_lengths, table_figure, word_cloud
+from captioning.report.figures import SeedRow, caption_lengths, seeds_figure, table_figure, word_cloud
 from captioning.report.table import Recipes, Row, Run, Table
 from captioning.report.table_text import Cells, table_cells
 
@@ -42,7 +42,13 @@ def draw_figures(
         "figure-3": two_stage_pipeline(run.variants[first.scst.start], first),
         "training-curves": training_curves({row: runs for row, runs in steps.items() if row not in run.refined}),
         "scst-curves": scst_curves(refinements),
+        "seeds": seeds_figure([_seed_row(row, run.scores) for row in table.rows]),
     }
+
+
+def _seed_row(row: Row, scores: Mapping[str, Any]) -> SeedRow:
+    ciders = [seed["CIDEr"] for seed in scores["rows"][row.key]["seeds"].values()]
+    return SeedRow(row.name, ciders, row.parameters is not None, row.paper.CIDEr if row.paper else None)
 
 
 def render_page(
@@ -60,6 +66,9 @@ def render_page(
         "notes": table_text.table_notes(table),
         "sentences": comparisons.describe_sweeps(table, differences, run.recipes),
         "rows": {row.key: row for row in table.rows},
+        "seeds": len(table.seeds),
+        "sources": table_text.source_cells(table),
+        "source_note": table_text.source_note(table),
         "caption_1": table_text.caption_1_cells(table),
         "caption_1_note": table_text.caption_1_note(table),
         "caption_choice": comparisons.caption_choice_table(table.rows, run.recipes, steps, differences),

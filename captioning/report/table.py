@@ -12,7 +12,7 @@ Source: the paper's Table II. Deliberate differences:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from captioning.base.errors import UserError
@@ -73,6 +73,7 @@ class Row:
     parameters: int | None = None
     share: float | None = None  # percent of all parameters, including adapters
     paper: PaperRow | None = None
+    sources: Mapping[str, Any] = field(default_factory=dict)  # scores of each source alone; {} of a single one
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _make_row(run: Run, key: str, name: str, group: str = "", paper: PaperRow | 
     scores = entry["mean"], entry.get("deviation"), (test["low"], test["high"]), test["letters"]
     protocol = entry["signature"], entry.get("signature caption_1"), len(entry["seeds"])
     size = counts.get("trainable_parameters"), counts.get("share")
-    return Row(key, name, label, group, *scores, *protocol, *size, paper)
+    return Row(key, name, label, group, *scores, *protocol, *size, paper, entry.get("sources", {}))
 
 
 def _group_titles(variants: Sequence[str], recipes: Recipes, model: str) -> dict[str, str]:

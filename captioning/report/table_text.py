@@ -1,12 +1,13 @@
 """Write Table II and its notes as text: cells, Markdown, CSV and JSON.
 
-A second table has the scores against `caption_1` alone, since the paper does not say how many references it scored.
+A second table has the scores against `caption_1` alone, since the paper does not say how many references it scored. A
+third one has those of each source, if there are several.
 """
 
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -61,6 +62,29 @@ def table_cells(table: Table) -> Cells:
     return ["Model", *columns], _group_rows(table.rows, lambda row: [cell(row) for cell in columns.values()])
 
 
+def source_cells(table: Table) -> Cells | None:
+    """Return each score of the total and of each source alone; None for a single source."""
+    sources = list(table.rows[0].sources)
+    header = [f"{name}, {part}" for name in SCORES[:-1] for part in ("all", *sources)]
+    return (["Model", *header], _group_rows(table.rows, partial(_source_scores, sources=sources))) if sources else None
+
+
+def _source_scores(row: Row, sources: Sequence[str]) -> list[str]:
+    parts: list[tuple[Any, Any]] = [(row.scores, row.deviation)]
+    parts += [(row.sources[name]["mean"], row.sources[name]["deviation"]) for name in sources]
+    return [_format_value(scores, deviation, key) for key in SCORES[:-1] for scores, deviation in parts]
+
+
+def source_note(table: Table) -> str:
+    """Say what the scores of a source are, and how many images it has."""
+    counts = ", ".join(f"{name} {entry['images']:,}" for name, entry in table.rows[0].sources.items())
+    return (
+        "Each source is scored alone, with the document frequencies of its own test references, as published scores "
+        f"are; so the total is not a mean of the sources. Test images: {counts}. Protocol of each: as above, with df "
+        "and split of the source."
+    )
+
+
 def caption_1_cells(table: Table) -> Cells:
     """Return the scores against `caption_1` alone, of the rows that have them."""
     rows = [row for row in table.rows if row.signature_alone]
@@ -86,7 +110,13 @@ def _group_rows(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> list[
 
 
 def _format_score(row: Row, key: str, factor: float = 1.0) -> str:
-    value, deviation = row.scores.get(key), (row.deviation or {}).get(key)
+    return _format_value(row.scores, row.deviation, key, factor)
+
+
+def _format_value(
+    scores: Mapping[str, float], deviations: Mapping[str, float] | None, key: str, factor: float = 1.0
+) -> str:
+    value, deviation = scores.get(key), (deviations or {}).get(key)
     if value is None:
         return NONE
     return f"{factor * value:.1f}" + (f" ± {factor * deviation:.1f}" if deviation is not None else "")
@@ -111,9 +141,11 @@ def text_files(table: Table) -> dict[str, str]:
 
 
 def markdown(table: Table) -> str:
-    """Return both tables as aligned Markdown, each with its notes."""
+    """Return the tables as aligned Markdown, each with its notes."""
     first = [*_markdown_lines(table_cells(table)), "", *(f"{note}\n" for note in table_notes(table))]
     second = [*_markdown_lines(caption_1_cells(table)), "", f"{caption_1_note(table)}\n"]
+    if cells := source_cells(table):
+        second += ["## By source\n", *_markdown_lines(cells), "", f"{source_note(table)}\n"]
     return "\n".join([*first, "## Against `caption_1` alone\n", *second])
 
 

@@ -20,7 +20,14 @@ from PIL import Image
 from captioning.params.recipe import ScstRecipe, VariantRecipe
 from captioning.report.curves import scst_curves, training_curves
 from captioning.report.diagram import two_stage_pipeline
-from captioning.report.figures import caption_lengths, captioning_example, table_figure, word_cloud
+from captioning.report.figures import (
+    SeedRow,
+    caption_lengths,
+    captioning_example,
+    seeds_figure,
+    table_figure,
+    word_cloud,
+)
 from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
 ROOT = str(Path(__file__).parents[2])
@@ -164,3 +171,19 @@ def test_scst_curves_draw_each_measured_quantity_of_each_run() -> None:
     whiskers = cider.containers[0].lines[2][0].get_segments()
     assert [segment[:, 1].tolist() for segment in whiskers] == [[100.0, 100.0], [106.0, 116.0]]
     assert not [pair for pair in overlaps(figure) if all(any(map(str.isalpha, text)) for text in pair)]
+
+
+def test_each_seed_is_a_point_and_the_bar_is_at_their_mean() -> None:
+    rows = [SeedRow("Zero-shot", [12.5], False, 15.2), SeedRow("Mix", [110.0, 118.0, 114.0], True, 113.2)]
+    (axes,) = seeds_figure(rows).axes
+    drawn = {(line.get_marker(), tuple(np.ravel(line.get_xdata()))) for line in axes.lines}
+    points = {("o", (12.5,)), ("o", (110.0, 118.0, 114.0)), ("D", (15.2,)), ("D", (113.2,))}
+    assert drawn == points | {("None", (12.5, 12.5)), ("None", (114.0, 114.0))}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Zero-shot", "Mix"]
+    assert axes.get_title(loc="left") == "CIDEr of 3 seeds"
+
+
+def test_one_seed_shows_no_spread_and_says_so() -> None:
+    figure = seeds_figure([SeedRow("Mix", [110.0], True, None)])
+    assert "unknown" in figure.axes[0].get_title(loc="left")
+    assert "paper" not in " ".join(text.get_text() for text in figure.legends[0].get_texts())

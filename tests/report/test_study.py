@@ -33,7 +33,7 @@ ROWS = {"mix": row(200.0, 10.0, 0.99), GREEDY: row(210.0, 9.5, 1.0), LEAVE_ONE_O
 
 def run(records: dict[str, Any], rows: dict[str, Any]) -> Run:
     recipes = {row: RECIPES[row] for row in records}
-    return Run({"rows": rows}, {"pairs": list(map(asdict, PAIRS))}, records, recipes, {}, {}, "")
+    return Run({"rows": rows}, {"pairs": list(map(asdict, PAIRS))}, records, recipes, {}, {}, {}, "")
 
 
 def test_table_by_hand() -> None:

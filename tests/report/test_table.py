@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from captioning.report.table_text import (
     caption_1_note,
     format_count,
     markdown,
+    source_cells,
+    source_note,
     table_cells,
     table_notes,
     text_files,
@@ -137,6 +140,21 @@ def test_scores_against_caption_1_are_a_table_without_the_human_row() -> None:
     assert "One constant caption" in labels and "Reference C1 against the others" not in labels
     assert "61.5 ± 0.5" in caption_1_cells(table(seeds=(1, 2)))[1][0]
     assert "does not say how many" in caption_1_note(table())
+
+
+def test_scores_by_source_are_beside_the_total_and_not_repeated_for_one() -> None:
+    result = table(seeds=(1, 2))
+    assert source_cells(result) is None
+    assert "By source" not in markdown(result)
+    mean, deviation = MEAN | {"CIDEr": 120.0}, dict.fromkeys(MEAN, 1.5)
+    sources = {name: {"images": 15, "mean": mean, "deviation": deviation} for name in ("NWPU", "UCM")}
+    several = replace(result, rows=tuple(replace(row, sources=sources) for row in result.rows))
+    header, rows = source_cells(several) or ([], [])
+    assert header[:4] == ["Model", "CIDEr, all", "CIDEr, NWPU", "CIDEr, UCM"]
+    assert len(header) == 1 + 4 * 3
+    assert rows[0][:4] == ["PaliGemma (zero-shot)", "83.0 ± 0.5", "120.0 ± 1.5", "120.0 ± 1.5"]
+    assert "NWPU 15, UCM 15" in source_note(several)
+    assert "## By source" in markdown(several)
 
 
 def test_counts_have_the_papers_digits() -> None:
