@@ -30,7 +30,7 @@ class DecodedImage:
 def require_size(width: int, height: int) -> None:
     """Raise `UnreadableImage` if the image has more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
-        raise UnreadableImage(f"{width} × {height} pixels, more than {MAX_PIXELS:,}")
+        raise UnreadableImage(f"{width} × {height} pixels, more than {MAX_PIXELS:,}; --tiles captions a scene")
 
 
 def encode_png(image: Image.Image) -> bytes:

@@ -20,7 +20,7 @@ SHARED = Path(__file__).parents[3] / "shared/cases/hub_rsicd"
 USUAL = {"image": "image", "captions": [f"caption_{number}" for number in range(1, 6)]}
 DECLARED = {"image": "picture", "captions": "raw", "split": "fold", "source": "collection"}
 DEFAULTS = dict(source="hub", path="raw", repository="us/rsicd", revision="main", columns=None, declared=None)
-DEFAULTS |= {"set_aside": "refuse", "images": 40, "image_size": 32, "seed": 1}
+DEFAULTS |= {"set_aside": "refuse", "images": 40, "image_size": 32, "seed": 1, "bands": None}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The stage `download` writes each source's rows and their origin, and checks the source before any work."""
 
 import csv
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -8,9 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+from rasterio.io import MemoryFile
 
 from captioning.base.hashes import sha256
 from captioning.data import hub
@@ -24,7 +28,7 @@ from tests.helpers.project_copy import draw_folder
 
 Stage = Callable[..., dict[str, Any]]
 DEFAULTS = dict(source="folder", path="raw", repository="us/risc", revision="main", columns=None, declared=None)
-DEFAULTS |= {"set_aside": "refuse"}
+DEFAULTS |= {"set_aside": "refuse", "bands": None}
 
 
 def make_data(**changes: Any) -> Data:
@@ -125,6 +129,24 @@ def test_no_spreadsheet_executes_the_list_of_what_is_set_aside(stage: Stage) -> 
         lines = [row for row in csv.reader(file) if row[1] != "0"]
     expected = [[image, "2", "caption_1 is nearly empty: ''"], ["'=cmd()", "3", "no such file"]]
     assert lines == [["image", "line", "reason"], *expected]
+
+
+def test_bands_of_tiffs_are_those_of_the_parameters(stage: Stage) -> None:
+    """An image of a folder becomes a TIFF with blue, green and red bands, beside one of near infrared."""
+    stage()
+    before = {image.id: image.image for image in read_images()}
+    (path, *_) = (file for file in sorted(Path("raw/resized").iterdir()) if file.stem in before)
+    with Image.open(path) as image:
+        colours = np.moveaxis(np.asarray(image.convert("RGB")), -1, 0)
+    profile = {"width": colours.shape[2], "height": colours.shape[1], "count": 4, "dtype": "uint8"}
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", photometric="minisblack", **profile) as dataset:
+            dataset.write(np.concatenate([colours[::-1], colours[:1] // 2 + 9]))
+        path.write_bytes(memory.read())  # under its name, as people have it
+    manifest = stage(bands=[3, 2, 1])
+    (changed,) = [image for image in read_images() if image.id == path.stem]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(changed.image))), np.moveaxis(colours, 0, -1))
+    assert manifest["cleaning_rules_fired"]["image converted to RGB PNG: bands …, …, … of …"] == 1
 
 
 def test_an_archive_and_a_folder_of_shards_give_the_images_of_the_folder(stage: Stage) -> None:

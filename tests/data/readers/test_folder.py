@@ -41,7 +41,7 @@ def test_images_behind_a_link_are_refused_where_dvc_watches(tmp_path: Path, monk
         (tmp_path / folder / "resized").symlink_to(tmp_path / "large")
         write_table(tmp_path / folder, [["UCM", "val", "a.jpg", *CAPTIONS]])
     save_image(tmp_path / "large/a.jpg")
-    data = dict(source="folder", images=0, seed=1, declared=None, columns=None)
+    data = dict(source="folder", images=0, seed=1, declared=None, columns=None, bands=None)
     with pytest.raises(UserError, match=r"data/raw/resized is a link .* data\.path"):
         open_source(SimpleNamespace(path="data/raw", **data))
     assert open_source(SimpleNamespace(path="elsewhere", **data)).rows == 1

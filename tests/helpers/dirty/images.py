@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
+from rasterio.io import MemoryFile
 
 from captioning.data.readers.rows import CONVERTED, MAX_IMAGE_BYTES
 from tests.helpers.dirty import AS_IT_IS, REPAIRED, SET_ASIDE, Case
@@ -61,6 +62,13 @@ def array_file(values: np.ndarray, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def geotiff(dtype: str, bands: int, **profile: Any) -> bytes:
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", width=24, height=16, count=bands, dtype=dtype, **profile):
+            pass
+        return bytes(memory.read())
+
+
 def deep_colours() -> bytes:
     """Make a PNG of 16 bits a channel."""
     rows = b"".join(b"\0" + np.arange(24, dtype=">u2").repeat(3).tobytes() for _ in range(16))
@@ -102,6 +110,7 @@ UNREADABLE: list[tuple[str, MakeBytes, str]] = [
     ("a JPEG cut in half", partial(half_file, "JPEG"), f"{BROKEN}Truncated File Read"),
     ("a PNG cut in half", partial(half_file, "PNG"), f"{BROKEN}image file is truncated"),
     ("a TIFF cut in half", partial(half_file, "TIFF"), BROKEN),
+    ("a TIFF of nodata only", partial(geotiff, "uint16", 1, nodata=0), "unreadable image: no pixel has data"),
     ("a GIF cut in half", partial(half_file, "GIF"), NO_IMAGE),
     ("a PNG with a changed byte", wrong_checksum, f"{BROKEN}"),
     ("a PNG of no width", partial(png, 0, 16, ROWS), NO_IMAGE),
@@ -128,6 +137,11 @@ CONVERTIBLE: list[tuple[str, MakeBytes, str]] = [
     ("grey in 16 bits, of which 11 are used", partial(array_file, GREY_11_BITS, "PNG"), FEWER_BITS),
     ("colours in 16 bits", deep_colours, FEWER_BITS),
     ("a TIFF of fractions and a NaN", partial(array_file, FRACTIONS, "TIFF"), "values from … to … stretched to … bits"),
+    (
+        "a TIFF of four bands in 16 bits",
+        partial(geotiff, "uint16", 4),
+        "bands …, …, … of … taken as red, green and blue",
+    ),
     ("an animated GIF", partial(two_pages, "GIF"), FRAMES),
     ("an animated WebP", partial(two_pages, "WEBP"), FRAMES),
     ("an animated PNG", partial(two_pages, "PNG"), FRAMES),

@@ -66,6 +66,11 @@ BAD_VALUES: list[tuple[str, Edit, str]] = [
     ("an origin with a command for the terminal", replace(b"origin: miniature", rb'origin: "\e[2J"'), "'\\x1b[2J'"),
     ("half a character", with_prompt(r'"\ud800 en"'), "finetune.prompt: '\\ud800 en': Input should be a valid"),
     ("a prompt with a mark of the model", with_prompt("<image> en"), "finetune.prompt: '<image> en': "),
+    (
+        "two bands",
+        replace(b"bands:        ", b"bands: [4, 3] "),
+        "miniature.data.bands: [4, 3]: name one band for grey",
+    ),
     ("a path with NUL", replace(b"path: data/raw", rb'path: "data\0raw"'), "miniature.data.path: 'data\\x00raw'"),
     ("a path for a variant's name", replace(b"  mix: {", b"  ../mix: {checkpoint: mix}\n  mix: {"), "variants.../mix"),
     ("3000 unknown keys", append(MANY_KEYS), "k0: unknown key"),
