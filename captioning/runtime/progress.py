@@ -37,9 +37,13 @@ def progress(iterable: Iterable[T] | None, total: int | None, label: str) -> "tq
 
 
 def write_stdout(text: str) -> None:
-    """Write `text` to stdout. If the reader has left, as `head` does, drop it and let the work go on."""
+    """Write `text` to stdout, with `\\x…` for what its encoding lacks.
+
+    If the reader has left, as `head` does, drop it and let the work go on.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

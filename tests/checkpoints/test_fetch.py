@@ -15,6 +15,7 @@ from captioning.base.errors import UserError
 from captioning.base.hashes import file_hashes, require_hashes
 from captioning.checkpoints.fetch import explain_unavailable, fetch_checkpoint
 from captioning.data import hub
+from captioning.runtime.paths import exclusive_folder, remove_downloads
 from tests.helpers.hub_server import HubServer
 from tests.helpers.online import quick_server
 
@@ -106,6 +107,49 @@ def test_hub_gives_weights_and_json_only_and_their_commit(server: HubServer, tmp
     assert source == {"repository": "us/mix", "revision": "bfloat16", "commit": commit}
     for name in REPOSITORY:  # stays until DVC has recorded the checkpoint, without taking disk space
         assert (tmp_path / "downloads" / name).samefile(tmp_path / "mix" / name)
+
+
+def test_hub_and_folder_give_the_same_files(server: HubServer, tmp_path: Path) -> None:
+    """So the same weights from another origin retrain nothing."""
+    weights = (2).to_bytes(8, "little") + b"{}"
+    files = REPOSITORY | {"config.json": FILES["config.json"], "one.safetensors": weights, "two.safetensors": weights}
+    everything = files | OTHERS | {"three.safetensors": weights}
+    server.add("model", "us/mix", everything)
+    fetch_from_hub(tmp_path)
+    source = write_folder(tmp_path / "source", {name: data for name, data in everything.items() if "/" not in name})
+    fetch_checkpoint("folder", str(source), "main", tmp_path / "folder", tmp_path / "downloads")
+    assert file_hashes(tmp_path / "folder") == file_hashes(tmp_path / "mix") == hash_all(files)
+
+
+def test_without_internet_a_fetched_checkpoint_can_be_had_again(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is nowhere on this machine is only noted: DVC may have it, otherwise its stage refuses."""
+    from huggingface_hub import constants
+
+    server.add("model", "us/mix", REPOSITORY | OTHERS)
+    fetch_from_hub(tmp_path)
+    shutil.rmtree(tmp_path / "mix")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert explain_unavailable("hub", "us/mix", "main", tmp_path / "downloads") is None
+    assert capsys.readouterr().err == ""
+    fetch_from_hub(tmp_path)
+    assert file_hashes(tmp_path / "mix") == hash_all(REPOSITORY)
+    assert explain_unavailable("hub", "us/other", "main", tmp_path / "downloads") is None
+    note = "note: only DVC may have it: cannot fetch weights us/other: HF_HUB_OFFLINE is set, and no complete copy"
+    assert capsys.readouterr().err.startswith(note)
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
+        fetch_checkpoint("hub", "us/other", "main", tmp_path / "other", tmp_path / "no downloads")
+
+
+def test_downloads_that_a_run_fetches_are_not_removed(server: HubServer, tmp_path: Path) -> None:
+    for name in ("base", "mix"):
+        (tmp_path / name).mkdir()
+    with exclusive_folder(tmp_path / "mix"):
+        remove_downloads(tmp_path)
+        assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["mix"]
+    remove_downloads(tmp_path)
+    assert not (tmp_path / "mix").exists()
 
 
 def test_download_continues_after_dvc_deleted_the_output(server: HubServer, tmp_path: Path) -> None:
