@@ -49,10 +49,15 @@ def set_screen(driver: Any, width: int, height: int) -> None:
 
 
 def read_requests(driver: Any) -> list[str]:
-    """Return the addresses that pages asked for since the last call; `data:` URIs are no requests."""
+    """Return the addresses that pages asked since the last call.
+
+    `data:` URIs are no requests; nor is what the page's policy stopped, which the console names.
+    """
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
-    addresses = [message["params"]["request"]["url"] for message in sent]
+    failed = [message["params"] for message in messages if message["method"] == "Network.loadingFailed"]
+    stopped = {parameters["requestId"] for parameters in failed if parameters.get("blockedReason") == "csp"}
+    sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    addresses = [parameters["request"]["url"] for parameters in sent if parameters["requestId"] not in stopped]
     return [address for address in addresses if not address.startswith("data:")]
 
 

@@ -108,6 +108,7 @@ function reveal() {
   card.scrollIntoView({ block: "start" });
 }
 
+const showHelp = () => { find("help").showModal(); find("close").focus(); };
 const swapRows = () => change({ first: view.second, second: view.first, bin: "" });
 
 function pressKey(event) {
@@ -119,7 +120,7 @@ function pressKey(event) {
     ArrowRight: () => goTo(position + 1),
     ArrowLeft: () => goTo(position - 1),
     "/": () => { find("panel").open = true; find("words").focus(); find("words").select(); },
-    "?": () => find("help").showModal(),
+    "?": showHelp,
     x: () => { swapRows(); reveal(); },
     a: () => { change({ "every-row": view["every-row"] ? "" : "yes" }); reveal(); },
   };
@@ -162,7 +163,7 @@ function connect() {
     if (bar) change({ bin: bar.value === view.bin ? "" : bar.value });
   });
   find("histogram").addEventListener("keydown", moveInHistogram);
-  find("help-button").addEventListener("click", () => find("help").showModal());
+  find("help-button").addEventListener("click", showHelp);
   find("more").addEventListener("click", () => { const first = drawn; drawMore(first); find("list").children[first].firstChild.focus(); });
   find("skip").addEventListener("click", (event) => { event.preventDefault(); find("captions").focus(); });
   addEventListener("keydown", pressKey);
