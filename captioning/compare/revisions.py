@@ -1,6 +1,6 @@
 """Read the results of a commit, a branch, a tag, an experiment or the workspace, through DVC's file system.
 
-Nothing is checked out: DVC opens each file in the workspace, in its cache, or on a remote.
+Nothing is checked out: DVC opens each file in the workspace or in its cache.
 """
 
 import io
@@ -87,11 +87,11 @@ def open_revision(name: str) -> DVCFileSystem:
 
 
 def open_file(files: DVCFileSystem, revision: str, path: str) -> Any:
-    """Open a file of a revision. Raises `UserError` if it is neither in the cache nor on a remote."""
+    """Open a file of a revision. Raises `UserError` if the cache does not hold it."""
     try:
         return files.open(path, "rb")
     except Exception:  # of DVC, its index, its cache, or of a remote's library
-        raise UserError(f"{revision}: {path} is neither in DVC's cache nor on a remote; {FETCH}") from None
+        raise UserError(f"{revision}: {path} is not in DVC's cache; {FETCH}") from None
 
 
 def read_file(files: DVCFileSystem, revision: str, path: str) -> bytes:

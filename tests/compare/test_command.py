@@ -85,7 +85,7 @@ def test_what_cannot_be_had_is_one_line(project: Path, capsys: pytest.CaptureFix
     shutil.rmtree(project / ".dvc/cache")
     assert main(["HEAD~1", "HEAD"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: HEAD~1: data/scores/scores.json is neither in DVC's cache nor on a remote; ")
+    assert error.startswith("error: HEAD~1: data/scores/scores.json is not in DVC's cache; ")
     assert error.count("\n") == 1
 
 
