@@ -155,5 +155,5 @@ def test_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoin
     monkeypatch.chdir(tmp_path)
     check_outcome(lambda: (load_frozen(path, "float32", "cpu", True), load_processor(path)), case, path)
     if case.outcome == REFUSED:
-        assert "tensor" in case.name or explain_unavailable("folder", str(path), "main") is not None
+        assert "tensor" in case.name or explain_unavailable("folder", str(path), "main", tmp_path) is not None
     assert not (tmp_path / "unpickled").exists()
