@@ -25,7 +25,7 @@ from captioning.scst.refine import refine
 from captioning.supervised.finetune import CaptionRows, finetune
 from captioning.training.run import TrainingRun
 from captioning.training.states import (
-    TENSORS,
+    TENSOR_FILE,
     ResumableTrainer,
     StateSaver,
     load_optimizer,
@@ -256,7 +256,7 @@ def test_an_incomplete_state_is_skipped(
     kill_at(9)
     with pytest.raises(Killed):
         tuned(states)
-    file = states / "0/cpu/step-4" / TENSORS
+    file = states / "0/cpu/step-4" / TENSOR_FILE
     file.write_bytes(file.read_bytes()[:-1])
     kill_at(0)
     capsys.readouterr()
