@@ -103,7 +103,7 @@ def scst_parts(copy: Path) -> str:
 
 def adapter_sizes(copy: Path) -> dict[str, tuple[int, float]]:
     """Return trainable weights and their share in percent, of trained adapters and of other ranks."""
-    sizes: dict[str, Any] = {name: _json(copy / f"metrics/training/{name}-1.json") for name in TRAINED}
+    sizes: dict[str, Any] = {name: _json(copy / f"data/training/{name}-1.json") for name in TRAINED}
     for name, rank in RANKS.items():
         lora = read_any_recipe(copy / f"data/recipes/{TRAINED[0]}.json").lora.model_copy(update={"rank": rank})
         sizes[name] = count_parameters(meta_model(copy / "models/checkpoints/base", "bfloat16", "cpu", lora).model)

@@ -40,7 +40,7 @@ def main(variant: str, seed: int) -> None:
         save_adapter(model, Path("models/adapters") / name, model_card(name, recipe, counts))
         write_records(Path(f"plots/steps/{name}.csv"), result.records, COLUMNS)
         best = {"best_epoch": result.best_epoch, "validation_loss": round(result.validation_loss, 6)}
-        write_json(Path(f"metrics/training/{name}.json"), counts | best)
+        write_json(Path(f"data/training/{name}.json"), counts | best)
 
 
 def read_rows(split: str, prompt: str, choice: str, seed: int) -> CaptionRows:

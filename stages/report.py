@@ -27,7 +27,7 @@ def main() -> None:
     run = Run(
         scores=read_json("data/scores/scores.json"),
         significance=read_json("data/scores/significance.json"),
-        training={row: [read_json(f"metrics/training/{row}-{seed}.json") for seed in params.seeds] for row in rows},
+        training={row: [read_json(f"data/training/{row}-{seed}.json") for seed in params.seeds] for row in rows},
         recipes={row: read_any_recipe(Path(f"data/recipes/{row}.json")) for row in rows},
         splits=read_json("data/splits/statistics.json"),
         captions=read_json("data/caption-statistics.json"),

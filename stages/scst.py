@@ -44,7 +44,7 @@ def main(row: str, baseline: str, seed: int) -> None:
         write_records(Path(f"plots/steps/{name}.csv"), result.records, COLUMNS)
         write_records(TIMINGS / f"{name}.csv", result.seconds, PARTS)
         counts |= summarise(result, len(validation), settings.maximum_tokens)
-        write_json(Path(f"metrics/training/{name}.json"), counts)
+        write_json(Path(f"data/training/{name}.json"), counts)
 
 
 if __name__ == "__main__":

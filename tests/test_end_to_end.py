@@ -84,12 +84,12 @@ def test_two_processes_give_the_outputs_of_one(clone: Callable[..., Project], wo
     project.run("python", "-m", "stages.generate", *options)
     assert project.read("data/two.jsonl") == world.read("data/predictions/mix-1.jsonl")
     for stage, name in (["qlora_train", "mix", "1"], "mix-1"), (["scst", "mix", "greedy", "1"], "scst-mix-greedy-1"):
-        path = f"metrics/training/{name}.json"
+        path = f"data/training/{name}.json"
         project.run("python", "-m", f"stages.{stage[0]}", *stage[1:])
         alone, shared = (json.loads(copy.read(path)) for copy in (world, project))
         assert shared.keys() == alone.keys()
         assert shared["trainable_parameters"] == alone["trainable_parameters"]
-    losses = [json.loads(copy.read("metrics/training/mix-1.json"))["validation_loss"] for copy in (world, project)]
+    losses = [json.loads(copy.read("data/training/mix-1.json"))["validation_loss"] for copy in (world, project)]
     assert float(losses[0]) == pytest.approx(float(losses[1]), rel=0.01)
     events = records(project.audit)
     assert [record for record in events if is_forbidden(record)] == []
@@ -132,7 +132,7 @@ def test_two_seeds_give_mean_and_deviation(clone: Callable[..., Project]) -> Non
         shifted = [row | {"caption": other["caption"]} for row, other in zip(rows, rows[1:] + rows[:1], strict=True)]
         second = path.with_name(path.name.replace("-1.jsonl", "-2.jsonl"))
         second.write_text("".join(json.dumps(row) + "\n" for row in shifted), encoding="utf-8")
-    for pattern in ("metrics/training/*mix*-1.json", "plots/steps/*mix*-1.csv"):
+    for pattern in ("data/training/*mix*-1.json", "plots/steps/*mix*-1.csv"):
         for path in project.folder.glob(pattern):
             shutil.copy(path, path.with_name(path.name.replace("-1.", "-2.")))
     project.run("python", "-m", "stages.evaluate")
@@ -236,5 +236,5 @@ def test_adapters_load_without_the_project(world: Project) -> None:
     start, refined = (load_file(world.adapter(name)) for name in ("mix-1", "scst-mix-greedy-1"))
     decoder = {name: value for name, value in refined.items() if "language_model" in name}
     assert all(start[name].equal(value) for name, value in refined.items() if name not in decoder)
-    metrics = json.loads(world.read("metrics/training/scst-mix-greedy-1.json"))
+    metrics = json.loads(world.read("data/training/scst-mix-greedy-1.json"))
     assert metrics["trainable_parameters"] == sum(value.numel() for value in decoder.values())

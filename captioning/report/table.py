@@ -93,7 +93,7 @@ class Run:
 
     scores: Mapping[str, Any]  # data/scores/scores.json
     significance: Mapping[str, Any]  # data/scores/significance.json
-    training: Mapping[str, Sequence[Mapping[str, Any]]]  # metrics/training
+    training: Mapping[str, Sequence[Mapping[str, Any]]]  # data/training
     recipes: Recipes  # in the order of params.yaml
     splits: Mapping[str, Any]  # data/splits/statistics.json
     captions: Mapping[str, Any]  # data/caption-statistics.json

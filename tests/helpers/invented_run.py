@@ -45,7 +45,7 @@ def write_run(folder: Path, images: int = 12, steps: int = 8) -> None:
             records[-1]["validation_loss"] = 2 / k if k % (steps // 2) == 0 else None
         write_records(folder / f"plots/steps/{name}-1.csv", records, list(records[0]))
         metrics = counts(rank) | {"best_epoch": 2, "validation_loss": 1.0}
-        write_json(folder / f"metrics/training/{name}-1.json", metrics)
+        write_json(folder / f"data/training/{name}-1.json", metrics)
     for name in SCST:
         write_scst(folder, name, steps, draw)
     write_scores(folder, images, draw)
@@ -117,7 +117,7 @@ def write_scst(folder: Path, name: str, steps: int, draw: random.Random) -> None
     write_json(folder / f"data/recipes/{name}.json", change(refinement, learning_rate=5e-4, rank=16).model_dump())
     gain = {"gain_percent": 8.0, "gain_percent_low": 6.0, "gain_percent_high": 11.0, "signature": "CIDEr-D|validation"}
     gain |= {"best_step": 8, "start_validation_cider": 100.0, "validation_cider": 108.0}
-    write_json(folder / f"metrics/training/{name}-1.json", counts(12) | gain)
+    write_json(folder / f"data/training/{name}-1.json", counts(12) | gain)
 
 
 def recipe(variant: str, checkpoint: str, rank: int) -> VariantRecipe:
