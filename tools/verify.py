@@ -1,10 +1,10 @@
 """`make verify`: compare the numbers of a run with the committed ones.
 
 1. What no model influences must be equal: in dvc.lock the hashes of images, splits, references and document
-   frequencies; caption statistics, leakage, counts of parameters, scores of the yardsticks.
+   frequencies; leakage, scores of the yardsticks.
 2. Recipes hold hashes of checkpoints, and another instruction set trains other last digits. So their hashes are
    compared only if all checkpoints' hashes agree; otherwise their inputs in dvc.lock are: parameters and code.
-3. Results of training may differ by `TOLERANCES`. A best epoch or step is not compared: two equally good ones swap.
+3. Scores of trained rows may differ by `TOLERANCES`. Results of trainings are not compared: a best epoch may change.
 4. A stage or an output that only one of the two dvc.lock names is a difference.
 5. On x86-64 with `machine.instructions: avx2` (the default), each machine computes the same bytes
    (base/instructions.py): no number and no hash of an output may differ, images included.
@@ -36,16 +36,12 @@ Files = Mapping[str, str]  # text by path
 # Another instruction set changes the seventh digit of the first loss, and pre-training turns that into another model.
 # Two runs that differed only in the rounding of attention (fused kernel, plain products) were apart by up to 30.5
 # points of CIDEr, 9.9 of BLEU, 2.9 of METEOR, 11.6 of ROUGE-L and 1.4 words. The tolerances are about half as much
-# again; those of the loss and the gain are judgement. Points are scores times 100; losses are absolute.
-SCORES = {"CIDEr": 45.0, "BLEU-4": 15.0, "METEOR": 4.5, "ROUGE-L": 18.0, "length": 2.5, "SCST gain %": 10.0}
-VALIDATION = {"validation_loss": 0.15, "validation_cider": 45.0, "start_validation_cider": 45.0}
-GAINS = {"gain_percent": 10.0, "gain_percent_low": 10.0, "gain_percent_high": 10.0}  # percent of the start's score
-TOLERANCES = SCORES | VALIDATION | GAINS
+# again; that of the gain is judgement. Points are scores times 100.
+TOLERANCES = {"CIDEr": 45.0, "BLEU-4": 15.0, "METEOR": 4.5, "ROUGE-L": 18.0, "length": 2.5, "SCST gain %": 10.0}
 CIDER_FILE = "metrics/CIDEr.json"  # {row: value}
 SCORE_FILES = (CIDER_FILE, "metrics/scores.json")  # the second: {measure: {row: value}}
 YARDSTICKS = ("constant-caption", "human-caption", "nearest-image")  # no model, only a rounded last digit
 ROUNDING = 0.011
-NOT_COMPARED = ("best_epoch", "best_step")
 STAGES_WITHOUT_MODEL = ("download", "split", "caption-stats")
 CHECKPOINT_STAGE = "checkpoint@"
 IMAGE_SUFFIXES = (".png", ".svg")
@@ -83,14 +79,12 @@ def leaves(content: Any, key: Key) -> Iterator[tuple[Key, Any]]:
         yield key, content
 
 
-def tolerance(key: Key) -> float | None:
-    """Return how far a number may be from the committed one, or None if it is not compared."""
-    if key[-1] in NOT_COMPARED:
-        return None
+def tolerance(key: Key) -> float:
+    """Return how far a number may be from the committed one."""
     if key[0] in SCORE_FILES and len(key) > 1:
         measure = "CIDEr" if key[0] == CIDER_FILE else key[1]
         return ROUNDING if key[-1] in YARDSTICKS else TOLERANCES.get(measure, 0.0)
-    return TOLERANCES.get(key[-1], 0.0) if key[0].startswith("metrics/training/") else 0.0
+    return 0.0
 
 
 def differences(committed: Mapping[Key, Any], computed: Mapping[Key, Any], exact: bool) -> list[Difference]:
@@ -101,7 +95,7 @@ def differences(committed: Mapping[Key, Any], computed: Mapping[Key, Any], exact
         before: Any = committed.get(key)
         after: Any = computed.get(key)
         is_near = limit and are_numbers(before, after) and math.isfinite(after) and abs(before - after) <= limit
-        if limit is not None and before != after and not is_near:
+        if before != after and not is_near:
             results.append(Difference(key, before, after, limit))
     return results
 
