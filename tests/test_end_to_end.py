@@ -122,8 +122,8 @@ def test_another_seed_trains_that_seed_alone(clone: Callable[..., Project]) -> N
 
 
 def test_two_seeds_give_mean_and_deviation(clone: Callable[..., Project]) -> None:
-    """They do so in all tables: with all references, with `caption_1`, and by source. The second seed's captions are the
-    first seed's, each given to the next image."""
+    """They do so in each table: all references, `caption_1`, by source. The second seed's captions are those of the
+    first seed, each given to the next image."""
     project = clone()
     project.train_only(["mix"])
     project.set_params({"seeds": [1, 2]})
