@@ -148,12 +148,14 @@ function connect() {
   let waiting = 0;
   find("words").addEventListener("input", (event) => {
     clearTimeout(waiting);
-    waiting = setTimeout(() => change({ words: event.target.value }), 120);
+    const words = event.target.value;  // another control may be used, and the view shown again, before the time is up
+    waiting = setTimeout(() => change({ words }), 120);
   });
   find("controls").addEventListener("submit", (event) => event.preventDefault());
   find("controls").addEventListener("reset", (event) => {
     event.preventDefault();
     const { words, scope, source, scene, bin } = DEFAULTS;
+    clearTimeout(waiting);
     find("words").value = "";
     change({ words, scope, source, scene, bin, "unshared-first": "", "unshared-second": "", image: "" });
   });
