@@ -1,7 +1,10 @@
-"""Pre-train the miniature's checkpoints on drawn images.
+"""Pre-train the miniature's checkpoints on drawn images and, if the data set is not drawn, on its tags.
 
-Base has two trainings. The first trains the vision tower alone, with temporary heads for the facts of each image:
-without XX"""
+Base has two trainings. The first trains the vision tower alone, with temporary heads for the facts of each drawn image,
+then for the tags of the data set: without it, captions ignore the image, and training the tower together with the
+decoder ruins it. The second trains projector and decoder on the features of the frozen tower. The other checkpoints
+continue from base with the second.
+"""
 
 import random
 from collections.abc import Sequence
