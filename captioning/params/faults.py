@@ -1,12 +1,13 @@
 """Describe faults of params.yaml to its user: values outside their bounds, and names that do not fit together."""
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from captioning.base.quoting import escape, shorten
 from captioning.base.redaction import redact
+from captioning.params.sections import ProfileName
 
 MAX_TEXT = 500  # characters of a message, and of a list of names
 
@@ -17,7 +18,7 @@ def find_broken_references(raw: Any) -> list[str]:
     if not all(isinstance(section, dict) for section in sections):
         return []
     faults = _unknown_rows(_list(raw.get("rows")), _list(scst.get("starts")), variants)
-    if raw.get("profile") in ("miniature", "paper") and raw["profile"] not in profiles:
+    if raw.get("profile") in get_args(ProfileName) and raw["profile"] not in profiles:
         faults.append(f"profile: '{raw['profile']}' has no block under profiles")
     for key in ("seeds", "rows", "zero_shot", "scst.starts", "scst.baselines"):
         values = _list((scst if key.startswith("scst.") else raw).get(key.removeprefix("scst.")))

@@ -25,6 +25,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Targets = Literal["table2", "decoder", "decoder-attention", "all-linear"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Captions = Literal["first", "random", "all"]
+ProfileName = Literal["miniature", "photographs", "paper"]
 Checkpoint = Literal["base", "mix", "cococap", "rsvqa-lr", "paligemma2"]
 DEVICE = r"cpu|cuda(:\d+)?|mps"
 CHECKPOINTS: tuple[str, ...] = get_args(Checkpoint)
@@ -239,7 +240,7 @@ class Viewer(Section):
 
 
 class Params(Section):
-    profile: Literal["miniature", "paper"]
+    profile: ProfileName
     seeds: Annotated[list[Seed], Field(min_length=1)]
     rows: Annotated[list[str], Field(min_length=1)]
     launch: Launch
@@ -253,7 +254,7 @@ class Params(Section):
     decoding: Decoding
     scst: Scst
     viewer: Viewer
-    profiles: dict[Literal["miniature", "paper"], Profile]
+    profiles: dict[ProfileName, Profile]
 
     @property
     def active(self) -> Profile:

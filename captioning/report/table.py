@@ -19,7 +19,7 @@ from captioning.base.errors import UserError
 from captioning.evaluation.significance import Difference
 from captioning.params.recipe import AnyRecipe, ScstRecipe, VariantRecipe
 
-MODELS = {"paper": "PaliGemma", "miniature": "miniature"}
+MODELS = {"paper": "PaliGemma"}  # by profile; all others have the miniature's model
 CHECKPOINTS = {"base": "Base", "mix": "Mix", "cococap": "COCOCap", "rsvqa-lr": "RSVQA/lr", "paligemma2": "PaliGemma 2"}
 YARDSTICKS = {
     "constant-caption": "One constant caption",
@@ -117,7 +117,7 @@ class Run:
 
 def build_table(run: Run, zero_shot: Sequence[str], profile: str, seeds: Sequence[int]) -> Table:
     """Return the table with all rows in the paper's order. Raises `UserError` if a row has no scores."""
-    model, is_paper = MODELS.get(profile, profile), profile == "paper"
+    model, is_paper = MODELS.get(profile, "miniature"), profile == "paper"
     variants = [name for name in PAPER if name in run.recipes]
     variants += [name for name in run.recipes if name not in PAPER and name not in run.refined]
     groups = _group_titles(variants, run.recipes, model)
