@@ -24,6 +24,7 @@ from captioning.params.sections import BaseTraining, MiniatureTraining
 
 HIDDEN = 128
 LAYERS = 4
+PATCH, PIECES = 12, 2048  # pixels, and tokens of the tokenizer, unless params.yaml says otherwise
 SPECIAL_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\n"]  # Gemma's first five, and the end of a prompt
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]  # byte fallback: no text is out of vocabulary
 FIRST_WORD_SHARE = 0.1  # of a word's occurrences are taken to have no space before them
@@ -36,7 +37,7 @@ NEW_CHECKPOINTS = {"base": "gemma", "paligemma2": "gemma2"}  # by name, with the
 Example = tuple[str, str]  # prompt, suffix
 
 
-def train_tokenizer(words: Mapping[str, int], pieces: int = 2048) -> GemmaTokenizer:
+def train_tokenizer(words: Mapping[str, int], pieces: int = PIECES) -> GemmaTokenizer:
     """Train a Gemma tokenizer of at most `pieces` tokens, without `<image>`, `<loc>` and `<seg>`.
 
     `words`: how often each word occurs. Words are spelt with and without a leading space, and no token crosses a space.
@@ -60,7 +61,7 @@ def _train_pieces(spellings: Sequence[str], pieces: int) -> Tokenizer:
     return tokenizer
 
 
-def make_processor(tokenizer: GemmaTokenizer, image_size: int, patch: int = 12) -> PaliGemmaProcessor:
+def make_processor(tokenizer: GemmaTokenizer, image_size: int, patch: int = PATCH) -> PaliGemmaProcessor:
     """Make PaliGemma's processor for images and patches of these pixels. It adds `<image>`, `<loc>` and `<seg>`."""
     images = SiglipImageProcessorPil(size={"height": image_size, "width": image_size})
     images.image_seq_length = (image_size // patch) ** 2
@@ -68,7 +69,7 @@ def make_processor(tokenizer: GemmaTokenizer, image_size: int, patch: int = 12) 
 
 
 def make_config(
-    processor: PaliGemmaProcessor, image_size: int, decoder: str = "gemma", patch: int = 12
+    processor: PaliGemmaProcessor, image_size: int, decoder: str = "gemma", patch: int = PATCH
 ) -> PaliGemmaConfig:
     """Make a configuration 128 wide, with four decoder and four tower layers; `decoder` is a key of `DECODERS`."""
     tokenizer = processor.tokenizer
@@ -87,7 +88,7 @@ def make_config(
 
 
 def make_checkpoint(
-    words: Mapping[str, int], image_size: int, decoder: str = "gemma", patch: int = 12, pieces: int = 2048
+    words: Mapping[str, int], image_size: int, decoder: str = "gemma", patch: int = PATCH, pieces: int = PIECES
 ) -> tuple[PaliGemmaForConditionalGeneration, PaliGemmaProcessor]:
     """Make a processor whose words are `words` (with frequencies) and the drawn world's, and a model of fresh weights.
 

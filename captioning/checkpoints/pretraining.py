@@ -7,7 +7,7 @@ continue from base with the second.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -126,16 +126,9 @@ def train_tower(
     facts = [asdict(scene) for scene in scenes]
     classes = {name: sorted({values[name] for values in facts}) for name in facts[0]}
     labels = [{name: torch.tensor(classes[name].index(values[name])) for name in classes} for values in facts]
-    trainer = LossTrainer(
-        model=FactHeads(model.model.vision_tower, model.config.vision_config.hidden_size, classes),
-        args=_arguments(run, epochs, learning_rate, BATCH // run.processes.count),
-        train_dataset=ExampleRows([{"pixels": image, **label} for image, label in zip(pixels, labels, strict=True)]),
-        loss=lambda tower, batch, images: tower(**batch) / images,
-        processes=run.processes,
-        states=run.states("tower"),
-        rate_key="profiles.*.checkpoints.*.tower_learning_rate",
-    )
-    return trainer.train().training_loss
+    rows = ExampleRows([{"pixels": image, **label} for image, label in zip(pixels, labels, strict=True)])
+    heads = FactHeads(model.model.vision_tower, model.config.vision_config.hidden_size, classes)
+    return _train_heads(heads, rows, None, epochs, learning_rate, run)
 
 
 def train_tower_on_tags(
@@ -144,14 +137,27 @@ def train_tower_on_tags(
     """Train the vision tower of `model` in place on tags; return the last training loss in nats an image."""
     rows = TagRows(tagged, run.seed)
     shares = torch.stack([rows.shares(index) for index in range(len(rows))]).mean(dim=0)
+    heads = TagHead(model.model.vision_tower, model.config.vision_config.hidden_size, shares)
+    return _train_heads(heads, rows, rows.collate, epochs, learning_rate, run)
+
+
+def _train_heads(
+    heads: FactHeads | TagHead,
+    rows: ExampleRows | TagRows,
+    collate: Callable[[Sequence[dict[str, Any]]], dict[str, Tensor]] | None,
+    epochs: int,
+    learning_rate: float,
+    run: TrainingRun,
+) -> float:
     trainer = LossTrainer(
-        model=TagHead(model.model.vision_tower, model.config.vision_config.hidden_size, shares),
+        model=heads,
         args=_arguments(run, epochs, learning_rate, BATCH // run.processes.count),
         train_dataset=rows,
-        data_collator=rows.collate,
+        data_collator=collate,
         loss=lambda tower, batch, images: tower(**batch) / images,
         processes=run.processes,
-        states=run.states("tower on tags"),
+        states=run.states("tower on tags" if isinstance(heads, TagHead) else "tower"),
+        rate_key="profiles.*.checkpoints.*.tower_learning_rate",
     )
     return trainer.train().training_loss
 
