@@ -1,5 +1,6 @@
 """Score every row and the yardsticks with one scorer; the parameters decide which rows exist."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 from captioning.base.files import atomic_folder, write_json
 from captioning.base.json_files import read_json, read_map
 from captioning.evaluation.predictions import NO_SEED, Run, expected_runs, read_predictions
-from captioning.evaluation.rows import evaluate, image_scores, score_rows, significance, yardsticks
+from captioning.evaluation.rows import ScoredImages, evaluate, image_scores, score_rows, significance, yardsticks
 from captioning.evaluation.scores import open_scorer, read_features
 from captioning.evaluation.summary import cider_metrics, score_metrics
 from captioning.images.table import read_ids, read_table
@@ -25,25 +26,26 @@ IMAGES, OUTPUT, SEED = Path("data/captions/images.parquet"), Path("data/scores")
 @stage_main
 def main() -> None:
     params = load_params()
-    train, test = (read_ids(Path(f"data/splits/{name}.txt")) for name in ("train", "test"))
-    tokens = read_map(Path("data/references/tokens.json"), *test)
-    references = {id_: tokens[id_] for id_ in test}
-    table = read_table(IMAGES, test, ["facts", "source"]).to_pydict()
-    facts, sources = (dict(zip(test, table[name], strict=True)) for name in ("facts", "source"))
+    train, test, captioned = (read_ids(Path(f"data/splits/{name}.txt")) for name in ("train", "test", "captioned"))
+    tokens = read_map(Path("data/references/tokens.json"), *captioned)
+    facts = dict(zip(test, read_table(IMAGES, test, ["facts"])["facts"].to_pylist(), strict=True))
+    parts = read_map(Path("data/splits/parts.json"))
+    images = ScoredImages({id_: tokens[id_] for id_ in captioned}, facts, parts)
     checkpoints = {row: params.variants[row].checkpoint for row in params.rows}
     starts = {row: start for row, (start, _) in refined_rows(params).items()}
     runs = expected_runs(params.zero_shot, checkpoints, starts, params.seeds)
-    predictions = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test) for run in runs]
+    predictions = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), captioned) for run in runs]
     tokenised = iter(tokenize([record.caption for records in predictions for record in records]))
     results = []
     with open_scorer() as scorer:
         for run, records in progress(list(zip(runs, predictions, strict=True)), len(runs), "rows"):
-            captions = dict(zip(test, islice(tokenised, len(test)), strict=True))
-            ended = [record.ended for record in records]
-            results.append(evaluate(run, references, captions, facts, scorer, ended, sources))
-        for row, (others, captions) in yardsticks(tokens, train, test, *read_features(IMAGES, train, test)).items():
+            captions = dict(zip(captioned, islice(tokenised, len(captioned)), strict=True))
+            ended = [record.ended for record in records if record.id in facts]
+            results.append(evaluate(run, images, captions, scorer, ended))
+        features = read_features(IMAGES, train, captioned)
+        for row, (references, captions) in yardsticks(tokens, train, captioned, *features).items():
             run = Run(row, "yardstick", NO_SEED, None)
-            results.append(evaluate(run, others, captions, facts, scorer, sources=sources))
+            results.append(evaluate(run, replace(images, references=references), captions, scorer))
     rows, differences = score_rows(results, params.decoding.maximum_tokens), significance(results, SEED)
     with atomic_folder(OUTPUT) as folder:
         write_json(folder / "scores.json", {"images": len(test), "rows": rows})

@@ -31,7 +31,7 @@ def main() -> None:
     device, lora = visible_device(machine.device), recipe.lora if recipe else None
     checkpoint = open_checkpoint(recipe.checkpoint) if recipe else arguments.checkpoint
     require_memory(generation_needs(checkpoint, prompt, limit, machine, device, lora), machine)
-    ids, size = read_ids(Path("data/splits/test.txt")), machine.decoding_batch
+    ids, size = read_ids(Path("data/splits/captioned.txt")), machine.decoding_batch
     frozen, processor = load_frozen(checkpoint, machine.compute, device, machine.dequantise), load_processor(checkpoint)
     model = load_adapter(frozen, arguments.adapter) if arguments.adapter else frozen
     images = [example.image for example in read_images(Path("data/captions/images.parquet"), ids)]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from captioning.base.files import atomic_folder, write_json, write_text
-from captioning.data.splits import SplitImages, perceptual_hash
+from captioning.data.splits import HELD_OUT, SplitImages, perceptual_hash
 from captioning.images.table import read_captions, read_table, stream_images
 from captioning.params.load import load_params
 from captioning.runtime.progress import progress
@@ -19,14 +19,17 @@ def main() -> None:
     ids = table["id"]
     hashes = [perceptual_hash(image.image) for image in progress(stream_images(IMAGES), len(ids), "hashes")]
     ratios, distance = settings.ratios.model_dump(), settings.hash_distance
-    images = SplitImages(ids, table["source"], table["split"], hashes, distance, ratios, settings.seed)
+    published, held_out = table["split"], settings.held_out
+    images = SplitImages(ids, table["source"], published, hashes, distance, ratios, settings.seed, held_out)
     groups = images.group_images()
     splits = images.split(settings.method, groups)
     leakages = images.measure_leakages(groups, read_captions(IMAGES))
     statistics = {"method": settings.method, **images.count_images(splits, groups), "leakage": leakages}
+    lists = splits | {"captioned": [*splits["test"], *splits.get(HELD_OUT, [])]}
     with atomic_folder(Path("data/splits")) as folder:
-        for name, members in splits.items():
+        for name, members in lists.items():
             write_text(folder / f"{name}.txt", "".join(f"{id_}\n" for id_ in members))
+        write_json(folder / "parts.json", images.find_scored_parts(splits, settings.method), indent=None)
         write_json(folder / "statistics.json", statistics)
 
 

@@ -21,7 +21,7 @@ OUTPUT, SEED = Path("plots/captions.html"), "captions.html"
 @stage_main
 def main() -> None:
     params = load_params()
-    test = read_ids(Path("data/splits/test.txt"))
+    test, captioned = (read_ids(Path(f"data/splits/{name}.txt")) for name in ("test", "captioned"))
     ids = draw_ids(test, params.viewer.images, SEED)
     records = read_table(Path("data/captions/images.parquet"), ids).to_pylist()
     tokens = read_map(Path("data/references/tokens.json"), *ids)
@@ -29,7 +29,7 @@ def main() -> None:
     starts = {row: start for row, (start, _) in refined_rows(params).items()}
     runs = expected_runs(params.zero_shot, checkpoints, starts, params.seeds)
     names = {row["key"]: row["name"] for row in read_json("plots/table-2.json")["rows"]}
-    rows = read_rows(runs, names, test, {record["id"]: record["captions"] for record in records})
+    rows = read_rows(runs, names, captioned, {record["id"]: record["captions"] for record in records})
     refined, start = next(iter(starts.items()))
     pair = f"{start}-{params.seeds[0]}", f"{refined}-{params.seeds[0]}"
     images = []

@@ -5,8 +5,11 @@ at most `hash_distance` bits, or if a chain of such images joins them.
 
 1. The search is exact: two hashes at distance d or less agree on at least one of d + 1 bands of their bits.
 2. The paper re-splits 60/20/20 and does not mention duplicates. Here a group of near-equal images stays together.
-3. A published split keeps its images, except for groups in several splits: these go to the first of test, validation
-   and train that holds a member, so that what was meant to be unseen stays unseen.
+3. A published split keeps its images, except for groups in several splits: these go to the first of test, held out,
+   validation and train that holds a member, so that what was meant to be unseen stays unseen.
+4. The published validation images of a source in `held_out` choose no epoch and no step: they are captioned and scored
+   as a test set of their own.
+5. A part that is scored alone has exactly the images of its published split, also those that were moved by point 3.
 """
 
 import io
@@ -22,11 +25,14 @@ from jaxtyping import UInt64
 from PIL import Image
 
 from captioning.base.errors import UserError
+from captioning.base.quoting import shorten
 from captioning.images.decoded import FORMATS
 from captioning.images.table import apportion
 
 SPLITS = ("train", "validation", "test")
 METHODS = ("ratio", "own")
+HELD_OUT = "held_out"
+PRECEDENCE = ("train", "validation", HELD_OUT, "test")  # a group in several published splits goes to the last
 SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 Split = dict[str, list[str]]
 
@@ -35,7 +41,8 @@ Split = dict[str, list[str]]
 class SplitImages:
     """What splits are made from, one entry an image: id, source, published split or "", and perceptual hash.
 
-    `distance` is that of near-equal images, in bits; `ratios` and `seed` belong to the method `ratio`.
+    `distance` is that of near-equal images, in bits; `ratios` and `seed` belong to the method `ratio`, and `held_out`,
+    names of sources, to the method `own`.
     """
 
     ids: Sequence[str]
@@ -45,6 +52,7 @@ class SplitImages:
     distance: int
     ratios: Mapping[str, float]
     seed: int
+    held_out: Sequence[str] = ()
 
     def group_images(self) -> list[int]:
         """Return the group of near-equal images of each image."""
@@ -56,11 +64,12 @@ class SplitImages:
         for index, group in enumerate(groups):
             indices_by_group[group].append(index)
         choose_splits = self._split_as_published if method == "own" else self._split_by_ratio
-        split: Split = {name: [] for name in SPLITS}
+        split: Split = {name: [] for name in (*SPLITS, *([HELD_OUT] if method == "own" and self.held_out else []))}
         for name, indices in choose_splits(list(indices_by_group.values())):
             split[name] += [self.ids[index] for index in indices]
-        if empty := ", ".join(name for name in SPLITS if not split[name]):
-            raise UserError(f"split: no image in {empty}; take more images, or change split.ratios or hash_distance")
+        if empty := ", ".join(name for name, ids in split.items() if not ids):
+            remedy = "take more images, or change split.ratios, hash_distance or held_out"
+            raise UserError(f"split: no image in {empty}; {remedy}")
         return {name: sorted(ids) for name, ids in split.items()}
 
     def _split_by_ratio(self, groups: list[list[int]]) -> Iterator[tuple[str, list[int]]]:
@@ -85,8 +94,29 @@ class SplitImages:
         if lacking:
             fault = f"'own', but {lacking[0]!r} and {len(lacking) - 1} more images have no published split"
             raise UserError(f"split.method: {fault}; use split.method: ratio")
+        self._require_held_out_sources()
         for group in groups:
-            yield max((SPLIT_NAMES[self.published_splits[index]] for index in group), key=SPLITS.index), group
+            yield max((self._published_split(index) for index in group), key=PRECEDENCE.index), group
+
+    def _published_split(self, index: int) -> str:
+        name = SPLIT_NAMES[self.published_splits[index]]
+        return HELD_OUT if name == "validation" and self.sources[index] in self.held_out else name
+
+    def _require_held_out_sources(self) -> None:
+        pairs = zip(self.sources, self.published_splits, strict=True)
+        sources = sorted({source for source, name in pairs if SPLIT_NAMES[name] == "validation"})
+        if unknown := [source for source in self.held_out if source not in sources]:
+            names = shorten(", ".join(sources))
+            raise UserError(f"split.held_out: {shorten(unknown[0])} has no validation images; choose from {names}")
+
+    def find_scored_parts(self, split: Split, method: str) -> dict[str, list[str]]:
+        """Return the ids of each part that is scored alone, by split and source, such as `test:NWPU`."""
+        captioned, parts = {*split["test"], *split.get(HELD_OUT, [])}, defaultdict(list)
+        for index, id_ in enumerate(self.ids):
+            name = self._published_split(index) if method == "own" else "test"
+            if id_ in captioned and name in ("test", HELD_OUT):
+                parts[f"{'validation' if name == HELD_OUT else name}:{self.sources[index]}"].append(id_)
+        return {label: sorted(ids) for label, ids in sorted(parts.items())}
 
     def measure_leakages(self, groups: Sequence[int], captions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Measure the shares of the test split that are also in the training split, for each method.

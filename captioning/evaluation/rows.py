@@ -5,13 +5,14 @@ Scores (CIDEr, BLEU, METEOR, ROUGE-L) are times 100; `ended`, `distinct`, `scene
 
 1. A score whose name ends in ` caption_1` is against each image's first reference alone, with the document frequencies
    of those references. The human row has none, because its caption is that reference.
-2. With several sources, each is also scored alone, as published scores are: with the document frequencies of its own
-   test references. The total is not a mean of these.
+2. With several parts (test images of a source, or validation images that were held out), each is also scored alone, as
+   published scores are: with the document frequencies of its own references. The total is over the test split, and is
+   not a mean of these.
 3. Rows are compared only if their images and references are the same. Other rows only get an interval.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,31 +39,48 @@ References = Mapping[str, Sequence[str]]  # tokenised, by image
 
 
 @dataclass(frozen=True)
+class ScoredImages:
+    """The captioned images: tokenised references of each, facts of the test split's, and the ids of each part.
+
+    `facts`: by test image, JSON of what was drawn, or "". `parts`: data/splits/parts.json.
+    """
+
+    references: References
+    facts: Mapping[str, str]
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The scores of some of the captioned images, with document frequencies of their references."""
+
+    references: References
+    scores: Scores
+
+
+@dataclass(frozen=True)
 class Result:
-    """A run with its tokenised captions by image, pycocoevalcap's scores, all measures by name, scores by source."""
+    """A run with its tokenised captions of the test split, their scores, all measures by name, scores of each part."""
 
     run: Run
     references: References
     captions: Mapping[str, str]
     scores: Scores
     measures: Mapping[str, float]
-    by_source: Mapping[str, Scores]
+    parts: Mapping[str, Part]
 
 
 def evaluate(
     run: Run,
-    references: References,
+    images: ScoredImages,
     captions: Mapping[str, str],
-    facts: Mapping[str, str],
     scorer: Scorer,
     ended: Sequence[bool] = (),
-    sources: Mapping[str, str] | None = None,
 ) -> Result:
-    """Measure tokenised `captions` of a run; the other maps are by image, too.
-
-    `facts`: JSON of what was drawn, or "". `ended`: whether each caption ended. `sources`: names; of one source alone,
-    or without names, there are no scores by source.
-    """
+    """Measure the tokenised `captions` of a run, by image; `ended`: whether that of each test image did."""
+    parts, facts = score_parts(images, captions, scorer), images.facts
+    captions = {id_: captions[id_] for id_ in facts if id_ in captions}
+    references = {id_: images.references[id_] for id_ in captions}
     scores = scorer.score(references, captions)
     alone = {} if run.row == HUMAN else scorer.score(first_references(references), captions).corpus
     measures = {
@@ -73,41 +91,35 @@ def evaluate(
         "distinct": len(set(captions.values())) / len(captions),
         **grounding(list(captions.values()), [facts[id_] for id_ in captions]),
     }
-    return Result(
-        run, references, captions, scores, measures, score_sources(references, captions, sources or {}, scorer)
-    )
+    return Result(run, references, captions, scores, measures, parts)
 
 
-def score_sources(
-    references: References, captions: Mapping[str, str], sources: Mapping[str, str], scorer: Scorer
-) -> dict[str, Scores]:
-    """Score the images of each source alone, with document frequencies of their references; {} for one source."""
-    names = sorted({sources[id_] for id_ in captions if id_ in sources})
-    if len(names) < 2:
-        return {}
-    groups = {name: [id_ for id_ in captions if sources[id_] == name] for name in names}
-    return {
-        name: scorer.score({id_: references[id_] for id_ in ids}, {id_: captions[id_] for id_ in ids})
-        for name, ids in groups.items()
-    }
+def score_parts(images: ScoredImages, captions: Mapping[str, str], scorer: Scorer) -> dict[str, Part]:
+    """Score each part alone, by its label; {} if there is only one. An image without a caption is in no part."""
+    parts = {}
+    for label, ids in images.parts.items() if len(images.parts) > 1 else ():
+        if scored := [id_ for id_ in ids if id_ in captions]:
+            references = {id_: images.references[id_] for id_ in scored}
+            parts[label] = Part(references, scorer.score(references, {id_: captions[id_] for id_ in scored}))
+    return parts
 
 
 def yardsticks(
     tokens: References,
     train: Sequence[str],
-    test: Sequence[str],
+    captioned: Sequence[str],
     train_features: Float[np.ndarray, "train values"],
-    test_features: Float[np.ndarray, "test values"],
+    features: Float[np.ndarray, "captioned values"],
 ) -> dict[str, tuple[References, dict[str, str]]]:
     """Return references and captions of the rows that involve no model; the human one needs a second reference."""
-    references = {id_: tokens[id_] for id_ in test}
+    references = {id_: tokens[id_] for id_ in captioned}
     constant = constant_caption({id_: tokens[id_] for id_ in train})
-    neighbours = [train[row] for row in nearest_rows(test_features, train_features)]
+    neighbours = [train[row] for row in nearest_rows(features, train_features)]
     human = {HUMAN: human_caption(references)} if any(len(texts) > 1 for texts in references.values()) else {}
     return {
-        "constant-caption": (references, dict.fromkeys(test, constant)),
+        "constant-caption": (references, dict.fromkeys(captioned, constant)),
         **human,
-        "nearest-image": (references, {id_: tokens[near][0] for id_, near in zip(test, neighbours, strict=True)}),
+        "nearest-image": (references, {id_: tokens[near][0] for id_, near in zip(captioned, neighbours, strict=True)}),
     }
 
 
@@ -123,22 +135,27 @@ def score_rows(results: Sequence[Result], maximum_tokens: int) -> dict[str, dict
             "kind": group[0].run.kind,
             **_signatures(group[0], maximum_tokens),
             **summarize_seeds({str(result.run.seed): result.measures for result in group}),
-            "sources": _summarize_sources(group, maximum_tokens),
+            "sources": _summarize_parts(group, maximum_tokens),
             "vocabulary": vocabulary.add_gain(usage[row], usage.get(group[0].run.zero_shot or "")),
         }
         for row, group in groups.items()
     }
 
 
-def _summarize_sources(group: Sequence[Result], maximum_tokens: int) -> dict[str, dict[str, Any]]:
-    """Return of each source the number of images, the protocol, and scores over seeds."""
+def _summarize_parts(group: Sequence[Result], maximum_tokens: int) -> dict[str, dict[str, Any]]:
+    """Return of each part the number of images, the protocol, and scores over seeds."""
     summaries = {}
-    for name, scores in group[0].by_source.items():
-        references = {id_: group[0].references[id_] for id_ in scores.ids}
-        seeds = {str(result.run.seed): result.by_source[name].corpus for result in group}
-        protocol = signature(references, _token_limit(group[0], maximum_tokens), split=f"test:{name}")
-        summaries[name] = {"images": len(scores.ids), "signature": protocol, **summarize_seeds(seeds)}
-    return summaries
+    for label, part in group[0].parts.items():
+        seeds = {str(result.run.seed): result.parts[label].scores.corpus for result in group}
+        protocol = signature(part.references, _token_limit(group[0], maximum_tokens), split=label)
+        summaries[part_name(label)] = {"images": len(part.references), "signature": protocol, **summarize_seeds(seeds)}
+    return dict(sorted(summaries.items()))
+
+
+def part_name(label: str) -> str:
+    """Name a part for a reader: `UCM` for `test:UCM`, `RSICD validation part` for `validation:RSICD`."""
+    split, _, source = label.partition(":")
+    return source if split == "test" else f"{source} {split} part"
 
 
 def _token_limit(result: Result, maximum_tokens: int) -> int | None:
@@ -163,28 +180,43 @@ def _signatures(result: Result, maximum_tokens: int) -> dict[str, str]:
 def significance(results: Sequence[Result], seed: int) -> dict[str, Any]:
     """Return the content of data/scores/significance.json: interval and letters of each row, and all differences.
 
-    Rows whose references differ from those of the first row have an interval and no letters.
+    Rows whose references differ from those of the first row have an interval and no letters. The intervals of parts
+    are each on its own.
     """
     groups = _group_by_row(results)
     scores = {row: np.stack([result.scores.by_image["CIDEr"] for result in group]) for row, group in groups.items()}
     alike = [row for row, group in groups.items() if group[0].references == results[0].references]
     comparison = compare_rows({row: scores[row] for row in alike}, seed)
-    intervals = dict(comparison.intervals)
-    for row in groups.keys() - alike:
-        intervals[row] = interval(resampled_means(scores[row].mean(axis=0)[None], seed=seed)[0])
-    bounds = {row: [round(bound, DIGITS) for bound in intervals[row]] for row in groups}
-    letters = comparison.letters
+    intervals = comparison.intervals | {row: _interval(scores[row], seed) for row in groups.keys() - alike}
+    rows: dict[str, dict[str, Any]] = {}
+    for row, group in groups.items():
+        low, high = (round(bound, DIGITS) for bound in intervals[row])
+        rows[row] = {"low": low, "high": high, "letters": comparison.letters.get(row)}
+        if parts := _part_intervals(group, seed):
+            rows[row]["sources"] = parts
     return {
         "measure": "CIDEr",
         "resamples": RESAMPLES,
         "seed": seed,
         "level": LEVEL,
-        "rows": {row: {"low": low, "high": high, "letters": letters.get(row)} for row, (low, high) in bounds.items()},
+        "rows": rows,
         "pairs": [
             {name: round(value, DIGITS) if isinstance(value, float) else value for name, value in asdict(pair).items()}
             for pair in comparison.differences
         ],
     }
+
+
+def _interval(scores: Float[np.ndarray, "seeds images"], seed: int) -> tuple[float, float]:
+    return interval(resampled_means(scores.mean(axis=0)[None], seed=seed)[0])
+
+
+def _part_intervals(group: Sequence[Result], seed: int) -> dict[str, list[float]]:
+    intervals = {}
+    for label in group[0].parts:
+        scores = np.stack([result.parts[label].scores.by_image["CIDEr"] for result in group])
+        intervals[part_name(label)] = [round(bound, DIGITS) for bound in _interval(scores, seed)]
+    return dict(sorted(intervals.items()))
 
 
 def image_scores(results: Sequence[Result]) -> dict[str, list[Any]]:

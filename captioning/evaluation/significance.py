@@ -62,7 +62,7 @@ def find_difference(differences: Iterable[Difference], first: str, second: str) 
 class Comparison:
     """The interval of each row, the difference of each pair, and letters: rows that share a letter do not differ."""
 
-    intervals: Mapping[str, tuple[float, float]]
+    intervals: dict[str, tuple[float, float]]
     differences: Sequence[Difference]
     letters: Mapping[str, str]
 

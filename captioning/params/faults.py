@@ -26,6 +26,9 @@ def find_broken_references(raw: Any) -> list[str]:
             faults.append(f"{key}: {shorten(values)} repeats one; each must differ")
     if "leave-one-out" in _list(scst.get("baselines")) and scst.get("samples") == 1:
         faults.append("scst.samples: 1: baseline leave-one-out needs 2 or more")
+    split = raw.get("split")
+    if isinstance(split, dict) and split.get("method") == "ratio" and (sources := _list(split.get("held_out"))):
+        faults.append(f"split.held_out: {shorten(sources)}: needs published splits; set split.method: own, or []")
     reserved = [name for name in variants if f"{name}-".startswith(("scst-", "zero-shot-"))]
     faults += [f"{_key('variants', name)}: this name is reserved for other rows; choose another" for name in reserved]
     for name, profile in profiles.items():

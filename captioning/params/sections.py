@@ -52,6 +52,7 @@ class Split(Section):
     ratios: Ratios
     seed: NonNegative
     hash_distance: Annotated[int, Field(ge=0, le=16, strict=True)]
+    held_out: list[Line]  # sources
 
 
 class Lora(Section):

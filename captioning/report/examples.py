@@ -85,12 +85,12 @@ def example_rows(number: int, rows: Sequence[Row]) -> list[Row]:
 
 def read_examples(rows: Sequence[Row], seed: int) -> dict[str, Example]:
     """Return Figures 4 to 7 by name, with the captions of the adapters of `seed`."""
-    ids = read_ids(Path("data/splits/test.txt"))
+    ids, captioned = (read_ids(Path(f"data/splits/{name}.txt")) for name in ("test", "captioned"))
     drawn = draw_examples(group_images(read_table(IMAGES, ids, ["id", "source", "facts"]).to_pylist()))
 
     def read_captions(row: Row) -> dict[str, str]:
         name = row.key if row.key.startswith("zero-shot") else f"{row.key}-{seed}"
-        predictions = read_predictions(Path(f"data/predictions/{name}.jsonl"), ids)
+        predictions = read_predictions(Path(f"data/predictions/{name}.jsonl"), captioned)
         return {record.id: record.caption for record in predictions}
 
     return make_examples(read_table(IMAGES, drawn).to_pylist(), rows, read_captions)

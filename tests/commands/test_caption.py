@@ -54,7 +54,7 @@ def shots(project: Path, pictures: list[bytes]) -> Path:
     ]
     write_parquet(images, project / "data/captions/images.parquet")
     (project / "data/splits").mkdir()
-    (project / "data/splits/test.txt").write_text("".join(f"{image.id}\n" for image in images))
+    (project / "data/splits/captioned.txt").write_text("".join(f"{image.id}\n" for image in images))
     return folder
 
 

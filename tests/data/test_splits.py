@@ -4,6 +4,7 @@ import io
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -22,7 +23,7 @@ Column = Sequence[Any]
 
 
 def split_images(ids: Column, sources: Column = (), published: Column = (), hashes: Column = (), seed: int = 1) -> Any:
-    return SplitImages(ids, sources, published, hashes, 0, RATIOS, seed)
+    return SplitImages(ids, sources or "A" * len(ids), published, hashes, 0, RATIOS, seed)
 
 
 def random_hashes(seed: int, number: int = 60) -> np.ndarray:
@@ -74,6 +75,41 @@ def test_a_group_in_several_published_splits_moves_towards_test() -> None:
     images = split_images("abcdef", published=["train", "val", "test", "train", "train", "val"])
     split = images.split("own", [0, 1, 2, 2, 4, 4])
     assert split == {"train": ["a"], "validation": ["b", "e", "f"], "test": ["c", "d"]}
+
+
+TWO_SOURCES = split_images("abcdefgh", "NNNNRRRR", ["train", "val", "test", "train", "train", "val", "val", "test"])
+
+
+def test_held_out_validation_images_choose_nothing_and_are_scored() -> None:
+    """Near-equal images go to the later of train, validation, held out and test; the scored parts stay as published."""
+    images = replace(TWO_SOURCES, held_out=["R"])
+    apart = images.split("own", range(8))
+    assert apart == {"train": ["a", "d", "e"], "validation": ["b"], "test": ["c", "h"], "held_out": ["f", "g"]}
+    joined = images.split("own", [0, 1, 2, 2, 5, 5, 7, 7])  # d near c, e near f, g near h
+    assert joined == {"train": ["a"], "validation": ["b"], "test": ["c", "d", "g", "h"], "held_out": ["e", "f"]}
+    parts = {"test:N": ["c"], "test:R": ["h"], "validation:R": ["f", "g"]}
+    assert images.find_scored_parts(apart, "own") == images.find_scored_parts(joined, "own") == parts
+    assert images.count_images(joined, range(8))["images"] == {"train": 1, "validation": 1, "test": 4, "held_out": 2}
+
+
+def test_without_held_out_sources_each_source_of_the_test_split_is_a_part() -> None:
+    split = TWO_SOURCES.split("own", range(8))
+    assert split == {"train": ["a", "d", "e"], "validation": ["b", "f", "g"], "test": ["c", "h"]}
+    assert TWO_SOURCES.find_scored_parts(split, "own") == {"test:N": ["c"], "test:R": ["h"]}
+    drawn = {"train": list("aceg"), "validation": ["h"], "test": ["b", "d", "f"]}
+    assert TWO_SOURCES.find_scored_parts(drawn, "ratio") == {"test:N": ["b", "d"], "test:R": ["f"]}
+
+
+@pytest.mark.parametrize(
+    ("held_out", "message"),
+    [
+        (["S"], r"split\.held_out: 'S' has no validation images; choose from 'N, R'"),
+        (["N", "R"], "split: no image in validation; take more images, or change split.ratios, .* or held_out"),
+    ],
+)
+def test_a_source_that_cannot_be_held_out_is_one_line(held_out: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        replace(TWO_SOURCES, held_out=held_out).split("own", range(8))
 
 
 def test_a_missing_published_split_and_an_empty_split_are_reported() -> None:

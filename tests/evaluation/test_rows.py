@@ -10,6 +10,7 @@ from captioning.evaluation.predictions import Run
 from captioning.evaluation.rows import (
     BY_IMAGE,
     Result,
+    ScoredImages,
     evaluate,
     image_scores,
     score_rows,
@@ -29,7 +30,13 @@ HUMAN = Run("human-caption", "yardstick", 0, None)
 
 def _result(row: str, seed: int, *captions: str) -> Result:
     run = Run(row, "adapted", seed, "zero-shot-base" if row == "r4" else None)
-    return evaluate(run, REFERENCES, dict(zip("ab", captions, strict=True)), FACTS, SCORER, [True, False])
+    images = ScoredImages(REFERENCES, FACTS)
+    return evaluate(run, images, dict(zip("ab", captions, strict=True)), SCORER, [True, False])
+
+
+def _human_result(references: dict[str, list[str]], parts: dict[str, list[str]] | None = None) -> Result:
+    others, captions = human_caption(references)
+    return evaluate(HUMAN, ScoredImages(others, dict.fromkeys(references, ""), parts or {}), captions, SCORER)
 
 
 def test_measures_of_a_run() -> None:
@@ -42,7 +49,7 @@ def test_measures_of_a_run() -> None:
 def test_real_images_have_no_grounding_and_yardsticks_no_endings() -> None:
     captions = {"a": "a port", "b": "a lake"}
     yardstick = Run("constant-caption", "yardstick", 0, None)
-    measures = evaluate(yardstick, REFERENCES, captions, {"a": "", "b": ""}, SCORER).measures
+    measures = evaluate(yardstick, ScoredImages(REFERENCES, {"a": "", "b": ""}), captions, SCORER).measures
     assert not {"scene", "colour", "ended"} & measures.keys()
 
 
@@ -69,8 +76,7 @@ def test_scores_against_caption_1_have_a_signature_of_their_own() -> None:
 
 
 def test_the_human_row_is_not_scored_against_itself() -> None:
-    result = evaluate(HUMAN, *human_caption(REFERENCES), dict.fromkeys("ab", ""), SCORER)
-    row = score_rows([result], 40)["human-caption"]
+    row = score_rows([_human_result(REFERENCES)], 40)["human-caption"]
     assert not any("caption_1" in name for name in [*row, *row["mean"]])
     assert "|refs:1|df:test|split:test|" in row["signature"]  # nothing was decoded
 
@@ -80,12 +86,11 @@ def _results(*error_rates: float) -> list[Result]:
     rng = random.Random(1)
     words = ["many", "green", "trees", "are", "near", "a", "large", "building", "with", "white", "roof"]
     references = {f"i{k}": [" ".join(rng.choices(words, k=7)) for _ in range(3)] for k in range(40)}
-    facts = dict.fromkeys(references, "")
-    results = []
+    images, results = ScoredImages(references, dict.fromkeys(references, "")), []
     for number, rate in enumerate(error_rates):
         captions = {id_: "a port" if rng.random() < rate else texts[0] for id_, texts in references.items()}
-        results.append(evaluate(Run(f"r{number}", "adapted", 1, None), references, captions, facts, SCORER))
-    return [*results, evaluate(HUMAN, *human_caption(references), facts, SCORER)]
+        results.append(evaluate(Run(f"r{number}", "adapted", 1, None), images, captions, SCORER))
+    return [*results, _human_result(references)]
 
 
 def test_rows_with_other_references_have_an_interval_and_no_letter() -> None:
@@ -126,39 +131,57 @@ def test_yardsticks_take_their_captions_from_training() -> None:
     assert rows["nearest-image"] == (REFERENCES, {"a": "a desert", "b": "a forest"})
 
 
-SOURCES = {
-    "n1": ("NWPU", ["a red port", "a port"]),
-    "n2": ("NWPU", ["a blue lake", "a lake"]),
-    "u1": ("UCM", ["a green park", "a park"]),
-    "u2": ("UCM", ["a grey port near a lake", "a port"]),
+PARTS = {  # references, and a caption that is scored
+    "test:NWPU": {"n1": (["a red port", "a port"], "a red port"), "n2": (["a blue lake", "a lake"], "a red lake")},
+    "test:UCM": {"u1": (["a green park", "a park"], "a green park"), "u2": (["a grey port", "a port"], "a grey lake")},
+    "validation:UCM": {"v1": (["a grey road", "a road"], "a road"), "v2": (["a grey port", "a dry port"], "a port")},
 }
+NAMES = {"test:NWPU": "NWPU", "test:UCM": "UCM", "validation:UCM": "UCM validation part"}
 
 
-def test_each_source_is_scored_with_its_own_document_frequencies() -> None:
-    """pycocoevalcap's scores of the source's images alone, as if there were no others."""
-    references = {id_: captions for id_, (_, captions) in SOURCES.items()}
-    captions = {"n1": "a red port", "n2": "a red lake", "u1": "a green park", "u2": "a grey port"}
-    sources = {id_: name for id_, (name, _) in SOURCES.items()}
-    facts = dict.fromkeys(captions, "")
-    run = Run("r4", "adapted", 1, None)
-    result = evaluate(run, references, captions, facts, SCORER, [True] * 4, sources)
-    row = score_rows([result], 40)["r4"]
-    assert list(row["sources"]) == ["NWPU", "UCM"]
-    for name, entry in row["sources"].items():
-        ids = [id_ for id_ in captions if sources[id_] == name]
-        truth = {id_: references[id_] for id_ in ids}
-        corpus, _ = Cider().compute_score(truth, {id_: [captions[id_]] for id_ in ids})
+def _result_of_parts() -> Result:
+    pairs = {id_: pair for part in PARTS.values() for id_, pair in part.items()}
+    references = {id_: texts for id_, (texts, _) in pairs.items()}
+    parts = {label: list(part) for label, part in PARTS.items()}
+    images = ScoredImages(references, dict.fromkeys(["n1", "n2", "u1", "u2"], ""), parts)
+    captions = {id_: caption for id_, (_, caption) in pairs.items()}
+    return evaluate(Run("r4", "adapted", 1, None), images, captions, SCORER, [True] * 4)
+
+
+def test_each_part_is_scored_with_its_own_document_frequencies() -> None:
+    """pycocoevalcap's scores of the part's images alone, as if there were no others."""
+    row = score_rows([_result_of_parts()], 40)["r4"]
+    assert list(row["sources"]) == list(NAMES.values())
+    for label, part in PARTS.items():
+        entry = row["sources"][NAMES[label]]
+        truth = {id_: texts for id_, (texts, _) in part.items()}
+        corpus, _ = Cider().compute_score(truth, {id_: [caption] for id_, (_, caption) in part.items()})
         assert entry["mean"]["CIDEr"] == pytest.approx(100 * corpus)
         assert entry["images"] == 2
-        assert entry["signature"].endswith(f"|df:test:{name}|greedy|max_tokens:40|split:test:{name}|n:2")
-    assert row["sources"]["UCM"]["mean"]["CIDEr"] != pytest.approx(row["mean"]["CIDEr"])
+        assert entry["signature"].endswith(f"|df:{label}|greedy|max_tokens:40|split:{label}|n:2")
+    assert len({entry["mean"]["CIDEr"] for entry in row["sources"].values()} | {row["mean"]["CIDEr"]}) == 4
 
 
-def test_with_a_single_source_nothing_is_scored_twice() -> None:
-    result = evaluate(
-        HUMAN, *human_caption(REFERENCES), dict.fromkeys("ab", ""), SCORER, (), dict.fromkeys("ab", "UCM")
-    )
+def test_held_out_images_are_in_no_score_of_the_test_split() -> None:
+    result = _result_of_parts()
+    assert result.scores.ids == ("n1", "n2", "u1", "u2") and result.captions.keys() == result.references.keys()
+    assert "v1" not in image_scores([result])["id"] and result.measures["length"] == 3
+
+
+def test_parts_have_intervals_of_their_own() -> None:
+    result = _result_of_parts()
+    record = significance([result], seed=1)["rows"]["r4"]
+    assert list(record["sources"]) == list(NAMES.values())
+    scores = result.parts["validation:UCM"].scores.by_image["CIDEr"]
+    expected = interval(resampled_means(scores[None], seed=1)[0])
+    assert record["sources"]["UCM validation part"] == pytest.approx(expected, abs=1e-4)
+    assert "sources" not in significance([_result("r4", 1, "a port", "a lake")], seed=1)["rows"]["r4"]
+
+
+def test_a_single_part_is_not_scored_twice() -> None:
+    result = _human_result(REFERENCES, {"test:UCM": ["a", "b"]})
     assert score_rows([result], 40)["human-caption"]["sources"] == {}
+    assert "sources" not in significance([result], seed=1)["rows"]["human-caption"]
 
 
 def test_one_reference_an_image_has_no_human_row() -> None:

@@ -77,7 +77,8 @@ def write_images(folder: Path, number: int) -> None:
     reasons = {"no such file": 2, "a caption is nearly empty": 1}
     write_json(folder / "data/captions/manifest.json", {"set_aside": 3, "set_aside_by_reason": reasons})
     pq.write_table(pa.Table.from_pylist(rows), folder / "data/captions/images.parquet")
-    write(folder / "data/splits/test.txt", "".join(f"{row['id']}\n" for row in rows))
+    for name in ("test", "captioned"):
+        write(folder / f"data/splits/{name}.txt", "".join(f"{row['id']}\n" for row in rows))
 
 
 def write_scores(folder: Path, images: int, draw: random.Random) -> None:

@@ -102,6 +102,11 @@ def test_wrong_value_is_named(tmp_path: Path, key: str, value: str, quoted: str)
         ),
         ("profiles/miniature/machine/training_rows", "3", "profiles.miniature.machine.training_rows: 3: must divide"),
         ("profiles/paper/checkpoints/origin", "moon", "profiles.paper.checkpoints: {'origin': 'moon'"),
+        (
+            "split/held_out",
+            "[RSICD]",
+            "split.held_out: ['RSICD']: needs published splits; set split.method: own, or []",
+        ),
         ("split/ratios", "{train: 0.6, validation: 0.2, test: 0.3}", "split.ratios: {'train': 0.6, "),
     ],
 )

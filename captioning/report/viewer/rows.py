@@ -30,15 +30,15 @@ class ShownRow:
 
 
 def read_rows(
-    runs: Sequence[Run], names: Mapping[str, str], test: Sequence[str], references: References
+    runs: Sequence[Run], names: Mapping[str, str], captioned: Sequence[str], references: References
 ) -> list[ShownRow]:
     """Read the captions of `references`' images in each of `runs`, and add the row of first references.
 
-    `names`: of the table's rows, in their order. `test`: all ids of the predictions' files.
+    `names`: of the table's rows, in their order. `captioned`: all ids of the predictions' files.
     """
     cider = read_cider(SCORES, references)
     runs = sorted([*runs, Run(HUMAN, "yardstick", NO_SEED, None)], key=lambda run: [*names].index(run.row))
-    captions = [_read_captions(run, test, references) for run in runs]
+    captions = [_read_captions(run, captioned, references) for run in runs]
     tokens = iter(tokenize([caption for by_id in captions for caption in by_id.values()]))
     counts = Counter(run.row for run in runs)
     return [
@@ -54,10 +54,10 @@ def read_rows(
     ]
 
 
-def _read_captions(run: Run, test: Sequence[str], references: References) -> dict[str, str]:
+def _read_captions(run: Run, captioned: Sequence[str], references: References) -> dict[str, str]:
     if run.row == HUMAN:
         return {id_: captions[0] for id_, captions in references.items()}
-    predictions = read_predictions(Path(f"data/predictions/{run.name}.jsonl"), test)
+    predictions = read_predictions(Path(f"data/predictions/{run.name}.jsonl"), captioned)
     return {record.id: record.caption for record in predictions if record.id in references}
 
 
