@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -67,11 +68,13 @@ class Scorer:
         if not all(references[id_] for id_ in ids):
             raise ValueError("an image without a reference cannot be scored")
         truth, captions = {id_: list(references[id_]) for id_ in ids}, {id_: [hypotheses[id_]] for id_ in ids}
-        bleu, bleu_by_image = Bleu(4).compute_score(truth, captions, verbose=0)
-        pairs = dict(zip(BLEU, zip(bleu, bleu_by_image, strict=True), strict=True))
-        pairs |= {"CIDEr": Cider().compute_score(truth, captions), "ROUGE-L": Rouge().compute_score(truth, captions)}
         not_empty = {id_: [hypotheses[id_] or NOT_A_WORD] for id_ in ids}
-        pairs["METEOR"] = self._meteor.compute_score(truth, not_empty)
+        with ThreadPoolExecutor(1) as thread:  # METEOR's own process works while this one computes the others
+            alignments = thread.submit(self._meteor.compute_score, truth, not_empty)
+            bleu, bleu_by_image = Bleu(4).compute_score(truth, captions, verbose=0)
+            pairs = dict(zip(BLEU, zip(bleu, bleu_by_image, strict=True), strict=True))
+            pairs |= {"CIDEr": Cider().compute_score(truth, captions)}
+            pairs |= {"ROUGE-L": Rouge().compute_score(truth, captions), "METEOR": alignments.result()}
         corpus = {name: 100 * float(pairs[name][0]) for name in METRICS}
         by_image = {name: 100 * np.asarray(pairs[name][1], dtype=np.float64) for name in METRICS}
         return Scores(tuple(ids), corpus, by_image)
