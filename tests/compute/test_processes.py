@@ -16,6 +16,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from captioning.compute import processes
 from captioning.compute.processes import SINGLE_PROCESS, Processes, show_one_gpu, visible_device
+from captioning.runtime.stage import stage_main
 from tests.helpers.shared_training import main
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def train(training: str, count: int, **environment: str) -> None:
         def fork(config: LaunchConfig, _: object) -> Callable[..., object]:
-            launch = elastic_launch(replace(config, start_method="fork"), main)
+            launch = elastic_launch(replace(config, start_method="fork"), stage_main(main))
             return lambda *_: launch(training, folder, count)
 
         with monkeypatch.context() as patch:
@@ -45,12 +46,6 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return train
 
 
-def launch(training: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run a training as a user does, in two processes."""
-    command = [sys.executable, "-m", "tests.helpers.shared_training", training, str(folder), "2"]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
-
-
 def are_near(first: Any, second: Any) -> bool:
     """Compare records within 1e-5, but for the share of an epoch, which depends on the number of micro-batches."""
     tolerance = {"rel": 1e-5, "abs": 1e-5}
@@ -58,8 +53,11 @@ def are_near(first: Any, second: Any) -> bool:
     return first.keys() == second.keys() and all(second[key] == pytest.approx(first[key], **tolerance) for key in keys)
 
 
-@pytest.mark.parametrize("training", ["supervised", "scst", "pretraining"])
-def test_two_processes_give_the_result_of_one(training: str, run: Callable[..., None], folder: Path) -> None:
+@pytest.mark.parametrize(("training", "step"), [("supervised", "6"), ("scst", "3"), ("pretraining", None)])
+def test_two_processes_give_the_result_of_one(
+    training: str, step: str | None, run: Callable[..., None], folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """After a kill in a step, they give the same bytes."""
     for count in (1, 2):
         run(training, count)
     alone, first, second = (load_file(folder / f"{name}/adapter_model.safetensors") for name in ("1-0", "2-0", "2-1"))
@@ -69,39 +67,41 @@ def test_two_processes_give_the_result_of_one(training: str, run: Callable[..., 
     records, shared = (json.loads((folder / f"{count}.json").read_text()) for count in (1, 2))
     assert len(records) == len(shared) > (0 if training == "pretraining" else 3)
     assert all(are_near(first, second) for first, second in zip(records, shared, strict=True))
+    if step is not None:
+        results = [folder / "2-0/adapter_model.safetensors", folder / "2.json"]
+        expected = [path.read_bytes() for path in results]
+        kill_and_continue(training, step, run, capfd)
+        assert [path.read_bytes() for path in results] == expected
 
 
-@pytest.mark.parametrize(("training", "step"), [("supervised", "6"), ("scst", "3")])
-def test_after_a_kill_two_processes_go_on_to_the_same_bytes(
-    training: str, step: str, run: Callable[..., None], folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    run(training, 2)
-    weights, records = folder / "2-0/adapter_model.safetensors", folder / "2.json"
-    expected = weights.read_bytes(), json.loads(records.read_text())
+def kill_and_continue(training: str, step: str, run: Callable[..., None], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(training, 2, STATES="1", KILL_AT=step)
     assert "error: one of the 2 processes was ended by SIGKILL" in capfd.readouterr().err
     run(training, 2, STATES="1")
     assert capfd.readouterr().err.count("going on from step") == 2, "each process has its own states"
-    assert (weights.read_bytes(), json.loads(records.read_text())) == expected
 
 
 @pytest.mark.parametrize(("training", "spoilt", "step"), [("supervised", "3", 2), ("scst", "2", 3)])
 def test_a_loss_that_is_not_finite_in_one_process_ends_both(
-    training: str, spoilt: str, step: int, folder: Path
+    training: str, spoilt: str, step: int, run: Callable[..., None], folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """SCST's second step has one image, so the last process computes its second loss in the third."""
-    process = launch(training, folder, STATES="1", SPOIL_AT=spoilt)
-    assert process.returncode == 1 and "Traceback" not in process.stderr
-    assert process.stderr.count(f"error: the loss is nan at step {step}, ") == 1, process.stderr
+    with pytest.raises(SystemExit) as ended:
+        run(training, 2, STATES="1", SPOIL_AT=spoilt)
+    errors = capfd.readouterr().err
+    assert ended.value.code == 1 and "Traceback" not in errors
+    assert errors.count(f"error: the loss is nan at step {step}, ") == 1, errors
     for rank in "01":
         states = (folder / f"scratch-2/{rank}/cpu").glob("step-*")
         assert max(int(path.name.removeprefix("step-")) for path in states) == step - 1
     assert not (folder / "2.json").exists()
 
 
-def test_a_user_error_is_reported_once_without_a_traceback(tmp_path: Path) -> None:
-    process = launch("mistake", tmp_path)
+def test_a_user_error_is_reported_once_without_a_traceback() -> None:
+    """torchrun starts the processes, as for a user."""
+    command = [sys.executable, "-m", "tests.helpers.shared_mistake"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 1 and "Traceback" not in process.stderr
     assert process.stderr.count("a mistake in each process") == 1
 

@@ -53,21 +53,30 @@ def _corpus() -> tuple[dict[str, list[str]], dict[str, str]]:
     return references, {id_: rng.choice(captions) for id_, captions in texts.items()}
 
 
-def test_meteor_is_the_same_below_a_folder_with_a_space_and_an_accent(
+def test_a_new_meteor_below_a_folder_with_a_space_and_an_accent_gives_the_same(
     real_scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """METEOR itself does not find its data there; its copy goes with the context."""
-    references, captions = {"a": ["a caf\u00e9 near boats"] * 2}, {"a": "a caf\u00e9 by a boat"}
-    expected = real_scorer.score(references, captions).corpus
-    assert 0 < expected["METEOR"] < 100
+    """METEOR does not find its data there, so a copy of it starts. What another one remembers of its images is the
+    same; process, copy and PATH go with the context."""
+    (references, captions), path = _corpus(), os.environ["PATH"]
+    accented = {"a": ["a caf\u00e9 near boats"] * 2}, {"a": "a caf\u00e9 by a boat"}
+    real_scorer.score(references, captions)
+    part = [{id_: texts[id_] for id_ in sorted(captions)[:9]} for texts in (references, captions)]
     folder = shutil.copytree(Path(meteor.__file__).parent, tmp_path / "d \u00e9 spaces")
     monkeypatch.setattr(meteor, "__file__", str(folder / "meteor.py"))
     monkeypatch.setattr(tempfile, "tempdir", str(scratch := tmp_path / "scratch"))
     scratch.mkdir()
-    with open_scorer() as scorer:
-        assert scorer.score(references, captions).corpus == expected
+    with pytest.raises(RuntimeError, match="stop"), open_scorer() as scorer:
+        process = scorer._meteor.meteor_p
+        for texts in (part, accented):
+            new, expected = scorer.score(*texts), real_scorer.score(*texts)
+            assert new.corpus == expected.corpus and 0 < new.corpus["METEOR"] < 100
+            assert new.by_image["METEOR"].tolist() == expected.by_image["METEOR"].tolist()
         assert list(scratch.iterdir())
+        raise RuntimeError("stop")
     assert not list(scratch.iterdir()) and meteor.METEOR_JAR == "meteor-1.5.jar"
+    assert process.poll() is not None and process.stdout.closed and process.stderr.closed
+    assert os.environ["PATH"] == path
 
 
 def test_all_metrics_of_perfect_empty_and_other_captions(real_scorer: Scorer) -> None:
@@ -81,17 +90,6 @@ def test_all_metrics_of_perfect_empty_and_other_captions(real_scorer: Scorer) ->
     other = real_scorer.score(references, captions | {"b": "", "c": "a blue lake"})
     assert other.by_image["METEOR"][1] == 0
     assert 0 < other.by_image["METEOR"][2] < other.by_image["METEOR"][0]
-
-
-def test_a_part_of_scored_images_has_the_meteor_of_a_new_process(real_scorer: Scorer) -> None:
-    references, captions = _corpus()
-    real_scorer.score(references, captions)
-    part = [{id_: texts[id_] for id_ in sorted(captions)[:9]} for texts in (references, captions)]
-    remembered = real_scorer.score(*part)
-    with open_scorer() as scorer:
-        computed = scorer.score(*part)
-    assert remembered.corpus == computed.corpus
-    assert remembered.by_image["METEOR"].tolist() == computed.by_image["METEOR"].tolist()
 
 
 @pytest.mark.parametrize("alone", [False, True])
@@ -116,16 +114,6 @@ def test_missing_captions_and_references_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"must be the same|cannot be scored"):
         Scorer(NoMeteor()).score(references, hypotheses)
-
-
-def test_meteor_ends_with_its_context_and_path_is_restored() -> None:
-    path = os.environ["PATH"]
-    with pytest.raises(RuntimeError, match="stop"), open_scorer() as scorer:
-        process = scorer._meteor.meteor_p
-        raise RuntimeError("stop")
-    assert process.poll() is not None
-    assert process.stdout.closed and process.stderr.closed
-    assert os.environ["PATH"] == path
 
 
 def test_signature() -> None:

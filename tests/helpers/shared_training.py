@@ -3,7 +3,6 @@
 FOLDER holds `checkpoint` (of tests/conftest.py); results go to FOLDER/PROCESSES-RANK. They use float32 and no dropout.
 With STATES in the environment, a training saves its states; with KILL_AT, its last process is killed in that
 micro-batch; with SPOIL_AT, the loss of its last process is not a number there.
-The training "mistake" makes a user error in each process.
 """
 
 import itertools
@@ -11,7 +10,6 @@ import json
 import math
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,11 @@ from safetensors.torch import save_model
 
 import stages  # noqa: F401  # sets how long threads spin
 from captioning.adapters.lora import freeze_encoder, lora_config, save_adapter
-from captioning.base.errors import UserError
 from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import Texts, draw_images, pixel_values, train_decoder, train_tower
 from captioning.compute.processes import Processes, start_processes
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import load_processor, load_quantised
-from captioning.runtime.stage import stage_main
 from captioning.scst.features import EncodedImages, encode_images
 from captioning.scst.refine import refine
 from captioning.scst.trainer import SCSTTrainer
@@ -122,8 +118,6 @@ def main(training: str, folder: Path, count: int) -> None:
     processes = start_processes(count, "cpu")
     if processes is None:
         return
-    if training == "mistake":
-        raise UserError("a mistake in each process")
     seed_everything(1, 1)
     if processes.rank == processes.count - 1 and "KILL_AT" in os.environ:
         kill_at(int(os.environ["KILL_AT"]))
@@ -137,7 +131,3 @@ def main(training: str, folder: Path, count: int) -> None:
         save_adapter(model, folder / f"{count}-{processes.rank}", "")
     if processes.is_main:
         (folder / f"{count}.json").write_text(json.dumps(records), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    stage_main(main)(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
