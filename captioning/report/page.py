@@ -20,6 +20,7 @@ from captioning.report.curves import scst_curves, training_curves
 from captioning.report.diagram import two_stage_pipeline
 from captioning.report.examples import Example
 from captioning.report.figures import SeedRow, caption_lengths, seeds_figure, table_figure, word_cloud
+from captioning.report.published.comparison import compare_published
 from captioning.report.table import Recipes, Row, Run, Table
 from captioning.report.table_text import Cells, table_cells
 
@@ -69,6 +70,7 @@ def render_page(
         "seeds": len(table.seeds),
         "sources": table_text.source_cells(table),
         "source_note": table_text.source_note(table),
+        "published": compare_published(table, run),
         "caption_1": table_text.caption_1_cells(table),
         "caption_1_note": table_text.caption_1_note(table),
         "caption_choice": comparisons.caption_choice_table(table.rows, run.recipes, steps, differences),

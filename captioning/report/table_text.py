@@ -70,18 +70,25 @@ def source_cells(table: Table) -> Cells | None:
 
 
 def _source_scores(row: Row, sources: Sequence[str]) -> list[str]:
-    parts: list[tuple[Any, Any]] = [(row.scores, row.deviation)]
-    parts += [(row.sources[name]["mean"], row.sources[name]["deviation"]) for name in sources]
-    return [_format_value(scores, deviation, key) for key in SCORES[:-1] for scores, deviation in parts]
+    scores = ([_format_score(row, key), *(source_score(row, name, key) for name in sources)] for key in SCORES[:-1])
+    return [text for texts in scores for text in texts]
+
+
+def source_score(row: Row, source: str, key: str) -> str:
+    """Return a score of one source alone; the human row has none if no image has a second reference."""
+    entry = row.sources.get(source)
+    return _format_value(entry["mean"], entry["deviation"], key) if entry else NONE
 
 
 def source_note(table: Table) -> str:
     """Say what the scores of a source are, and how many images it has."""
     counts = ", ".join(f"{name} {entry['images']:,}" for name, entry in table.rows[0].sources.items())
+    is_held_out = any(entry["signature"].count("split:validation") for entry in table.rows[0].sources.values())
+    held_out = " The validation part was held out: it chose no epoch and no step, and is not in the total."
     return (
-        "Each source is scored alone, with the document frequencies of its own test references, as published scores "
-        f"are; so the total is not a mean of the sources. Test images: {counts}. Protocol of each: as above, with df "
-        "and split of the source."
+        "Each source is scored alone, with the document frequencies of its own references, as published scores are; so "
+        f"the total is not a mean of the sources. Images: {counts}. Protocol of each: as above, with df and split of "
+        f"the source.{held_out if is_held_out else ''}"
     )
 
 

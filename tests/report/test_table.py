@@ -147,14 +147,21 @@ def test_scores_by_source_are_beside_the_total_and_not_repeated_for_one() -> Non
     assert source_cells(result) is None
     assert "By source" not in markdown(result)
     mean, deviation = MEAN | {"CIDEr": 120.0}, dict.fromkeys(MEAN, 1.5)
-    sources = {name: {"images": 15, "mean": mean, "deviation": deviation} for name in ("NWPU", "UCM")}
+    entry = {"images": 15, "mean": mean, "deviation": deviation}
+    sources = {name: entry | {"signature": f"split:test:{name}"} for name in ("NWPU", "UCM")}
     several = replace(result, rows=tuple(replace(row, sources=sources) for row in result.rows))
     header, rows = source_cells(several) or ([], [])
     assert header[:4] == ["Model", "CIDEr, all", "CIDEr, NWPU", "CIDEr, UCM"]
     assert len(header) == 1 + 4 * 3
     assert rows[0][:4] == ["PaliGemma (zero-shot)", "83.0 ± 0.5", "120.0 ± 1.5", "120.0 ± 1.5"]
     assert "NWPU 15, UCM 15" in source_note(several)
-    assert "## By source" in markdown(several)
+    assert "## By source" in markdown(several) and "held out" not in source_note(several)
+    part = {"RSICD validation part": entry | {"signature": "split:validation:RSICD"}}
+    first, *others = several.rows
+    held_out = replace(several, rows=(replace(first, sources=sources | part), *others))
+    header, rows = source_cells(held_out) or ([], [])
+    assert header[4] == "CIDEr, RSICD validation part" and rows[0][4] == "120.0 ± 1.5" and rows[1][4] == "–"
+    assert "RSICD validation part 15" in source_note(held_out) and "held out" in source_note(held_out)
 
 
 def test_counts_have_the_papers_digits() -> None:

@@ -1,0 +1,108 @@
+"""Lay the scores of a run beside published ones, if both are of the same images; otherwise say why not.
+
+1. The images are the same only under the data set's own split, and only if a part has as many as the official test:
+   RISC's test is NWPU's and UCM's, and RSICD's set A; RISC's validation part of RSICD is set B.
+2. What may be compared is written as sentences, with values from systems.toml.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from captioning.report.published.systems import (
+    DETAILS,
+    MEASURES,
+    READ,
+    Measure,
+    Published,
+    System,
+    describe_source,
+    group_systems,
+    read_published,
+)
+from captioning.report.table import Row, Run, Table
+from captioning.report.table_text import NONE, Cells, source_score
+
+FAIR_MARK = "RS-CapRet"  # one model for all data sets
+NOT_COMPARABLE = "No published score may stand beside these: "
+
+
+@dataclass(frozen=True)
+class PublishedComparison:
+    """Sentences on what may be compared, and a table for each measure; without tables, nothing may."""
+
+    sentences: Sequence[str]
+    tables: Mapping[str, Cells]
+
+
+def compare_published(table: Table, run: Run) -> PublishedComparison:
+    """Compare the rows of `table` with published systems."""
+    published, is_drawn = read_published(), any("scene" in row.scores for row in table.rows)
+    if is_drawn:
+        return PublishedComparison([f"{NOT_COMPARABLE}the images are drawn."], {})
+    if run.splits.get("method") != "own":
+        reason = "the images were split anew, and every split is another test (RSICD's is much easier after this one)"
+        return PublishedComparison([f"{NOT_COMPARABLE}{reason}. With split.method: own they may."], {})
+    parts = find_official_parts(published, table.rows[0].sources)
+    if not parts:
+        counts = [f"{name} {entry['images']:,}" for name, entry in table.rows[0].sources.items()] or ["one source"]
+        sets = ", ".join(f"{entry.title} {entry.images:,}" for entry in published.sets.values())
+        reason = f"no part has the images of an official test (here: {', '.join(counts)}; official: {sets})"
+        return PublishedComparison([f"{NOT_COMPARABLE}{reason}."], {})
+    tables: dict[str, Cells] = {
+        measure: _comparison_cells(published, parts, table, run, measure) for measure in MEASURES
+    }
+    return PublishedComparison(describe_marks(published, parts), tables)
+
+
+def find_official_parts(published: Published, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return of each official test set the part of the run with the same images, by source and number."""
+    return {
+        name: part
+        for name, entry in published.sets.items()
+        for part, summary in sources.items()
+        if part.split()[0] == entry.source and summary["images"] == entry.images
+    }
+
+
+def describe_marks(published: Published, parts: Mapping[str, str]) -> list[str]:
+    """Say what may be compared: the mark for one model on all data sets, and the best that is published."""
+    mark, titles = published.find_system(FAIR_MARK), {name: entry.title for name, entry in published.sets.items()}
+    fair = ", ".join(f"{titles[name]} {scores['CIDEr']:.0f}" for name, scores in mark.scores.items())
+    best = {name: published.find_best(name) for name in parts}
+    highest = "; ".join(
+        f"{system.scores[name]['CIDEr']:.1f} on {titles[name]} ({system.name}, {READ[system.read]})"
+        for name, system in best.items()
+    )
+    sentences = [
+        f"Each row here is one model for all data sets, so its fair mark is {FAIR_MARK}: CIDEr {fair}.",
+        f"The best published, most of it tuned on each data set alone, is {highest}; the two sets of RSICD are "
+        "different images under one name, and their scores must not be compared with each other.",
+    ]
+    if "RSICD-A" in parts and "RSICD-B" not in parts:
+        sentences.append("With split.held_out: [RSICD], set B, the official test of RSICD, is scored as well.")
+    return sentences
+
+
+def _comparison_cells(
+    published: Published, parts: Mapping[str, str], table: Table, run: Run, measure: Measure
+) -> Cells:
+    details = DETAILS if measure == "CIDEr" else ()
+    header = ["System", *(published.sets[name].title for name in parts), *details]
+
+    def row_cells(row: Row) -> list[str]:
+        intervals = run.significance["rows"][row.key].get("sources", {}) if measure == "CIDEr" else {}
+        scores = [_format_part(row, part, measure, intervals.get(part)) for part in parts.values()]
+        return [row.name, *scores, *([NONE] * len(details))]
+
+    def system_cells(system: System) -> list[str]:
+        scores = map(partial(system.format_score, measure=measure), parts)
+        return [*scores, *(text.replace("https://", "") for text in (describe_source(system) if details else []))]
+
+    return header, [["This run"], *map(row_cells, table.rows), *group_systems(published, list(parts), system_cells)]
+
+
+def _format_part(row: Row, part: str, measure: Measure, bounds: Sequence[float] | None) -> str:
+    score = source_score(row, part, measure)
+    return f"{score} ({bounds[0]:.1f} to {bounds[1]:.1f})" if bounds else score
