@@ -25,7 +25,9 @@ from captioning.report.table import Row, Run, Table
 from captioning.report.table_text import NONE, Cells, source_score
 
 FAIR_MARK = "RS-CapRet"  # one model for all data sets
-NOT_COMPARABLE = "No published score may stand beside these: "
+NOT_COMPARABLE = "No published score may stand beside those of this run: "
+SPLIT_ANEW = "the images were split anew (split.method: ratio, as in the paper), so these are other test images"
+LISTED = "docs/scores.md lists the published scores, and says what may be compared."
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,14 @@ class PublishedComparison:
 
 def compare_published(table: Table, run: Run) -> PublishedComparison:
     """Compare the rows of `table` with published systems."""
-    published, is_drawn = read_published(), any("scene" in row.scores for row in table.rows)
-    if is_drawn:
-        return PublishedComparison([f"{NOT_COMPARABLE}the images are drawn."], {})
-    if run.splits.get("method") != "own":
-        reason = "the images were split anew, and every split is another test (RSICD's is much easier after this one)"
-        return PublishedComparison([f"{NOT_COMPARABLE}{reason}. With split.method: own they may."], {})
-    parts = find_official_parts(published, table.rows[0].sources)
-    if not parts:
-        counts = [f"{name} {entry['images']:,}" for name, entry in table.rows[0].sources.items()] or ["one source"]
-        sets = ", ".join(f"{entry.title} {entry.images:,}" for entry in published.sets.values())
-        reason = f"no part has the images of an official test (here: {', '.join(counts)}; official: {sets})"
-        return PublishedComparison([f"{NOT_COMPARABLE}{reason}."], {})
+    published, sources = read_published(), table.rows[0].sources
+    parts = find_official_parts(published, sources)
+    reasons = [
+        *(["the images are drawn"] if any("scene" in row.scores for row in table.rows) else []),
+        *([] if run.splits.get("method") == "own" else [SPLIT_ANEW]),
+    ] or ([] if parts else [_explain_numbers(published, sources)])
+    if reasons:
+        return PublishedComparison([f"{NOT_COMPARABLE}{'; '.join(reasons)}. {LISTED}"], {})
     tables: dict[str, Cells] = {
         measure: _comparison_cells(published, parts, table, run, measure) for measure in MEASURES
     }
@@ -64,6 +62,12 @@ def find_official_parts(published: Published, sources: Mapping[str, Mapping[str,
         for part, summary in sources.items()
         if part.split()[0] == entry.source and summary["images"] == entry.images
     }
+
+
+def _explain_numbers(published: Published, sources: Mapping[str, Mapping[str, Any]]) -> str:
+    counts = ", ".join(f"{name} {entry['images']:,}" for name, entry in sources.items()) or "one source"
+    sets = ", ".join(f"{entry.title} {entry.images:,}" for entry in published.sets.values())
+    return f"no part has the images of an official test (here: {counts}; official: {sets})"
 
 
 def describe_marks(published: Published, parts: Mapping[str, str]) -> list[str]:
