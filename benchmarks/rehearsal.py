@@ -45,7 +45,8 @@ def settings(shape: str, checkpoint: Path, device: str) -> dict[str, Any]:
     """Return values of params.yaml by dotted key: the paper's profile, with fewer images and steps."""
     data = {"source": "folder", "path": "data/raw", "declared": None, "image_size": SIDE[shape]}
     scst = {"images": 4, "epochs": 1, "batch": 2, "validate_every": 2}
-    machine = {"device": device, "threads": os.cpu_count() or 1, "training_rows": 1, "decoding_batch": 4}
+    machine = {"device": device, "threads": os.cpu_count() or 1, "training_rows": 1}
+    machine |= {"scst_images": 2, "decoding_batch": 4}
     values: dict[str, Any] = {"profile": "paper", "seeds": [1], "rows": list(TRAINED), "zero_shot": ["base"]}
     values |= {"finetune.batch": 2, "finetune.accumulation": 2, "finetune.epochs": 1, "decoding.maximum_tokens": 12}
     values |= {"scst.starts": ["base-r16"], "scst.baselines": ["greedy"], "scst.samples": 2}

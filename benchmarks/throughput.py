@@ -29,7 +29,7 @@ from benchmarks.supervised_step import our_step
 from captioning.adapters.lora import freeze_encoder, lora_config
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
-from captioning.limits.memory import Need, finetune_needs, free_bytes, generation_needs
+from captioning.limits.memory import Need, finetune_needs, free_bytes, generation_needs, limit_size
 from captioning.limits.scst import scst_needs
 from captioning.paligemma.model import load_frozen, load_processor, prompt_inputs
 from captioning.params.load import load_params
@@ -187,8 +187,12 @@ def page(params: Params, sweeps: dict[str, list[Speed]], chip: str) -> str:
     if empty := [name for name, speeds in sweeps.items() if not speeds]:
         return "\n".join([*lines, f"{chip}: not even one image at a time fits for {', '.join(empty)}"])
     profile = params.profiles["paper"]
-    batches = {"training": profile.machine.training_rows, "captioning": profile.machine.decoding_batch}
-    batches["SCST"] = profile.scst.batch
+    machine, step = profile.machine, params.finetune.batch * params.finetune.accumulation
+    batches = {
+        "training": limit_size(machine.training_rows, step),
+        "captioning": limit_size(machine.decoding_batch),
+        "SCST": limit_size(machine.scst_images, profile.scst.batch),
+    }
     rows = hours(params, {name: choose_speed(speeds, batches[name]) for name, speeds in sweeps.items()})
     total = sum(row["hours"] for row in rows.values())
     return "\n".join([*lines, "", f"{chip}: all rows of Table II in {total:.1f} h", json.dumps({chip: rows})])

@@ -12,7 +12,7 @@ from captioning.compute.processes import device_folder, start_processes, visible
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
 from captioning.images.table import read_ids, read_images
-from captioning.limits.memory import generation_needs, require_memory
+from captioning.limits.sizes import fit_generation
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.params.load import load_params
 from captioning.params.recipe import open_checkpoint, read_any_recipe
@@ -30,15 +30,15 @@ def main() -> None:
     recipe = read_any_recipe(arguments.recipe) if arguments.recipe else None
     device, lora = visible_device(machine.device), recipe.lora if recipe else None
     checkpoint = open_checkpoint(recipe.checkpoint) if recipe else arguments.checkpoint
-    require_memory(generation_needs(checkpoint, prompt, limit, machine, device, lora), machine)
-    ids, size = read_ids(Path("data/splits/captioned.txt")), machine.decoding_batch
+    machine = fit_generation(checkpoint, prompt, limit, machine, device, lora, processes)
+    ids, size = read_ids(Path("data/splits/captioned.txt")), machine.chosen("decoding_batch")
     frozen, processor = load_frozen(checkpoint, machine.compute, device, machine.dequantise), load_processor(checkpoint)
     model = load_adapter(frozen, arguments.adapter) if arguments.adapter else frozen
     images = [example.image for example in read_images(Path("data/captions/images.parquet"), ids)]
     batches = processes.share([images[begin : begin + size] for begin in range(0, len(images), size)])
     caption = partial(greedy_captions, model, processor, prompt=prompt, maximum_tokens=limit, batch=size)
     with exclusive_run_folder(processes.is_main, processes.wait) as folder:
-        results = Results(device_folder(folder, model.device) / f"{processes.rank}.jsonl")
+        results = Results(device_folder(folder, model.device) / f"{processes.rank}-{size}.jsonl")
         results.map(batches, lambda batch: [asdict(text) for text in caption(batch)], "batches")
         captions = [text for batch in processes.gather_in_order(results.results) for text in batch]
     if processes.is_main:

@@ -10,7 +10,8 @@ from captioning.base.files import write_json, write_records
 from captioning.compute.processes import start_processes, visible_device
 from captioning.compute.seeds import seed_everything
 from captioning.images.table import read_ids, read_images
-from captioning.limits.memory import finetune_needs, longest_suffix, require_memory
+from captioning.limits.memory import finetune_needs, longest_suffix
+from captioning.limits.sizes import fit_machine
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.params.recipe import VariantRecipe, open_checkpoint, read_recipe
 from captioning.runtime.stage import command, stage_main
@@ -29,18 +30,19 @@ def main(variant: str, seed: int) -> None:
     validation = read_rows("validation", settings.prompt, "first", seed)
     captions = [caption for captions in [*train.captions, *validation.captions] for caption in captions]
     longest = longest_suffix(processor := load_processor(checkpoint), captions)
-    require_memory(finetune_needs(checkpoint, recipe, longest, device), machine)
+    machine = fit_machine(finetune_needs(checkpoint, recipe, longest, device), machine, processes)
     seed_everything(seed, processes.threads(machine.threads))
     frozen = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
     model = get_peft_model(frozen, lora_config(**dict(recipe.lora)))
+    fitted = recipe.model_copy(update={"machine": machine})  # the card keeps the recipe as it is
     with open_run(name, seed, device, processes) as run:
-        result = finetune(model, processor, recipe, train, validation, run)
+        result = finetune(model, processor, fitted, train, validation, run)
     if processes.is_main:
         counts = count_parameters(model)
         save_adapter(model, Path("models/adapters") / name, model_card(name, recipe, counts))
         write_records(Path(f"plots/steps/{name}.csv"), result.records, COLUMNS)
         best = {"best_epoch": result.best_epoch, "validation_loss": round(result.validation_loss, 6)}
-        write_json(Path(f"data/training/{name}.json"), counts | best)
+        write_json(Path(f"data/training/{name}.json"), counts | best | result.scaling)
 
 
 def read_rows(split: str, prompt: str, choice: str, seed: int) -> CaptionRows:

@@ -7,8 +7,8 @@ from captioning.adapters.lora import count_parameters, freeze_encoder, load_adap
 from captioning.base.files import write_json, write_records
 from captioning.compute.processes import start_processes, visible_device
 from captioning.compute.seeds import seed_everything
-from captioning.limits.memory import require_memory
 from captioning.limits.scst import scst_needs
+from captioning.limits.sizes import fit_machine
 from captioning.paligemma.model import load_frozen, load_processor
 from captioning.params.recipe import ScstRecipe, open_checkpoint, read_recipe
 from captioning.runtime.paths import TIMINGS
@@ -28,16 +28,17 @@ def main(row: str, baseline: str, seed: int) -> None:
     if (processes := start_processes(recipe.launch.processes, machine.device)) is None:
         return
     device, checkpoint = visible_device(machine.device), open_checkpoint(recipe.checkpoint)
-    require_memory(scst_needs(checkpoint, recipe, device), machine)
+    machine = fit_machine(scst_needs(checkpoint, recipe, device), machine, processes)
     seed_everything(seed, processes.threads(machine.threads))
     frozen = load_frozen(checkpoint, machine.compute, device, machine.dequantise)
     freeze_encoder(model := load_adapter(frozen, Path(f"models/adapters/{row}-{seed}"), trainable=True))
-    processor, batch = load_processor(checkpoint), machine.decoding_batch
+    processor, batch = load_processor(checkpoint), machine.chosen("decoding_batch")
+    fitted = recipe.model_copy(update={"machine": machine})  # the card keeps the recipe as it is
     with open_run(name, seed, device, processes) as run:
         train = encode_split(model, processor, "train", settings.images, batch, run)
         validation = encode_split(model, processor, "validation", settings.validation_images, batch, run)
         scorers = read_scorers([*train.ids, *validation.ids])
-        result = refine(model, processor, recipe, train, validation, scorers, run)
+        result = refine(model, processor, fitted, train, validation, scorers, run)
     if processes.is_main:
         counts = count_parameters(model)
         save_adapter(model, Path(f"models/adapters/{name}"), model_card(name, recipe, counts))

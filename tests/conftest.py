@@ -157,10 +157,16 @@ def adapted(checkpoint: Path) -> Callable[..., Any]:
     from captioning.adapters.lora import lora_config
     from captioning.paligemma.model import load_quantised
 
-    def make(strength: float = 0.0, rank: int = 4, dropout: float = 0.0, targets: str = "table2") -> Any:
+    def make(
+        strength: float = 0.0,
+        rank: int = 4,
+        dropout: float = 0.0,
+        targets: str = "table2",
+        compute: str = "float32",
+    ) -> Any:
         torch.set_num_threads(1)
         torch.manual_seed(0)
-        base = load_quantised(checkpoint, "float32", "cpu")
+        base = load_quantised(checkpoint, compute, "cpu")
         model = get_peft_model(base, lora_config(rank, 2.0 * rank, dropout, False, targets))
         for name, parameter in model.named_parameters():
             if strength and "lora_B" in name:

@@ -16,7 +16,7 @@ from typing import Any
 
 from captioning.base.errors import UserError
 from captioning.base.files import write_text
-from captioning.commands.loading import load_row, resize_for_model
+from captioning.commands.loading import choose_batch, load_row, resize_for_model
 from captioning.commands.picture_files import (
     FORMATS,
     FileCaption,
@@ -69,9 +69,9 @@ def run(options: argparse.Namespace) -> int:
     check_output(options.out, files)
     captions = [FileCaption(printable_path(path), error="no such file") for path in files]
     if any(path.is_file() for path in files):
-        model, processor = load_row(row, options.device or row.machine.device)
-        limit = options.maximum_tokens or params.decoding.maximum_tokens
-        batch = options.batch or row.machine.decoding_batch
+        limit, device = options.maximum_tokens or params.decoding.maximum_tokens, options.device or row.machine.device
+        batch = choose_batch(options.batch, row, device, limit)
+        model, processor = load_row(row, device)
         readings = (_read_file(path, processor, options.bands) for path in files)
         stream = caption_files(model, processor, row.prompt, readings, limit, batch)
         captions = list(progress(stream, len(files), "captions"))

@@ -12,7 +12,7 @@ from PIL import Image
 from captioning.base.errors import UserError
 from captioning.base.files import write_text
 from captioning.base.hashes import file_hashes
-from captioning.commands.loading import load_row, resize_for_model
+from captioning.commands.loading import choose_batch, load_row, resize_for_model
 from captioning.commands.picture_files import check_output, printable_path
 from captioning.commands.trained_rows import TrainedRow
 from captioning.images.decoded import TIFF_STARTS, UnreadableImage, encode_png
@@ -28,7 +28,8 @@ def caption_scene(options: argparse.Namespace, row: TrainedRow, maximum_tokens: 
     from captioning.commands.scenes.maps import FORMATS, SceneMap
     from captioning.commands.scenes.scene import cut_tiles, open_scene
 
-    batch, device = options.batch or row.machine.decoding_batch, options.device or row.machine.device
+    device = options.device or row.machine.device
+    batch = choose_batch(options.batch, row, device, maximum_tokens)
     choices = {"tiles": options.tiles, "batch": batch, "device": device, "maximum_tokens": maximum_tokens}
     try:
         with open_scene(path, options.bands) as scene:

@@ -24,20 +24,21 @@ from captioning.base.errors import UserError
 from captioning.limits.activations import MetaModel, meta_model
 from captioning.paligemma.model import load_processor, prompt_tokens
 from captioning.params.recipe import VariantRecipe
-from captioning.params.sections import Lora, Machine
+from captioning.params.sections import AUTO, Lora, Machine, Size
 
 BLOCK, GROUP = 64, 256  # weights per block of NF4, blocks per group of its scales
 TABLE_BYTES = 4 * (16 + 256 + 1)  # per layer: the code books of both quantisations in float32, and an offset
 MOMENT_BYTES = {"adamw": 8, "paged-adamw-8bit": 2}  # per weight
 FLOAT32_BYTES = 4
 CPU_MARGIN, GPU_MARGIN = 0.35, 0.1  # of a step's bytes; glibc's was measured at 3B
+MAX_DECODING = 256  # images for `auto` (limits/sizes.py)
 LIBRARY_BYTES = 500_000_000  # what torch and its kernels take before the first tensor
 
 
 @dataclass(frozen=True)
 class Need:
     """The bytes of `items` at a time: `fixed` for any number, and `step(items)`. `key` of params.yaml sets their
-    number, which must divide `total_items` (0: any); `processes` share it."""
+    number, which must divide `total_items` (0: any) of a process; `processes` share the machine."""
 
     key: str
     items: int
@@ -77,23 +78,26 @@ class Need:
         return max(divisors, default=0) if self.total_items else most
 
 
-def require_memory(needs: Sequence[Need], machine: Machine) -> None:
-    """Raise `UserError` with each need that is larger than the free memory; `machine` is the recipe's."""
-    free = free_bytes(needs[0].device) // (needs[0].processes if needs[0].device == "cpu" else 1)
+def require_memory(needs: Sequence[Need], machine: Machine, free: int) -> None:
+    """Raise `UserError` with each need that is larger than `free` bytes; `machine` is the recipe's."""
     if large := [need for need in needs if need.total_bytes > free]:
         raise UserError("\n  ".join(f"{need.describe(free)}; {suggest_remedy(need, free, machine)}" for need in large))
 
 
 def suggest_remedy(need: Need, free: int, machine: Machine) -> str:
     if most := need.largest_fit(free):
-        shared = need.processes if need.key == "scst.batch" else 1  # this key counts the images of all processes
-        return f"the most that fit are {most}: set the profile's {need.key}: {most * shared}"
+        return f"the most that fit are {most}: set the profile's {need.key}: {most}, or {AUTO}"
     remedies = ["machine.dequantise: false, which is slower"] if machine.dequantise else []
     if machine.optimizer == "adamw" and not need.unit.startswith("test"):
         remedies.append("machine.optimizer: paged-adamw-8bit")
     if not remedies:
         return "not even one fits; a larger device is needed"
     return f"not even one fits; set the profile's {', or '.join([*remedies, 'use a larger device'])}"
+
+
+def available_bytes(need: Need) -> int:
+    """Return the free memory of the need's device; processes share that of a CPU, and have a GPU each."""
+    return free_bytes(need.device) // (need.processes if need.device == "cpu" else 1)
 
 
 def free_bytes(device: str) -> int:
@@ -112,12 +116,19 @@ def finetune_needs(folder: Path, recipe: VariantRecipe, suffix: int, device: str
     def train(rows: int) -> int:
         return meta.measure_training(rows, prompt, suffix).peak
 
-    rows = min(machine.training_rows, step_rows)
+    rows, decoded = limit_size(machine.training_rows, step_rows), limit_size(machine.decoding_batch)
     validate = partial(meta.measure_validation, prompt=prompt, suffix=suffix)
     return [
         Need("machine.training_rows", rows, "rows", fixed, train, device, step_rows, processes),
-        Need("machine.decoding_batch", machine.decoding_batch, "validation rows", fixed, validate, device),
+        Need("machine.decoding_batch", decoded, "validation rows", fixed, validate, device),
     ]
+
+
+def limit_size(size: Size, step: int = 0) -> int:
+    """Return `size`, at most the items of a `step`; for `auto` return the most that are useful."""
+    if size == AUTO:
+        return step or MAX_DECODING
+    return min(size, step) if step else size
 
 
 def generation_needs(
@@ -130,7 +141,7 @@ def generation_needs(
     if lora is not None:
         fixed["adapter"] = FLOAT32_BYTES * count_trainable(meta.model)
     generate = partial(meta.measure_generation, prompt=length, tokens=maximum_tokens)
-    return [Need("machine.decoding_batch", machine.decoding_batch, "test images", fixed, generate, device)]
+    return [Need("machine.decoding_batch", limit_size(machine.decoding_batch), "test images", fixed, generate, device)]
 
 
 def weight_bytes(meta: MetaModel, dequantise: bool) -> dict[str, int]:

@@ -14,7 +14,15 @@ from transformers import DynamicCache
 
 from captioning.adapters.lora import freeze_encoder
 from captioning.limits.activations import META, MetaModel, append_tokens, empty_tokens, meta_model
-from captioning.limits.memory import FLOAT32_BYTES, Need, adapter_bytes, count_trainable, prompt_length, weight_bytes
+from captioning.limits.memory import (
+    FLOAT32_BYTES,
+    Need,
+    adapter_bytes,
+    count_trainable,
+    limit_size,
+    prompt_length,
+    weight_bytes,
+)
 from captioning.paligemma.model import head_logits, load_processor
 from captioning.params.recipe import ScstRecipe
 from captioning.scst.packing import Prefix, run_packed
@@ -37,10 +45,12 @@ def scst_needs(folder: Path, recipe: ScstRecipe, device: str) -> list[Need]:
     def step(images: int) -> int:
         return measure_scst_step(meta, images, prompt, *captions, sampling)
 
+    share = settings.batch // processes
+    images, decoded = limit_size(machine.scst_images, share), limit_size(machine.decoding_batch)
     validate = partial(meta.measure_generation, prompt=prompt, tokens=tokens)
     return [
-        Need("scst.batch", settings.batch // processes, "images", fixed, step, device, processes=processes),
-        Need("machine.decoding_batch", machine.decoding_batch, "validation images", fixed, validate, device),
+        Need("machine.scst_images", images, "images", fixed, step, device, share, processes),
+        Need("machine.decoding_batch", decoded, "validation images", fixed, validate, device),
     ]
 
 

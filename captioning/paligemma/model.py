@@ -71,7 +71,19 @@ def load_quantised(folder: Path, dtype_name: str, device: str) -> PaliGemmaForCo
         raise RuntimeError(f"{folder}: {len(layers)} layers in 4 bits, expected the decoder's {expected}")
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
+    if dtype == torch.float16:
+        model.lm_head.register_forward_hook(require_finite_logits)
     return model.requires_grad_(False).eval()
+
+
+def require_finite_logits(head: Any, hidden: Any, logits: Tensor) -> None:
+    """Raise `UserError` if a logit is infinite or not a number. In float16, whose largest number is 65,504, a product
+    anywhere in the model may overflow; every later layer then makes it not a number, up to the logits."""
+    if not all(bool(extreme.isfinite()) for extreme in logits.detach().aminmax()):
+        raise UserError(
+            "a product of the model overflows float16; set the profile's machine.compute: bfloat16, or float32, whose "
+            "range is larger"
+        )
 
 
 def load_frozen(folder: Path, dtype_name: str, device: str, dequantise: bool) -> PaliGemmaForConditionalGeneration:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from captioning.base.quoting import escape, shorten
 from captioning.base.redaction import redact
-from captioning.params.sections import ProfileName
+from captioning.params.sections import AUTO, ProfileName
 
 MAX_TEXT = 500  # characters of a message, and of a list of names
 
@@ -64,13 +64,17 @@ def _uneven_shares(raw: dict[str, Any]) -> list[str]:
         machine, processes = profile["machine"], raw["launch"]["processes"]
         if processes > 1 and machine["device"] not in ("cpu", "cuda"):
             faults.append(f"{name}.machine.device: '{machine['device']}' is one GPU; set cuda for launch.processes")
-        rows, micro_batch = raw["finetune"]["batch"] * raw["finetune"]["accumulation"], machine["training_rows"]
-        sizes = {"finetune.batch x accumulation": rows, f"{name}.scst.batch": profile["scst"]["batch"]}
+        rows, images = raw["finetune"]["batch"] * raw["finetune"]["accumulation"], profile["scst"]["batch"]
+        sizes = {"finetune.batch x accumulation": rows, f"{name}.scst.batch": images}
         uneven = {key: size for key, size in sizes.items() if size % processes}
         faults += [f"{key}: {size}: launch.processes, {processes}, must divide it" for key, size in uneven.items()]
-        if not uneven and (share := rows // processes) % min(micro_batch, share):
-            key = f"{name}.machine.training_rows"
-            faults.append(f"{key}: {micro_batch}: must divide the {share} rows of a step and process")
+        if not uneven:
+            shares = {"training_rows": (rows // processes, "rows"), "scst_images": (images // processes, "images")}
+            faults += [
+                f"{name}.machine.{key}: {machine[key]}: must divide the {share} {unit} of a step and process"
+                for key, (share, unit) in shares.items()
+                if machine[key] != AUTO and share % min(machine[key], share)
+            ]
         return faults
     except (KeyError, TypeError, AttributeError, ZeroDivisionError):  # the types report it
         return []

@@ -4,9 +4,9 @@ Values are in params.yaml only. The only defaults are those of a variant's chang
 columns that a data set may lack.
 """
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 NonNegative = Annotated[int, Field(ge=0, strict=True)]
@@ -27,8 +27,20 @@ Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Captions = Literal["first", "random", "all"]
 ProfileName = Literal["miniature", "photographs", "paper"]
 Checkpoint = Literal["base", "mix", "cococap", "rsvqa-lr", "paligemma2"]
+AUTO: Literal["auto"] = "auto"
 DEVICE = r"cpu|cuda(:\d+)?|mps"
 CHECKPOINTS: tuple[str, ...] = get_args(Checkpoint)
+
+
+def _auto_or_positive(value: Any) -> Any:
+    if value != AUTO and (type(value) is not int or value < 1):
+        raise ValueError(f"write {AUTO} or a number from 1")
+    return value
+
+
+# Rows or images at a time; "auto": as many as fit into memory (limits/sizes.py).
+Size = Annotated[int | Literal["auto"], BeforeValidator(_auto_or_positive)]
+SizeKey = Literal["training_rows", "scst_images", "decoding_batch"]  # keys of `machine`
 
 
 class Section(BaseModel):
@@ -212,11 +224,19 @@ class Machine(Section):
     device: Annotated[str, Field(pattern=f"^({DEVICE})$")]
     threads: Annotated[int, Field(ge=1, le=256, strict=True)]
     instructions: Literal["native", "avx2"]
-    compute: Literal["bfloat16", "float32"]
-    training_rows: Positive
-    decoding_batch: Positive
+    compute: Literal["bfloat16", "float16", "float32"]
+    training_rows: Size
+    scst_images: Size
+    decoding_batch: Size
     dequantise: bool
     optimizer: Literal["adamw", "paged-adamw-8bit"]
+
+    def chosen(self, key: SizeKey) -> int:
+        """Return a size as a number. Raises `ValueError` if it is still `auto`."""
+        size: Size = getattr(self, key)
+        if size == AUTO:
+            raise ValueError(f"{key} is still {AUTO}; limits/sizes.py chooses it before a model is loaded")
+        return size
 
 
 class Profile(Section):

@@ -15,7 +15,7 @@ A = reward - baseline. Deliberate differences from the paper:
    the samples and the update together (scst/packing.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from peft import PeftModel
@@ -26,7 +26,7 @@ from captioning.scst.features import EncodedImages
 from captioning.scst.scorers import Scorers
 from captioning.scst.trainer import STEP_COLUMNS, VALIDATION_COLUMNS, SCSTTrainer
 from captioning.training.run import TrainingRun
-from captioning.training.trainer import OPTIMIZERS, step_records, training_arguments
+from captioning.training.trainer import OPTIMIZERS, micro_batches, step_records, training_arguments
 
 COLUMNS = ("step", *STEP_COLUMNS, *VALIDATION_COLUMNS)
 
@@ -39,6 +39,7 @@ class Refinement:
     seconds: list[dict[str, float]]  # of each step, by PARTS; they differ from run to run, so no output holds them
     start: dict[str, Any]  # record of the start adapter's validation
     best: dict[str, Any]  # record of the step whose adapter remains
+    scaling: dict[str, Any] = field(default_factory=dict)  # of float16's losses (training/scaling.py)
 
 
 def refine(
@@ -67,7 +68,7 @@ def refine(
     records = step_records(trainer.state.log_history, COLUMNS)
     validations = [record for record in records if "validation_cider" in record]
     best = max(validations[1:] or validations, key=lambda record: record["validation_cider"])
-    return Refinement(records, trainer.seconds, validations[0], best)
+    return Refinement(records, trainer.seconds, validations[0], best, trainer.scaling_summary)
 
 
 def summarise(result: Refinement, images: int, maximum_tokens: int) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def summarise(result: Refinement, images: int, maximum_tokens: int) -> dict[str,
         values[f"gain_percent{suffix}"] = 100 * result.best[f"gain{suffix}"] / start if start else None
     rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
     protocol = f"CIDEr-D|PTB|refs:all|df:train|greedy|max_tokens:{maximum_tokens}|split:validation|n:{images}"
-    return rounded | {"signature": protocol}
+    return rounded | result.scaling | {"signature": protocol}
 
 
 def scst_arguments(recipe: ScstRecipe, run: TrainingRun) -> TrainingArguments:
@@ -87,8 +88,8 @@ def scst_arguments(recipe: ScstRecipe, run: TrainingRun) -> TrainingArguments:
     return training_arguments(
         run,
         optim=OPTIMIZERS[recipe.machine.optimizer],
-        per_device_train_batch_size=settings.batch // run.processes.count,
-        per_device_eval_batch_size=recipe.machine.decoding_batch,
+        **micro_batches(settings.batch, recipe.machine.chosen("scst_images"), run.processes),
+        per_device_eval_batch_size=recipe.machine.chosen("decoding_batch"),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,

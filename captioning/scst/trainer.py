@@ -49,30 +49,39 @@ class SCSTTrainer(SharedTrainer):
         self.stopwatch = Stopwatch(torch.cuda.synchronize if self.args.device.type == "cuda" else lambda: None)
         self.seconds: list[dict[str, float]] = []
         self.start_scores: Float[np.ndarray, " images"] | None = None
-        self.samples: list[list[Sample]] = []  # of the last micro-batch, by image
+        self.samples: list[list[Sample]] = []  # of a step's micro-batches, by image
+        self.losses: list[Tensor] = []  # of the same micro-batches
 
     def extra_state(self) -> dict[str, Any]:
         """Return the scores of the start adapter, from which gains are computed, and the seconds so far."""
         scores = None if self.start_scores is None else self.start_scores.tolist()
-        return {"start_scores": scores, "seconds": self.seconds}
+        return super().extra_state() | {"start_scores": scores, "seconds": self.seconds}
 
     def load_extra_state(self, values: Mapping[str, Any]) -> None:
+        super().load_extra_state(values)
         self.start_scores, self.seconds = np.array(values["start_scores"]), list(values["seconds"])
 
     def training_step(self, *arguments: Any, **options: Any) -> Tensor:
-        """Run a batch forward and backward, and time its parts; what is not prefill, decode or reward is the update."""
-        self.samples = []
+        """Run a micro-batch forward and backward; after the last one of a step, record the step."""
         with self.stopwatch("step"):
             loss = super().training_step(*arguments, **options)
+        self.losses.append(loss)
+        if self.accelerator.sync_gradients:
+            self._record_step()
+        return loss
+
+    def _record_step(self) -> None:
+        """Log a step and the seconds of its parts; what is not prefill, decode or reward is the update."""
         seconds = self.stopwatch.lap()
         seconds["update"] = seconds.pop("step") - sum(seconds.values())
         self.seconds.append(seconds)
         images = self.processes.gather_in_order(self.samples)
+        loss = sum(self.losses[1:], start=self.losses[0])
         self.log(step_summary(loss.item(), [Sample(*sample) for image in images for sample in image]))
-        return loss
+        self.samples, self.losses = [], []
 
     def compute_loss(self, model: Any, inputs: Any, *_: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Return the batch's share of the step's mean loss; its samples remain in `self.samples`."""
+        """Return a micro-batch's share of the step's mean loss, and add its samples to `self.samples`."""
         policy, greedy = unwrap_adapter(model).eval(), self.settings.baseline == "greedy"
         sample_columns = slice(int(greedy), None)  # the greedy caption of an image comes first
         with self.stopwatch("prefill"), attention_kernel(self.args.device):
@@ -92,7 +101,7 @@ class SCSTTrainer(SharedTrainer):
             loss = loss * (len(inputs["id"]) / num_items_in_batch)
         kl = np.full(advantage.shape, None) if log_ratios is None else log_ratios
         arrays = [array.tolist() for array in (rewards[:, sample_columns], penalised - advantage, advantage, kl)]
-        self.samples = [
+        self.samples += [
             [Sample(caption.text, caption.ended, *numbers) for caption, *numbers in zip(*image, strict=True)]
             for image in zip([image[sample_columns] for image in captions], *arrays, strict=True)
         ]

@@ -5,7 +5,7 @@ An image's caption is `first` (the paper, III), `random` (another one each epoch
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from peft import PeftModel
@@ -17,7 +17,7 @@ from captioning.paligemma.model import supervised_loss
 from captioning.params.recipe import VariantRecipe
 from captioning.training.pixels import DecodedCollator, decode_images
 from captioning.training.run import TrainingRun
-from captioning.training.trainer import OPTIMIZERS, LossTrainer, step_records, training_arguments
+from captioning.training.trainer import OPTIMIZERS, LossTrainer, micro_batches, step_records, training_arguments
 
 COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_loss")
 
@@ -49,6 +49,7 @@ class FinetuneResult:
     records: list[dict[str, Any]]  # of each logged step, columns COLUMNS
     best_epoch: int  # 1-based
     validation_loss: float  # nats a token, of that epoch
+    scaling: dict[str, Any] = field(default_factory=dict)  # of float16's losses (training/scaling.py)
 
 
 def finetune(
@@ -78,20 +79,18 @@ def finetune(
     trainer.train()
     history = trainer.state.log_history
     best = min((entry for entry in history if "eval_loss" in entry), key=lambda entry: entry["eval_loss"])
-    return FinetuneResult(step_records(history, COLUMNS), round(best["epoch"]), best["eval_loss"])
+    return FinetuneResult(
+        step_records(history, COLUMNS), round(best["epoch"]), best["eval_loss"], trainer.scaling_summary
+    )
 
 
 def _arguments(recipe: VariantRecipe, run: TrainingRun) -> TrainingArguments:
-    """Cut a process's share of each step into micro-batches of at most `machine.training_rows`."""
     settings, machine = recipe.finetune, recipe.machine
-    share = settings.batch * settings.accumulation // run.processes.count
-    micro_batch = min(machine.training_rows, share)
     return training_arguments(
         run,
         optim=OPTIMIZERS[machine.optimizer],
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=share // micro_batch,
-        per_device_eval_batch_size=machine.decoding_batch,
+        **micro_batches(settings.batch * settings.accumulation, machine.chosen("training_rows"), run.processes),
+        per_device_eval_batch_size=machine.chosen("decoding_batch"),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,

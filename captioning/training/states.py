@@ -75,11 +75,12 @@ class ResumableTrainer(Trainer):
 
     def cached_map(self, name: str, items: Sequence[T], function: Callable[[T], Any]) -> list[Any]:
         """Apply `function`, which returns JSON, to `items`, but reuse the results that an interrupted run saved at this
-        step, with exactly the same weights."""
+        step, with exactly the same weights and items."""
         if self.states is None:
             return [function(item) for item in items]
         weights = {key: value.cpu().contiguous() for key, value in trainable_weights(self.model).items()}
-        path = self.states.folder / f"{name}-{self.state.global_step}-{zlib.crc32(save(weights)):08x}.jsonl"
+        checksum = zlib.crc32(save(weights), zlib.crc32(repr(list(items)).encode()))
+        path = self.states.folder / f"{name}-{self.state.global_step}-{checksum:08x}.jsonl"
         for old in set(path.parent.glob(f"{name}-*.jsonl")) - {path}:
             old.unlink()
         return Results(path).map(items, function)

@@ -5,10 +5,12 @@
 2. A validation loss is a mean over tokens, not the mean of the batches' means.
 3. A loss, gradient or weight that is not finite ends the training at that step, before the optimizer takes it. Losses
    and gradients are already summed over the processes there, so that all of them stop at the same step.
+4. If the model computes in float16, losses are scaled, and a step whose gradients overflow is skipped
+   (training/scaling.py).
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
@@ -18,11 +20,13 @@ from peft.optimizers import create_loraplus_optimizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
+from captioning.adapters.lora import unwrap_adapter
 from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import IGNORED
 from captioning.runtime.progress import progress
 from captioning.training.batches import EpochLoader, StepBatches
 from captioning.training.run import TrainingRun
+from captioning.training.scaling import LossScaling
 from captioning.training.states import ResumableTrainer
 
 Loss = Callable[[Any, dict[str, Any], Any], torch.Tensor]  # of model, batch and divisor
@@ -43,6 +47,8 @@ class SharedTrainer(ResumableTrainer):
         self.add_callback(StepBar())
         self.lora_plus = lora_plus
         self.local_loss = torch.zeros((), device=self.args.device)  # of this process's micro-batches of a step
+        computes_in_halves = getattr(unwrap_adapter(self.model), "dtype", None) == torch.float16
+        self.scaling = LossScaling(self.args.device) if computes_in_halves else None
         torch.manual_seed(self.args.seed + processes.rank)  # each process draws its own dropout
         self.model_accepts_loss_kwargs = True  # otherwise the Trainer divides by the accumulation a second time
 
@@ -67,11 +73,21 @@ class SharedTrainer(ResumableTrainer):
         return batches, self.processes.sum(torch.tensor(terms, device=device))
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Run forward and backward of one micro-batch, which may be empty. Processes sum their gradients and losses
-        after the last one of a step, so that they wait once a step."""
+        """Run forward and backward of one micro-batch, which may be empty; after the last one of a step, complete the
+        step's gradients."""
+        if self.scaling is not None:  # after `prepare`, so that only `backward` uses it, and not the optimizer
+            self.accelerator.scaler = self.scaling.scaler
         loss = torch.zeros((), device=self.args.device)
         if inputs:
             loss = super().training_step(model, inputs, num_items_in_batch)
+        loss = self._complete_loss(model, loss)
+        if self.scaling is not None and self.accelerator.sync_gradients:
+            self.scaling.unscale_or_skip(self.optimizer, self.state.global_step + 1)
+        return loss
+
+    def _complete_loss(self, model: Any, loss: torch.Tensor) -> torch.Tensor:
+        """Return the loss to log. Processes sum their gradients and losses after the last micro-batch of a step, so
+        that they wait once a step."""
         if self.processes.count == 1:
             self.require_finite("loss", float(loss))
             return loss
@@ -88,6 +104,24 @@ class SharedTrainer(ResumableTrainer):
         norm = super()._get_grad_norm(model, grad_norm)
         self.require_finite("norm of the gradients", float(norm))
         return norm
+
+    def train(self, *arguments: Any, **options: Any) -> Any:
+        output = super().train(*arguments, **options)
+        if self.scaling is not None and self.processes.is_main:
+            self.scaling.report(self.state.global_step)
+        return output
+
+    @property
+    def scaling_summary(self) -> dict[str, Any]:
+        """What a training's result says of its loss scaling: nothing if there is none."""
+        return {} if self.scaling is None else self.scaling.summary
+
+    def extra_state(self) -> dict[str, Any]:
+        return {} if self.scaling is None else {"scaling": self.scaling.state()}
+
+    def load_extra_state(self, values: Mapping[str, Any]) -> None:
+        if self.scaling is not None:
+            self.scaling.load_state(values["scaling"])
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.lora_plus != 1:  # type: ignore[has-type]
@@ -157,6 +191,14 @@ def attention_kernel(device: torch.device) -> AbstractContextManager[None]:
     """Compute attention in plain products on a CPU, where the fused kernel's backward takes a third of a step. The
     kernel of the forward is also that of the backward."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+
+
+def micro_batches(items: int, size: int, processes: Processes) -> dict[str, int]:
+    """Cut a process's share of the `items` of a step into micro-batches of at most `size`; return the Trainer's
+    options."""
+    share = items // processes.count
+    micro_batch = min(size, share)
+    return {"per_device_train_batch_size": micro_batch, "gradient_accumulation_steps": share // micro_batch}
 
 
 def training_arguments(run: TrainingRun, **options: Any) -> TrainingArguments:

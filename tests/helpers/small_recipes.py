@@ -14,6 +14,7 @@ SHARED = {
         "instructions": "native",
         "compute": "float32",
         "training_rows": 2,
+        "scst_images": 4,
         "decoding_batch": 8,
         "dequantise": False,
         "optimizer": "adamw",

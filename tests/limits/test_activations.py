@@ -48,7 +48,9 @@ def lengths(processor: Any) -> tuple[int, int]:
     return prompt_length(processor, PROMPT), longest_suffix(processor, [CAPTION])
 
 
-@pytest.mark.parametrize(("compute", "dequantise"), [("float32", False), ("bfloat16", False), ("bfloat16", True)])
+@pytest.mark.parametrize(
+    ("compute", "dequantise"), [("float32", False), ("bfloat16", False), ("bfloat16", True), ("float16", True)]
+)
 @BOTH
 def test_a_training_step_takes_the_counted_bytes(
     checkpoint: Path, batch: dict[str, torch.Tensor], lengths: tuple[int, int], compute: str, dequantise: bool

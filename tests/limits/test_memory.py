@@ -20,7 +20,7 @@ from captioning.params.load import load_params
 from tests.helpers.small_recipes import change, scst_recipe, variant_recipe
 
 ROOT = Path(__file__).parents[2]
-SHAPE = {"batch": 4, "training_rows": 8, "decoding_batch": 4, "dequantise": True}
+SHAPE = {"batch": 4, "training_rows": 8, "scst_images": 8, "decoding_batch": 4, "dequantise": True}
 RECIPE = variant_recipe(accumulation=4, **SHAPE)
 REFINED = scst_recipe(**SHAPE | {"batch": 8}, samples=2, maximum_tokens=12)
 LORA, MACHINE = RECIPE.lora, RECIPE.machine
@@ -35,7 +35,7 @@ def loaded_bytes(model: Any) -> int:
     return sum({tensor.data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 
 
-@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize("compute", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("dequantise", [True, False])
 def test_weight_bytes_are_those_of_the_loaded_model(checkpoint: Path, compute: str, dequantise: bool) -> None:
     model = load_frozen(checkpoint, compute, "cpu", dequantise)
@@ -95,15 +95,14 @@ def test_the_largest_number_that_fits_divides_the_step(free: float, total_items:
         assert make_need(most).total_bytes <= free
 
 
-def test_the_message_names_the_parts_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda device: int(13e9))
-    require_memory([make_need(7)], MACHINE)
+def test_the_message_names_the_parts_and_the_remedy() -> None:
+    require_memory([make_need(7)], MACHINE, int(13e9))
     with pytest.raises(UserError) as error:
-        require_memory([make_need(total_items=16), make_need(64), make_need(2)], MACHINE)
+        require_memory([make_need(total_items=16), make_need(64), make_need(2)], MACHINE, int(13e9))
     first, second = str(error.value).split("\n")
     assert first == (
         "machine.training_rows: 16 rows at a time need 24.1 GB (weights 2.0, 16 rows 16.0, margin 6.1), "
-        "13.0 GB are free on cpu; the most that fit are 4: set the profile's machine.training_rows: 4"
+        "13.0 GB are free on cpu; the most that fit are 4: set the profile's machine.training_rows: 4, or auto"
     )
     assert "64 rows at a time" in second
 
@@ -131,7 +130,7 @@ def test_a_micro_batch_divides_the_rows_of_a_process(checkpoint: Path) -> None:
     assert rows(training_rows=64) == (16, 16)
     assert rows(processes=4) == (4, 4)
     need = scst_needs(checkpoint, change(REFINED, processes=2), "cpu")[0]
-    assert (need.key, need.items) == ("scst.batch", 4)
+    assert (need.key, need.items, need.total_items) == ("machine.scst_images", 4, 4)
 
 
 def test_a_kl_penalty_needs_the_starts_adapter(checkpoint: Path) -> None:

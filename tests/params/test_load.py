@@ -101,6 +101,18 @@ def test_wrong_value_is_named(tmp_path: Path, key: str, value: str, quoted: str)
             "profiles.miniature.finetune.learning_rates.nope",
         ),
         ("profiles/miniature/machine/training_rows", "3", "profiles.miniature.machine.training_rows: 3: must divide"),
+        (
+            "profiles/miniature/machine/scst_images",
+            "3",
+            "profiles.miniature.machine.scst_images: 3: must divide the 16 im",
+        ),
+        (
+            "profiles/miniature/machine/training_rows",
+            "0",
+            "profiles.miniature.machine.training_rows: 0: write auto or a",
+        ),
+        ("profiles/paper/machine/decoding_batch", "all", "profiles.paper.machine.decoding_batch: 'all': write auto or"),
+        ("profiles/paper/machine/decoding_batch", "true", "profiles.paper.machine.decoding_batch: True: write auto or"),
         ("profiles/paper/checkpoints/origin", "moon", "profiles.paper.checkpoints: {'origin': 'moon'"),
         (
             "split/held_out",
@@ -126,6 +138,13 @@ def test_missing_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(COMMITTED.replace("  dropout:", "  # dropout:", 1))
     assert "lora.dropout: missing; add it" in load_faults(path)
+
+
+def test_sizes_may_be_left_to_the_machine_in_both_profiles(tmp_path: Path) -> None:
+    keys = ("training_rows", "scst_images", "decoding_batch")
+    params = load_params(edit(tmp_path, *((f"profiles/miniature/machine/{key}", "auto") for key in keys)))
+    assert all(getattr(profile.machine, key) == "auto" for profile in params.profiles.values() for key in keys)
+    assert load_params().active.machine.chosen("training_rows") == 16
 
 
 @pytest.mark.parametrize("scheduler", ["linear", "cosine", "constant", "constant_with_warmup"])
