@@ -21,7 +21,7 @@ def code(heading: str) -> list[str]:
     section = TEXT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     block = re.search(r"(?:^    .*\n|^\n(?=    ))+", section, re.MULTILINE)
     assert block, heading
-    return [line.removeprefix("    ") for line in block[0].splitlines()]
+    return [line.removeprefix("    ") for line in block[0].strip("\n").splitlines()]
 
 
 def check_shell(script: str) -> None:

@@ -70,7 +70,7 @@ def self_critical(folder: Path, processes: Processes) -> tuple[Any, list[dict[st
     freeze_encoder(model)
     run = training_run(folder, processes)
     features = encode_images(model.get_base_model(), processor, IMAGES, 2, run.folder / "features", processes=processes)
-    recipe = scst_recipe(batch=2, epochs=2, validate_every=2, kl=0.1, decoding_batch=3)
+    recipe = scst_recipe(batch=2, scst_images=1, epochs=2, validate_every=2, kl=0.1, decoding_batch=3)
     train, validation = EncodedImages(IDS[:3], features[:3]), EncodedImages(IDS, features)
     references = second_captions([list(texts) for texts in CAPTIONS])
     result = refine(model, processor, recipe, train, validation, make_scorers(references), run)
