@@ -4,16 +4,16 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from captioning.base.files import atomic_folder, write_json
 from captioning.base.json_files import read_json, read_map
-from captioning.evaluation.predictions import NO_SEED, Run, expected_runs, read_predictions
-from captioning.evaluation.rows import ScoredImages, evaluate, image_scores, score_rows, significance, yardsticks
+from captioning.evaluation.exchange.coco_format import write_coco
+from captioning.evaluation.exchange.protocols import add_protocols
+from captioning.evaluation.exchange.texts import restore_texts
+from captioning.evaluation.predictions import expected_runs, read_predictions, yardstick_run
+from captioning.evaluation.rows import ScoredImages, evaluate, score_rows, significance, write_image_scores, yardsticks
 from captioning.evaluation.scores import open_scorer, read_features
 from captioning.evaluation.summary import cider_metrics, score_metrics
-from captioning.images.table import read_ids, read_table
+from captioning.images.table import read_captions, read_ids, read_table
 from captioning.metrics.ptb import tokenize
 from captioning.params.load import load_params
 from captioning.params.recipes import refined_rows
@@ -29,8 +29,7 @@ def main() -> None:
     train, test, captioned = (read_ids(Path(f"data/splits/{name}.txt")) for name in ("train", "test", "captioned"))
     tokens = read_map(Path("data/references/tokens.json"), *captioned)
     facts = dict(zip(test, read_table(IMAGES, test, ["facts"])["facts"].to_pylist(), strict=True))
-    parts = read_map(Path("data/splits/parts.json"))
-    images = ScoredImages({id_: tokens[id_] for id_ in captioned}, facts, parts)
+    images = ScoredImages({id_: tokens[id_] for id_ in captioned}, facts, read_map(Path("data/splits/parts.json")))
     checkpoints = {row: params.variants[row].checkpoint for row in params.rows}
     starts = {row: start for row, (start, _) in refined_rows(params).items()}
     runs = expected_runs(params.zero_shot, checkpoints, starts, params.seeds)
@@ -44,13 +43,15 @@ def main() -> None:
             results.append(evaluate(run, images, captions, scorer, ended))
         features = read_features(IMAGES, train, captioned)
         for row, (references, captions) in yardsticks(tokens, train, captioned, *features).items():
-            run = Run(row, "yardstick", NO_SEED, None)
-            results.append(evaluate(run, replace(images, references=references), captions, scorer))
-    rows, differences = score_rows(results, params.decoding.maximum_tokens), significance(results, SEED)
+            results.append(evaluate(yardstick_run(row), replace(images, references=references), captions, scorer))
+    texts = restore_texts(results, predictions, tokens, read_captions(IMAGES))
+    limit = params.decoding.maximum_tokens
+    rows = add_protocols(score_rows(results, limit), results, texts, limit)
     with atomic_folder(OUTPUT) as folder:
+        write_coco(folder / "coco", texts)
         write_json(folder / "scores.json", {"images": len(test), "rows": rows})
-        write_json(folder / "significance.json", differences)
-        pq.write_table(pa.table(image_scores(results)), folder / "by-image.parquet", compression="zstd")
+        write_json(folder / "significance.json", significance(results, SEED))
+        write_image_scores(folder / "by-image.parquet", results)
     write_json(Path("metrics/CIDEr.json"), cider_metrics(rows))
     write_json(Path("metrics/scores.json"), score_metrics(rows, starts, read_json("data/splits/statistics.json")))
 

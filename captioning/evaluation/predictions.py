@@ -37,13 +37,18 @@ class Run:
     """One file of predictions; `zero_shot` is the row that its gains are measured against."""
 
     row: str
-    kind: str  # zero-shot | adapted | scst
+    kind: str  # zero-shot | adapted | scst | yardstick
     seed: int
     zero_shot: str | None
 
     @property
     def name(self) -> str:
-        return self.row if self.kind == "zero-shot" else f"{self.row}-{self.seed}"
+        return self.row if self.kind in ("zero-shot", "yardstick") else f"{self.row}-{self.seed}"
+
+
+def yardstick_run(row: str) -> Run:
+    """Return the run of a row that no model captioned."""
+    return Run(row, "yardstick", NO_SEED, None)
 
 
 def expected_runs(

@@ -1,7 +1,8 @@
 """Evaluate runs: the measures of each run, the yardstick rows, means over seeds, and differences between rows.
 
-Scores (CIDEr, BLEU, METEOR, ROUGE-L) are times 100; `ended`, `distinct`, `scene` and `colour` are shares from 0 to 1;
-`length` is the mean number of PTB tokens. Only drawn images have `scene` and `colour`; only models have `ended`.
+Scores (CIDEr, BLEU, METEOR, ROUGE-L, Self-CIDEr) are times 100; `ended`, `distinct`, `scene` and `colour` are shares
+from 0 to 1; `length` is the mean number of PTB tokens. Only drawn images have `scene` and `colour`; only models have
+`ended`.
 
 1. A score whose name ends in ` caption_1` is against each image's first reference alone, with the document frequencies
    of those references. The human row has none, because its caption is that reference.
@@ -13,12 +14,16 @@ Scores (CIDEr, BLEU, METEOR, ROUGE-L) are times 100; `ended`, `distinct`, `scene
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from captioning.evaluation import vocabulary
+from captioning.evaluation.diversity import score_diversity
 from captioning.evaluation.predictions import CAPTION_1, Run, summarize_seeds
 from captioning.evaluation.scores import (
     Scorer,
@@ -89,6 +94,7 @@ def evaluate(
         "length": float(np.mean([len(caption.split()) for caption in captions.values()])),
         **({"ended": float(np.mean(ended))} if ended else {}),
         "distinct": len(set(captions.values())) / len(captions),
+        "Self-CIDEr": score_diversity(references, captions),
         **grounding(list(captions.values()), [facts[id_] for id_ in captions]),
     }
     return Result(run, references, captions, scores, measures, parts)
@@ -217,6 +223,11 @@ def _part_intervals(group: Sequence[Result], seed: int) -> dict[str, list[float]
         scores = np.stack([result.parts[label].scores.by_image["CIDEr"] for result in group])
         intervals[part_name(label)] = [round(bound, DIGITS) for bound in _interval(scores, seed)]
     return dict(sorted(intervals.items()))
+
+
+def write_image_scores(path: Path, results: Sequence[Result]) -> None:
+    """Write data/scores/by-image.parquet."""
+    pq.write_table(pa.table(image_scores(results)), path, compression="zstd")
 
 
 def image_scores(results: Sequence[Result]) -> dict[str, list[Any]]:

@@ -137,7 +137,11 @@ def _readable_jar() -> Iterator[None]:
 
 
 def signature(
-    references: Mapping[str, Sequence[str]], maximum_tokens: int | None, split: str = "test", refs: str = ""
+    references: Mapping[str, Sequence[str]],
+    maximum_tokens: int | None,
+    split: str = "test",
+    refs: str = "",
+    tokens: str = "PTB",
 ) -> str:
     """Name the protocol: `CIDEr-D|pycocoevalcap-1.2|PTB|refs:5|df:test|greedy|max_tokens:40|split:test|n:240`.
 
@@ -146,7 +150,7 @@ def signature(
     numbers = sorted({len(captions) for captions in references.values()})
     count = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
     decoding = [] if maximum_tokens is None else ["greedy", f"max_tokens:{maximum_tokens}"]
-    scoring = ["CIDEr-D", f"pycocoevalcap-{version('pycocoevalcap')}", "PTB", f"refs:{refs or count}", f"df:{split}"]
+    scoring = ["CIDEr-D", f"pycocoevalcap-{version('pycocoevalcap')}", tokens, f"refs:{refs or count}", f"df:{split}"]
     return "|".join([*scoring, *decoding, f"split:{split}", f"n:{len(references)}"])
 
 

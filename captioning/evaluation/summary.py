@@ -41,7 +41,7 @@ def rounded_scores(rows: Rows, intervals: Mapping[str, Any]) -> dict[str, dict[s
 
     `intervals` are the rows of data/scores/significance.json.
     """
-    two_decimals = {*METRICS, *(name + CAPTION_1 for name in METRICS), "length"}
+    two_decimals = {*METRICS, *(name + CAPTION_1 for name in METRICS), "Self-CIDEr", "length"}
     return {
         row: {
             **{name: round(value, 2 if name in two_decimals else 4) for name, value in entry["mean"].items()},

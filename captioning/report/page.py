@@ -73,6 +73,8 @@ def render_page(
         "published": compare_published(table, run),
         "caption_1": table_text.caption_1_cells(table),
         "caption_1_note": table_text.caption_1_note(table),
+        "protocols": table_text.protocol_cells(table),
+        "protocol_note": table_text.protocol_note(table),
         "caption_choice": comparisons.caption_choice_table(table.rows, run.recipes, steps, differences),
         "study_title": comparisons.study_title(run.refined[first], run.splits["images"]["train"]),
         "study": comparisons.study_table(run),

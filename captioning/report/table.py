@@ -2,9 +2,9 @@
 
 Source: the paper's Table II. Deliberate differences:
 
-1. Further columns: the interval of CIDEr, letters for the rows that differ, BLEU-4, METEOR, ROUGE-L, length, the share
-   of captions that ended, and, for drawn images, how often captions name scene and colour correctly. With several
-   seeds, scores are mean ± standard deviation.
+1. Further columns: the interval of CIDEr, letters for the rows that differ, BLEU-4, METEOR, ROUGE-L, length,
+   diversity, the share of captions that ended, and, for drawn images, how often captions name scene and colour
+   correctly. With several seeds, scores are mean ± standard deviation.
 2. Further rows: zero-shot checkpoints beyond the paper's two, other variants, SCST's rows after the variant that they
    start from, and yardsticks without a model.
 3. Labels use the recipe's rank and checkpoint. The paper's number is only next to ours if both agree with the paper.
@@ -74,6 +74,7 @@ class Row:
     share: float | None = None  # percent of all parameters, including adapters
     paper: PaperRow | None = None
     sources: Mapping[str, Any] = field(default_factory=dict)  # scores of each source alone; {} of a single one
+    protocols: Mapping[str, Any] = field(default_factory=dict)  # CIDEr under others' protocols, with signatures
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,9 @@ def _make_row(run: Run, key: str, name: str, group: str = "", paper: PaperRow | 
     scores = entry["mean"], entry.get("deviation"), (test["low"], test["high"]), test["letters"]
     protocol = entry["signature"], entry.get("signature caption_1"), len(entry["seeds"])
     size = counts.get("trainable_parameters"), counts.get("share")
-    return Row(key, name, label, group, *scores, *protocol, *size, paper, entry.get("sources", {}))
+    return Row(
+        key, name, label, group, *scores, *protocol, *size, paper, entry.get("sources", {}), entry.get("protocols", {})
+    )
 
 
 def _group_titles(variants: Sequence[str], recipes: Recipes, model: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Write Table II and its notes as text: cells, Markdown, CSV and JSON.
 
 A second table has the scores against `caption_1` alone, since the paper does not say how many references it scored. A
-third one has those of each source, if there are several.
+third one has those of each source, if there are several. A fourth one has CIDEr under protocols that others used.
 """
 
 import csv
@@ -16,7 +16,13 @@ from captioning.evaluation.predictions import CAPTION_1
 from captioning.report.table import Row, Table
 
 SCORES = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "length")
-SHARES = {"ended": "ended %", "scene": "scene %", "colour": "colour %"}  # 0 to 1 in the scores, percent in the table
+DIVERSITY = "Self-CIDEr"
+SHARES = {
+    "distinct": "distinct %",
+    "ended": "ended %",
+    "scene": "scene %",
+    "colour": "colour %",
+}  # 0 to 1 in the scores, percent in the table
 NONE = "–"
 Cells = tuple[list[str], list[list[str]]]  # header and rows; a row of one text is a group's title
 
@@ -33,8 +39,10 @@ def table_notes(table: Table) -> list[str]:
         noise = f"Mean ± standard deviation over {seeds} seeds; a difference within these deviations is noise. "
         noise += "Rows without ± have no seed."
     return [
-        f"Protocol: {table.rows[0].signature}; {table.images:,} test images. CIDEr, BLEU, METEOR and ROUGE-L times "
-        "100; length in words; share: trainable of all parameters.",
+        f"Protocol: {table.rows[0].signature}; {table.images:,} test images. CIDEr, BLEU, METEOR, ROUGE-L and "
+        "Self-CIDEr times 100; length in words; share: trainable of all parameters.",
+        "Diversity of the captions of different images: Self-CIDEr is 0 if all are the same and 100 if no two share an "
+        "n-gram; distinct: the number of different captions divided by that of all.",
         f"95 % interval: of CIDEr, paired bootstrap over test images with {table.resamples:,} resamples. Differs: rows "
         "that share a letter do not differ significantly in CIDEr, rows that share none do, at 5 % for all pairs "
         f"together (max-T{tests}). A row without a letter is scored against other references.",
@@ -50,7 +58,7 @@ def table_cells(table: Table) -> Cells:
         "95 % interval": lambda row: f"{row.interval[0]:.1f} to {row.interval[1]:.1f}",
         "differs": lambda row: row.letters or NONE,
         "CIDEr, paper": lambda row: f"{row.paper.CIDEr:.1f}" if row.paper else NONE,
-        **{key: partial(_format_score, key=key) for key in SCORES[1:]},
+        **{key: partial(_format_score, key=key) for key in (*SCORES[1:], DIVERSITY)},
         **{title: partial(_format_score, key=key, factor=100) for key, title in shares.items()},
         "trainable": lambda row: format_count(row.parameters),
         "trainable, paper": lambda row: (row.paper and row.paper.parameters) or NONE,
@@ -105,6 +113,35 @@ def caption_1_note(table: Table) -> str:
     return f"{reason} Protocol: {table.rows[0].signature_alone}."
 
 
+def protocol_cells(table: Table) -> Cells:
+    """Return CIDEr of the same captions under each protocol."""
+    names = list(table.rows[0].protocols.get("signatures", {}))
+    return ["Model", *names], _group_rows(table.rows, partial(_protocol_scores, names=names))
+
+
+def _protocol_scores(row: Row, names: Sequence[str]) -> list[str]:
+    return [_format_value(row.protocols["mean"], row.protocols["deviation"], name) for name in names]
+
+
+def protocol_note(table: Table) -> str:
+    """Say what the protocols are, and name their signatures."""
+    signatures = "; ".join(f"{name}: {text}" for name, text in table.rows[0].protocols.get("signatures", {}).items())
+    return (
+        "CIDEr of the same captions under protocols that others used. Without PTB tokens, strings are compared as they "
+        "are written; fewer images, drawn with a seed, and fewer references have other document frequencies. A "
+        f"published score can be compared with the column of its protocol only. {_published(table)}{signatures}."
+    )
+
+
+def _published(table: Table) -> str:
+    """Say which protocols the published scores of PaliGemma on RISC have; "" for other data."""
+    peers = (
+        "Two other trainings of PaliGemma-3B on RISC report 220.7 (no PTB tokens, 500 images of a random split) and "
+        "155.3 (no PTB tokens, one random reference; all images of RISC's test split). "
+    )
+    return peers if table.profile == "paper" else ""
+
+
 def _group_rows(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> list[list[str]]:
     lines: list[list[str]] = []
     group = ""
@@ -153,6 +190,7 @@ def markdown(table: Table) -> str:
     second = [*_markdown_lines(caption_1_cells(table)), "", f"{caption_1_note(table)}\n"]
     if cells := source_cells(table):
         second += ["## By source\n", *_markdown_lines(cells), "", f"{source_note(table)}\n"]
+    second += ["## Under other protocols\n", *_markdown_lines(protocol_cells(table)), "", f"{protocol_note(table)}\n"]
     return "\n".join([*first, "## Against `caption_1` alone\n", *second])
 
 
