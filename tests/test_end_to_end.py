@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.helpers.coco_scorer import coco_scores
 from tests.helpers.project_copy import REFINED, ROOT, VARIANTS, Project, draw_folder, scst_stages
 from tests.runtime.test_trust import is_forbidden, records
 
@@ -44,6 +45,16 @@ def test_outputs_are_the_declared_ones_and_the_same_on_each_machine(world: Proje
     assert world.undeclared_files() == set()
     assert all((world.folder / out).exists() for out in world.declared())
     assert world.machine_dependent_outputs() == []
+
+
+def test_cocos_own_evaluation_gives_table_2_to_the_last_printed_digit(world: Project) -> None:
+    lines = {line["row"]: line for line in csv.DictReader(world.read("plots/table-2.csv").splitlines())}
+    folder = world.folder / "data/scores/coco"
+    names = {row: row if (folder / f"{row}.json").exists() else f"{row}-1" for row in lines}
+    assert {path.stem for path in folder.iterdir()} == {*names.values(), "references", "human-caption-references"}
+    for row in ("mix", "scst-mix-greedy", "human-caption"):
+        printed = {score: f"{value:.1f}" for score, value in coco_scores(folder, names[row]).items()}
+        assert printed == {score: f"{float(lines[row][score]):.1f}" for score in printed}, row
 
 
 def test_a_forced_stage_gives_the_same_bytes(clone: Callable[..., Project]) -> None:

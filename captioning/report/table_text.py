@@ -41,12 +41,12 @@ def table_notes(table: Table) -> list[str]:
     return [
         f"Protocol: {table.rows[0].signature}; {table.images:,} test images. CIDEr, BLEU, METEOR, ROUGE-L and "
         "Self-CIDEr times 100; length in words; share: trainable of all parameters.",
-        "Diversity of the captions of different images: Self-CIDEr is 0 if all are the same and 100 if no two share an "
-        "n-gram; distinct: the number of different captions divided by that of all.",
         f"95 % interval: of CIDEr, paired bootstrap over test images with {table.resamples:,} resamples. Differs: rows "
         "that share a letter do not differ significantly in CIDEr, rows that share none do, at 5 % for all pairs "
         f"together (max-T{tests}). A row without a letter is scored against other references.",
         noise,
+        "Diversity of the captions of different images: Self-CIDEr is 0 if all are the same and 100 if no two share an "
+        "n-gram; distinct: the number of different captions divided by that of all.",
     ]
 
 

@@ -134,9 +134,12 @@ def counts(rank: int) -> dict[str, float]:
 def score_entry(kind: str, draw: random.Random, cider: float) -> dict[str, Any]:
     scores = {"CIDEr": cider + 5 * draw.random(), "BLEU-1": 50.0, "BLEU-2": 40.0, "BLEU-3": 30.0}
     scores |= {"BLEU-4": 20 + draw.random(), "METEOR": 22.0, "ROUGE-L": 44.0, "length": 11.5, "ended": 0.98}
-    scores |= {"distinct": 0.5, "scene": 0.9, "colour": 0.8}
+    scores |= {"distinct": 0.5, "Self-CIDEr": 60.0, "scene": 0.9, "colour": 0.8}
     scores |= {f"{name} caption_1": 0.6 * scores[name] for name in ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L")}
     vocabulary = {"infrastructure": {"share": 0.4, "terms": 3, "gain": 0.2}}
     vocabulary |= {"land use": {"share": 0.1, "terms": 3, "gain": None}}
     entry = {"kind": kind, "signature": "PTB|refs:5", "signature caption_1": "PTB|refs:caption_1"}
+    ciders = {"Table II": scores["CIDEr"], "no PTB tokens": 0.8 * scores["CIDEr"]}
+    signatures = {"Table II": "PTB|refs:5", "no PTB tokens": "raw|refs:5"}
+    entry["protocols"] = {"signatures": signatures, "mean": ciders, "deviation": None}
     return entry | {"seeds": {"1": scores}, "mean": scores, "deviation": None, "vocabulary": vocabulary}

@@ -32,7 +32,12 @@ def test_page_fetches_nothing_escapes_captions_and_is_the_same_in_each_run(run: 
     assert not re.search(r"url\(|@import|https?://", code)
     assert "&lt;script&gt;" in text and "<script" not in text and "This is not PaliGemma-3B" in text
     contents = ["Rank sweep: no pair", "Checkpoint comparison: no pair", "training: the 500-image study"]
-    contents += ["+8.0 (+6.0 to +11.0)", "PTB|refs:caption_1", "Protocol of validation: CIDEr-D|validation"]
+    contents += [
+        "+8.0 (+6.0 to +11.0)",
+        "PTB|refs:caption_1",
+        "no PTB tokens: raw|refs:5",
+        "Protocol of validation: CIDEr-D|validation",
+    ]
     assert [content for content in contents if content not in text] == []
     assert str(run) not in text
     files = {path: path.read_bytes() for path in sorted((run / "plots").iterdir()) if path.is_file()}

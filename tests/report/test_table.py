@@ -16,6 +16,8 @@ from captioning.report.table_text import (
     caption_1_note,
     format_count,
     markdown,
+    protocol_cells,
+    protocol_note,
     source_cells,
     source_note,
     table_cells,
@@ -31,6 +33,8 @@ SCST = ("scst-mix-greedy", "scst-mix-leave-one-out")
 YARDSTICKS = ("constant-caption", "human-caption", "nearest-image")
 EXACT = 83.04567890123456
 MEAN = {"CIDEr": EXACT, "BLEU-4": 20.0, "METEOR": 22.0, "ROUGE-L": 44.0, "length": 11.5, "ended": 0.987}
+MEAN |= {"distinct": 0.654, "Self-CIDEr": 58.25}
+PROTOCOLS = {"Table II": EXACT, "no PTB tokens": 70.5, "one reference": 61.5}
 ALONE = {"CIDEr caption_1": 61.5, "BLEU-4 caption_1": 7.0, "METEOR caption_1": 12.0, "ROUGE-L caption_1": 31.0}
 
 
@@ -48,7 +52,9 @@ def table(
     mean = MEAN | ALONE | facts
     entry = {"seeds": {str(seed): mean for seed in seeds}, "mean": mean, "signature": "PTB | refs:5"}
     entry["deviation"] = dict.fromkeys(mean, 0.5) if len(seeds) > 1 else None
+    entry["protocols"] = protocols(PROTOCOLS, len(seeds))
     human = entry | {"mean": MEAN | facts, "signature": "PTB | refs:4"}
+    human["protocols"] = protocols({name: PROTOCOLS[name] for name in ("Table II", "no PTB tokens")}, len(seeds))
     entry["signature caption_1"] = "PTB | refs:caption_1"
     rows = dict.fromkeys([*recipes, *YARDSTICKS, *(f"zero-shot-{name}" for name in zero_shot)], entry)
     rows["human-caption"] = human
@@ -58,6 +64,12 @@ def table(
     significance = {"resamples": 10_000, "rows": tests}
     run = Run({"images": 8904, "rows": rows}, significance, training, recipes, {}, {}, {}, "")
     return build_table(run, zero_shot, profile, seeds)
+
+
+def protocols(ciders: dict[str, float], seeds: int) -> dict[str, Any]:
+    """Return CIDEr under other protocols."""
+    deviation = dict.fromkeys(ciders, 0.5) if seeds > 1 else None
+    return {"signatures": {name: f"signature of {name}" for name in ciders}, "mean": ciders, "deviation": deviation}
 
 
 def csv_lines(result: Table) -> dict[str, dict[str, str]]:
@@ -105,10 +117,31 @@ def test_scene_and_colour_are_columns_only_for_drawn_images() -> None:
     assert rows[0][header.index("scene %")] == "90.0" and rows[0][header.index("colour %")] == "81.0"
 
 
+def test_diversity_is_beside_each_row() -> None:
+    header, rows = table_cells(table())
+    assert {row[header.index("distinct %")] for row in rows if len(row) > 1} == {"65.4"}
+    assert {row[header.index("Self-CIDEr")] for row in rows if len(row) > 1} == {"58.2"}
+    assert float(csv_lines(table())["mix"]["Self-CIDEr"]) == 58.25
+    assert "100 if no two share an n-gram" in markdown(table())
+
+
+def test_other_protocols_have_a_table_with_their_signatures() -> None:
+    header, rows = protocol_cells(table())
+    assert header == ["Model", *PROTOCOLS]
+    cells = {row[0]: row[1:] for row in rows if len(row) > 1}
+    assert cells["Mix + QLoRA-r16"] == ["83.0", "70.5", "61.5"]
+    assert cells["Reference C1 against the others"] == ["83.0", "70.5", "–"]
+    assert "70.5 ± 0.5" in protocol_cells(table(seeds=(1, 2)))[1][0]
+    assert all(f"{name}: signature of {name}" in protocol_note(table()) for name in PROTOCOLS)
+    assert "220.7" in protocol_note(table()) and "220.7" not in protocol_note(table(profile="miniature"))
+    assert "## Under other protocols" in markdown(table())
+
+
 def test_markdown_is_aligned_and_names_its_protocol() -> None:
     text = markdown(table())
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len({(len(line), line.count("|")) for line in lines}) == 2  # Table II, and that of caption_1 alone
+    # Table II, that of caption_1 alone, and that of other protocols
+    assert len({(len(line), line.count("|")) for line in lines}) == 3
     assert "Protocol: PTB | refs:5; 8,904 test images" in text and "Protocol: PTB | refs:caption_1." in text
 
 
