@@ -32,10 +32,11 @@ LISTED = "docs/scores.md lists the published scores, and says what may be compar
 
 @dataclass(frozen=True)
 class PublishedComparison:
-    """Sentences on what may be compared, and a table for each measure; without tables, nothing may."""
+    """Sentences on what may be compared, a table for each measure, and one of sources; without tables, nothing may."""
 
     sentences: Sequence[str]
     tables: Mapping[str, Cells]
+    origins: Cells | None = None
 
 
 def compare_published(table: Table, run: Run) -> PublishedComparison:
@@ -51,7 +52,12 @@ def compare_published(table: Table, run: Run) -> PublishedComparison:
     tables: dict[str, Cells] = {
         measure: _comparison_cells(published, parts, table, run, measure) for measure in MEASURES
     }
-    return PublishedComparison(describe_marks(published, parts), tables)
+    origins = ["System", *DETAILS], group_systems(published, list(parts), _describe_origin)
+    return PublishedComparison(describe_marks(published, parts), tables, origins)
+
+
+def _describe_origin(system: System) -> list[str]:
+    return [text.replace("https://", "") for text in describe_source(system)]
 
 
 def find_official_parts(published: Published, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -92,17 +98,15 @@ def describe_marks(published: Published, parts: Mapping[str, str]) -> list[str]:
 def _comparison_cells(
     published: Published, parts: Mapping[str, str], table: Table, run: Run, measure: Measure
 ) -> Cells:
-    details = DETAILS if measure == "CIDEr" else ()
-    header = ["System", *(published.sets[name].title for name in parts), *details]
+    header = ["System", *(published.sets[name].title for name in parts), DETAILS[0]]
 
     def row_cells(row: Row) -> list[str]:
         intervals = run.significance["rows"][row.key].get("sources", {}) if measure == "CIDEr" else {}
         scores = [_format_part(row, part, measure, intervals.get(part)) for part in parts.values()]
-        return [row.name, *scores, *([NONE] * len(details))]
+        return [row.name, *scores, NONE]
 
     def system_cells(system: System) -> list[str]:
-        scores = map(partial(system.format_score, measure=measure), parts)
-        return [*scores, *(text.replace("https://", "") for text in (describe_source(system) if details else []))]
+        return [*map(partial(system.format_score, measure=measure), parts), READ[system.read]]
 
     return header, [["This run"], *map(row_cells, table.rows), *group_systems(published, list(parts), system_cells)]
 
