@@ -53,8 +53,9 @@ def fit_machine(needs: Sequence[Need], machine: Machine, processes: Processes | 
     fitted = machine.model_copy(update=sizes)
     chosen = [replace(need, items=sizes.get(need.key.removeprefix("machine."), need.items)) for need in needs]
     require_memory(chosen, fitted, free)
-    if sizes and (processes is None or processes.is_main):
+    if processes is None or processes.is_main:
         _report(sizes, chosen, free)
+        _note_emulation(machine, needs[0].device)
     return fitted
 
 
@@ -91,6 +92,17 @@ def _agree(sizes: dict[str, int], path: Path, processes: Processes) -> dict[str,
 
 
 def _report(sizes: dict[str, int], needs: Sequence[Need], free: int) -> None:
+    if not sizes:
+        return
     choices, most = ", ".join(f"machine.{key} {size}" for key, size in sizes.items()), max(n.total_bytes for n in needs)
     memory = f"{most / 1e9:.1f} of {free / 1e9:.1f} GB that are free on {needs[0].device}"
     print(f"auto: {choices}, which need {memory}", file=sys.stderr)
+
+
+def _note_emulation(machine: Machine, device: str) -> None:
+    is_slow = device.startswith("cuda") and machine.compute == "bfloat16"
+    if is_slow and not torch.cuda.is_bf16_supported(including_emulation=False):
+        print(
+            "note: this GPU has no units for bfloat16; machine.compute: float16 is several times as fast",
+            file=sys.stderr,
+        )

@@ -66,6 +66,23 @@ def run_stage(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[dict[str
     return [json.loads(line) for line in lines]
 
 
+def test_batches_of_any_size_give_the_same_captions(
+    shots: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In float32: of the stage and of the command, with a number and with `auto`, which takes all at once."""
+    params = Path("params.yaml").read_text(encoding="utf-8")
+    expected = run_stage(monkeypatch, "--checkpoint", "models/checkpoints/mix")
+    for size in ("1", "auto"):
+        Path("params.yaml").write_text(params.replace("decoding_batch: 3", f"decoding_batch: {size}"), encoding="utf-8")
+        capsys.readouterr()
+        assert run_stage(monkeypatch, "--checkpoint", "models/checkpoints/mix") == expected
+        assert ("auto: machine.decoding_batch 256, which need" in capsys.readouterr().err) == (size == "auto")
+    main([str(shots), "--model", "zero-shot-mix", "--format", "json"])
+    output = capsys.readouterr()
+    assert [record["caption"] for record in json.loads(output.out)] == [record["caption"] for record in expected]
+    assert "auto: machine.decoding_batch 256" in output.err
+
+
 def test_captions_are_those_of_the_stage(shots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of_adapter = run_stage(monkeypatch, "--recipe", "data/recipes/mix.json", "--adapter", f"models/adapters/{ADAPTER}")
     of_checkpoint = run_stage(monkeypatch, "--checkpoint", "models/checkpoints/mix")

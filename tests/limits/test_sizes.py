@@ -1,10 +1,12 @@
 """Sizes that are `auto`: the largest that fit, the same for all processes and for a run that continues, and no more."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from captioning.adapters.card import extract_recipe, model_card
 from captioning.base.errors import UserError
@@ -120,3 +122,27 @@ def test_the_card_of_an_adapter_keeps_auto() -> None:
     recipe: Any = variant_recipe(**AUTO)
     card = model_card("mix-1", recipe, {"trainable_parameters": 1, "share": 0.1})
     assert extract_recipe(card) == recipe and '"training_rows": "auto"' in card
+
+
+@pytest.mark.parametrize(
+    ("device", "compute", "has_units", "notes"),
+    [
+        ("cuda", "bfloat16", False, 1),
+        ("cuda", "bfloat16", True, 0),
+        ("cuda", "float16", False, 0),
+        ("cpu", "bfloat16", False, 0),
+    ],
+)
+def test_a_gpu_without_bfloat16_is_noted(
+    device: str,
+    compute: str,
+    has_units: bool,
+    notes: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    free(30, monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation or has_units)
+    needs = [replace(need, device=device) for need in make_needs(2, 8)]
+    fit_machine(needs, variant_recipe(compute=compute).machine, None)
+    assert capsys.readouterr().err.count("machine.compute: float16 is several times as fast") == notes
