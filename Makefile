@@ -11,7 +11,7 @@ repro: .venv/installed            ## Table II, figures and the page, from params
 	python -m stages.check
 	python -m pipeline.jobs --jobs '$(JOBS)'
 
-test: .venv/tracking .venv/browser ## each package, dvc.yaml against the code, the pipeline end to end
+test: .venv/tracking .venv/browser .venv/serve ## each package, dvc.yaml against the code, the pipeline end to end
 	python -m pytest tests -q -n auto --dist loadfile --no-loadscope-reorder --durations=25
 
 check: .venv/audit                ## format, lint, types, import directions, known vulnerabilities
@@ -42,6 +42,10 @@ verify: .venv/installed           ## compare the results with the committed ones
 
 .venv/browser: .venv/installed requirements-browser.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/selenium -r requirements-browser.txt
+	touch $@
+
+.venv/serve: .venv/installed requirements-serve.txt   # no dependencies: they would replace the pinned Pillow
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-serve.txt
 	touch $@
 
 .venv/audit: .venv/installed requirements-audit.txt   # if the package index does not answer, `check` says so and continues

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from captioning.params.recipe import ANY, AnyRecipe, ScstRecipe
 
 TEMPLATE = Path(__file__).with_name("card.md")
 RECIPE = re.compile(r"^## Recipe\n\n```json\n(.*?)\n```", re.DOTALL | re.MULTILINE)
+MADE_WITH = ("torch", "transformers", "peft", "bitsandbytes")
 MODELS = {"miniature": "the miniature, a model of 1.7 million weights that is not PaliGemma-3B"}
 
 
@@ -25,6 +27,7 @@ def model_card(name: str, recipe: AnyRecipe, counts: dict[str, float]) -> str:
         recipe=json.dumps(recipe.model_dump(), indent=1, sort_keys=True),
         model=MODELS.get(recipe.checkpoint.origin, "PaliGemma"),
         prompt=recipe.prompt,
+        versions=", ".join(f"{package} {version(package).partition('+')[0]}" for package in MADE_WITH),
         refined=", refined by self-critical sequence training on CIDEr-D" if isinstance(recipe, ScstRecipe) else "",
     )
 

@@ -4,6 +4,7 @@ The card beside an adapter is an output of its training, which knows no scores y
 the same signatures as in data/scores, and the yardsticks are in the same table, since a CIDEr alone looks too good.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,15 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from captioning.base.errors import UserError
 from captioning.evaluation.predictions import CAPTION_1
 from captioning.evaluation.scores import METRICS
-from captioning.params.recipe import AnyRecipe
+from captioning.params.recipe import CHECKPOINT_FOLDER, AnyRecipe
 from captioning.report.table import YARDSTICKS
 
 TEMPLATE = Path(__file__).with_name("hub_card.md")
 TASK = "image-text-to-text"  # the Hub's pipeline of PaliGemma
 DRAWN, REAL = ("drawn-overhead-scenes", "Drawn overhead scenes"), ("risc", "RISC")  # a data set's id and name
-RECIPE = "## Recipe\n"
+RECIPE, USE = "## Recipe\n", "## Use\n"
 
 
 @dataclass(frozen=True)
@@ -35,28 +35,35 @@ class Results:
     is_drawn: bool  # whether the images are drawn scenes
 
 
-def make_hub_card(
-    card: str, recipe: AnyRecipe, adapter: str, repository: str, base: str | None, results: Results
-) -> str:
-    """Return the stage's `card` for `repository`; `base` is the checkpoint's repository on the Hub, if any.
+@dataclass(frozen=True)
+class Loading:
+    """What others need in order to load an adapter as it was loaded for its scores."""
 
-    Raises `UserError` if the row has no scores.
-    """
-    if results.row not in results.scores:
-        raise UserError(f"data/scores/scores.json: no scores of {results.row}; run `dvc repro evaluate`")
+    repository: str  # of the adapter, on the Hub
+    base: str | None  # the checkpoint's repository, if it is on the Hub
+    revision: str | None  # of the base
+    versions: Sequence[str]  # pins of the packages that captioned the test images
+    tensors: int  # of the adapter's file
+    dtype: str  # of these tensors
+    maximum_tokens: int
+
+
+def make_hub_card(card: str, recipe: AnyRecipe, adapter: str, loading: Loading, results: Results) -> str:
+    """Return the stage's `card` for the Hub."""
     parsed = ModelCard(card)
     introduction, recipe_block = parsed.text.split(RECIPE, 1)
-    introduction = introduction.split("## Scores\n")[0]  # the card may come from the Hub itself
-    introduction = introduction.replace(f'"models/adapters/{adapter}"', f'"{repository}"')
-    if base:
-        introduction = introduction.replace(f'"models/checkpoints/{recipe.checkpoint.name}"', f'"{base}"')
+    introduction = introduction.split(USE)[0]
     rows = [results.row, f"zero-shot-{recipe.checkpoint.name}", *YARDSTICKS]
     tags = list(dict.fromkeys([*parsed.data.to_dict().get("tags", []), "lora"]))
     hub_card = ModelCard.from_template(
-        _make_metadata(adapter, base, _is_miniature(recipe), tags, results),
+        _make_metadata(adapter, loading.base, _is_miniature(recipe), tags, results),
         template_path=str(TEMPLATE),
         introduction=introduction.strip(),
         recipe=recipe_block.rstrip(),
+        loading=loading,
+        base=loading.base or f"{CHECKPOINT_FOLDER}/{recipe.checkpoint.name}",
+        machine=recipe.machine,
+        text=json.dumps(f"<image>{recipe.prompt}", ensure_ascii=False),
         results=results,
         scores_table=_scores_table(results.scores, rows, ""),
         first_reference_table=_scores_table(results.scores, rows, CAPTION_1),

@@ -20,19 +20,22 @@ from typing import Any
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
 from captioning.base.redaction import redact
-from captioning.commands.hub_card import Results, make_hub_card
+from captioning.commands.hub_card import Loading, Results, make_hub_card
 from captioning.commands.trained_rows import find_adapter, read_trained_recipe, strip_seed
+from captioning.compute.packages import LIBRARIES
 from captioning.evaluation.summary import rounded_scores
 from captioning.paligemma.safetensors_header import read_shapes
 from captioning.params.load import load_params
 from captioning.params.recipe import StartCheckpoint
-from captioning.params.sections import HubCheckpoints, Params
+from captioning.params.sections import HubCheckpoints, HubRepository, Params
 from captioning.runtime.command_line import exit_status
 from captioning.runtime.progress import write_stdout
 
 SENT = ("README.md", "adapter_config.json", "adapter_model.safetensors")
 RESULTS = ("scores/scores.json", "scores/significance.json", "splits/statistics.json", "captions/manifest.json")
 DATA = Path("data")
+PINS = DATA / "packages/model.txt"  # of the packages that the stages `qlora-train` and `generate` work with
+DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # names in safetensors and in torch
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 MAIN = "main"
 UNAUTHORISED, FORBIDDEN, MISSING = 401, 403, 404  # HTTP
@@ -71,25 +74,35 @@ def prepare_parcel(name: str, repository: str, params: Params) -> Parcel:
     recipe, row = read_trained_recipe(folder), strip_seed(folder.name)
     if row != recipe.variant:  # the card would have the scores of another row
         raise UserError(f"{folder}: its recipe is that of {recipe.variant}; name the folder {recipe.variant}-SEED")
-    if missing := [path for path in RESULTS if not (DATA / path).is_file()]:
-        raise UserError(f"{DATA / missing[0]} is missing; `dvc repro` makes it, `dvc pull` fetches it")
+    if missing := [path for path in (*(DATA / name for name in RESULTS), PINS) if not path.is_file()]:
+        raise UserError(f"{missing[0]} is missing; `dvc repro` makes it, `dvc pull` fetches it")
     scores, significance, splits, manifest = (read_json(DATA / path) for path in RESULTS)
     scores = rounded_scores(scores["rows"], significance["rows"])
+    if row not in scores:
+        raise UserError(f"data/scores/scores.json: no scores of {row}; run `dvc repro evaluate`")
     results = Results(row, scores, splits, manifest, len(params.seeds), params.data.source == "overhead")
-    base = base_repository(recipe.checkpoint, params)
+    weights, base = folder / "adapter_model.safetensors", find_base(recipe.checkpoint, params)
+    loading = describe_loading(weights, repository, base, params.decoding.maximum_tokens)
     stage_card = (folder / "README.md").read_text(encoding="utf-8")
-    card = make_hub_card(stage_card, recipe, folder.name, repository, base, results)
+    card = make_hub_card(stage_card, recipe, folder.name, loading, results)
     config = read_json(folder / "adapter_config.json")
-    config["base_model_name_or_path"] = base or f"models/checkpoints/{recipe.checkpoint.name}"
-    weights = folder / "adapter_model.safetensors"
-    read_shapes(weights)  # refuses a pickle of that name
+    config["base_model_name_or_path"] = loading.base or f"models/checkpoints/{recipe.checkpoint.name}"
     contents = (card.encode(), (json.dumps(config, indent=2, sort_keys=True) + "\n").encode(), weights)
     others = sorted(path.name for path in folder.iterdir() if path.name not in SENT)
     return Parcel(dict(zip(SENT, contents, strict=True)), tuple(others))
 
 
-def base_repository(checkpoint: StartCheckpoint, params: Params) -> str | None:
-    """Return the checkpoint's repository on the Hub, or None if it is the miniature's or in a local folder."""
+def describe_loading(weights: Path, repository: str, base: HubRepository | None, maximum_tokens: int) -> Loading:
+    """Return how the adapter with these `weights` was loaded for its scores. Raises `UserError` for a pickle."""
+    shapes, pins = read_shapes(weights), PINS.read_text(encoding="utf-8").split()
+    dtype = ", ".join(sorted({DTYPES.get(dtype, dtype) for dtype, _ in shapes.values()}))
+    versions = [pin for pin in pins if pin.partition("==")[0] in (*LIBRARIES, "pillow")]
+    name, revision = (base.repository, base.revision) if base else (None, None)
+    return Loading(repository, name, revision, versions, len(shapes), dtype, maximum_tokens)
+
+
+def find_base(checkpoint: StartCheckpoint, params: Params) -> HubRepository | None:
+    """Return the checkpoint's repository and revision on the Hub, or None if it is the miniature's or in a folder."""
     if checkpoint.origin == "miniature":
         return None
     checkpoints = params.active.checkpoints
@@ -100,7 +113,8 @@ def base_repository(checkpoint: StartCheckpoint, params: Params) -> str | None:
         )
     if checkpoints.origin == "folder":
         return None
-    return getattr(checkpoints, checkpoint.name.replace("-", "_")).repository
+    base: HubRepository = getattr(checkpoints, checkpoint.name.replace("-", "_"))
+    return base
 
 
 def check_secrets(parcel: Parcel, message: str) -> None:

@@ -1,5 +1,7 @@
 """The model card: front matter that the Hub reads, counts, and a recipe that can be read back."""
 
+from importlib.metadata import version
+
 import pytest
 from ruamel.yaml import YAML
 
@@ -20,7 +22,11 @@ def test_the_card_describes_the_adapter(recipe: AnyRecipe) -> None:
     assert "paligemma" in matter["tags"]
     assert "\n# mix-1\n" in text
     assert "22,597,632 trainable parameters, 0.7670 %" in text
-    assert '"models/checkpoints/mix"' in text and '"models/adapters/mix-1"' in text
+    assert "`mix`" in text and "--model mix-1" in text
+    versions = [
+        f"{name} {version(name).partition('+')[0]}" for name in ("torch", "transformers", "peft", "bitsandbytes")
+    ]
+    assert f"* Made with {', '.join(versions)}.\n" in text
     assert f"`<image>{recipe.prompt}`" in text
     assert ("self-critical sequence training" in text) is ("scst" in recipe.model_dump())
     assert extract_recipe(card) == recipe

@@ -21,6 +21,7 @@ from tests.helpers.small_recipes import variant_recipe
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = "somebody/mix-captions"
+UNQUANTISED = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]  # of paligemma/model.py
 COUNTS = {"trainable_parameters": 10, "all_parameters": 20, "share": 50.0}
 SIGNATURE = "CIDEr-D|refs:5|n:319"
 METRICS = {"CIDEr": 242.96, "BLEU-1": 74.83, "BLEU-2": 62.68, "BLEU-3": 49.96, "BLEU-4": 37.43}
@@ -66,6 +67,8 @@ def project(tmp_path: Path) -> Path:
     write_scores(tmp_path, ROWS)
     write(tmp_path / "data/splits/statistics.json", SPLITS)
     write(tmp_path / "data/captions/manifest.json", MANIFEST)
+    (tmp_path / "data/packages").mkdir()
+    (tmp_path / "data/packages/model.txt").write_text("numpy==2.0\ntorch==2.0\npeft==0.1\npillow==9\n")
     return tmp_path
 
 
@@ -169,12 +172,16 @@ def test_the_card_holds_scores_data_licence_and_recipe(project: Path, hub: Hub) 
         "3 rows or captions were set aside",
         "captions 0.1423, near images 0.0000.",
         "under Apache-2.0",
-        f'from_pretrained(model, "{REPOSITORY}")',
+        f'BASE, ADAPTER = "models/checkpoints/mix", "{REPOSITORY}"\n',
+        f"llm_int8_skip_modules={json.dumps(UNQUANTISED)},\n",
+        "Known to load in torch 2.0, peft 0.1, pillow 9. All 1 tensors",
+        "the adapter in float32.",
+        "the folder `models/checkpoints/mix` of the pipeline",
     ):
         assert text in card
     assert extract_recipe(card) == recipe("miniature")
     assert str(project) not in card
-    positions = [card.index(f"\n## {title}\n") for title in ("Scores", "Data", "Licence", "Recipe")]
+    positions = [card.index(f"\n## {title}\n") for title in ("Use", "Scores", "Data", "Licence", "Recipe")]
     assert positions == sorted(positions)
     (project / "models/adapters/mix-1/README.md").write_text(card, encoding="utf-8")  # as after a download
     assert show_card(project, hub) == card
@@ -193,7 +200,8 @@ def test_an_adapter_of_paligemma_names_its_base_and_terms(project: Path, hub: Hu
     data = ModelCard(text).data
     assert (data.base_model, data.license, data.eval_results[0].dataset_name) == (base, "gemma", "RISC")
     assert json.loads(uploads["adapter_config.json"])["base_model_name_or_path"] == base
-    assert f'from_pretrained("{base}")' in text
+    assert f'BASE, ADAPTER = "{base}", "{REPOSITORY}"\nREVISION = "bfloat16"' in text
+    assert text.count("revision=REVISION") == 2 and 'device_map={"": "cpu"}' in text
     assert "Gemma is provided under and subject to the Gemma\nTerms of Use found at" in text
     assert "RISC's" in text
 

@@ -9,7 +9,7 @@ from transformers import LogitsProcessor, PaliGemmaProcessor
 from captioning.decoding import Caption, decode_suffixes, generate_suffixes, model_inputs
 
 
-class _ChosenLogProbabilities(LogitsProcessor):
+class ChosenLogProbabilities(LogitsProcessor):
     """Record the log-probability of the token that greedy decoding chooses, step by step.
 
     `generate` could return the scores of all tokens, but at PaliGemma's 257,000 they would need gigabytes.
@@ -28,7 +28,7 @@ def captions_with_confidence(
 ) -> list[tuple[Caption, float]]:
     """Return a greedy caption of each image, of which all are decoded together, and its confidence (0 or less)."""
     model.eval()
-    recorder = _ChosenLogProbabilities()
+    recorder = ChosenLogProbabilities()
     inputs = model_inputs(model, processor, images, prompt)
     suffixes = generate_suffixes(model, processor, inputs, maximum_tokens, logits_processor=[recorder])
     is_token = suffixes != processor.tokenizer.pad_token_id

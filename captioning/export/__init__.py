@@ -1,0 +1,1 @@
+"""Merge an adapter into the unquantised weights: `python -m captioning.export`."""

@@ -1,0 +1,122 @@
+"""Build the page: a place to drop a picture, and what each row says about it.
+
+An uploaded file is in Gradio's temporary folder, which is this process's own, until it has been read; then it is
+removed. What the page shows is a small copy inside the page itself.
+"""
+
+import base64
+import io
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import gradio
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from captioning.commands.loading import resize_for_model
+from captioning.images.decoded import DecodedImage, UnreadableImage, encode_png
+from captioning.images.pictures import read_image
+from captioning.serve.rows import LoadedRow
+from captioning.serve.words import WordedCaption, caption_words
+
+STYLE = Path(__file__).with_name("templates") / "page.css"
+FONTS = ("system-ui", "sans-serif")  # Gradio's own choice would be fetched from a host of fonts
+SHOWN_PIXELS = 640  # the longer side of the picture on the page
+ABANDONED = 60  # seconds after which an upload that nobody asked to caption is removed, looked for as often
+Captions = Sequence[tuple[str, WordedCaption]]  # by the name of the row
+
+
+class Describer:
+    """Turn an uploaded file into the part of the page that shows the captions, or the reason why there are none."""
+
+    def __init__(self, rows: Sequence[LoadedRow], maximum_tokens: int, bands: tuple[int, ...] | None) -> None:
+        self.rows, self.maximum_tokens, self.bands = rows, maximum_tokens, bands
+
+    def __call__(self, data: bytes) -> str:
+        try:
+            decoded = read_image(data, self.bands)
+            return format_result(decoded, self.caption(decoded.image))
+        except UnreadableImage as reason:
+            return format_refusal(f"This file cannot be captioned: {reason}. Choose another.")
+        except torch.OutOfMemoryError:
+            return format_refusal("The device is out of memory. Serve fewer rows, or another device.")
+
+    def caption(self, image: Image.Image) -> Captions:
+        """Return the caption of each row, read as `python -m captioning` reads the image."""
+        return [(row.name, self._caption(row, image)) for row in self.rows]
+
+    def _caption(self, row: LoadedRow, image: Image.Image) -> WordedCaption:
+        encoded = encode_png(resize_for_model(image, row.processor))
+        return caption_words(row.model, row.processor, encoded, row.prompt, self.maximum_tokens)
+
+
+def build_page(describe: Callable[[bytes], str], title: str, uploads: Path, megabytes: int) -> gradio.Blocks:
+    """Return the page; `uploads` is Gradio's temporary folder."""
+    limits = f"JPEG, PNG, TIFF, WebP, GIF or BMP, at most {megabytes} MB; removed as soon as it has been read"
+    with gradio.Blocks(title="Captions", analytics_enabled=False, delete_cache=(ABANDONED, ABANDONED)) as page:
+        gradio.Markdown(f"# Captions\n{title}\n\nA picture: {limits}.")
+        upload = gradio.File(label="Picture", type="binary", elem_id="upload", height=140)
+        result = gradio.HTML(elem_id="result")
+        upload.upload(
+            partial(describe_upload, describe, uploads),
+            inputs=upload,
+            outputs=[upload, result],
+            api_visibility="private",
+        )
+    return page
+
+
+def describe_upload(describe: Callable[[bytes], str], uploads: Path, data: bytes | None) -> tuple[None, str]:
+    """Return an empty place for the next upload, and the result; the uploaded file is removed in any case."""
+    if data is None:
+        return None, ""
+    remove_upload(uploads, data)
+    return None, describe(data)
+
+
+def remove_upload(uploads: Path, data: bytes) -> None:
+    """Remove the uploaded files whose content is `data`, each with its folder."""
+    for path in uploads.glob("*/*"):
+        if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def format_result(decoded: DecodedImage, captions: Captions) -> str:
+    """Return the picture and its captions as HTML."""
+    environment = Environment(
+        loader=PackageLoader("captioning.serve"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("result.html.j2").render(
+        picture=_jpeg_uri(decoded.image),
+        width=decoded.image.width,
+        height=decoded.image.height,
+        notes=decoded.notes,
+        captions=captions,
+        percent=format_percent,
+    )
+
+
+def format_refusal(text: str) -> str:
+    return Markup('<div class="served"><p class="refusal" role="alert">{}</p></div>').format(text)
+
+
+def format_percent(probability: float) -> str:
+    """Format with whole percent, but two digits where a whole number would be 0 or 1, and no 100 that is none."""
+    percent = 100 * probability
+    return f"{percent:.2g}" if percent < 9.5 else f"{min(math.floor(percent + 0.5), 99 if probability < 1 else 100)}"
+
+
+def _jpeg_uri(image: Image.Image) -> str:
+    small, buffer = image.copy(), io.BytesIO()
+    small.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
+    small.save(buffer, "JPEG", quality=88)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
