@@ -188,9 +188,12 @@ def test_rows_of_several_seeds_name_their_seed_and_a_missing_score_is_one_line(r
     second = [record | {"seed": 2} for record in scores if record["row"] == "mix"]
     pq.write_table(pa.Table.from_pylist(scores + second), "data/scores/by-image.parquet")
     runs = [Run("mix", "adapted", seed, None) for seed in (1, 2)]
-    references = dict.fromkeys(ids, ("a red barn .",))
-    rows = read_rows(runs, {"mix": "Mix", "human-caption": "Human"}, ids, references)
-    assert [row.name for row in rows] == ["Mix, seed 1", "Mix, seed 2", "Human"]
+    names, references = {"mix": "Mix", "human-caption": "Human"}, dict.fromkeys(ids, ("a red barn .", "a barn ."))
+    assert [row.name for row in read_rows(runs, names, ids, references)] == ["Mix, seed 1", "Mix, seed 2", "Human"]
+    without_human = [record for record in scores + second if record["row"] != "human-caption"]  # as with one reference
+    pq.write_table(pa.Table.from_pylist(without_human), "data/scores/by-image.parquet")
+    single = references | {ids[0]: ("a red barn .",)}
+    assert [row.name for row in read_rows(runs, {"mix": "Mix"}, ids, single)] == ["Mix, seed 1", "Mix, seed 2"]
     pq.write_table(pa.Table.from_pylist(scores + second[1:]), "data/scores/by-image.parquet")
     with pytest.raises(UserError, match=f"no CIDEr of mix for {ids[0]}; run the stage evaluate again"):
-        read_rows(runs, {"mix": "Mix", "human-caption": "Human"}, ids, references)
+        read_rows(runs, names, ids, references)

@@ -32,12 +32,15 @@ class ShownRow:
 def read_rows(
     runs: Sequence[Run], names: Mapping[str, str], captioned: Sequence[str], references: References
 ) -> list[ShownRow]:
-    """Read the captions of `references`' images in each of `runs`, and add the row of first references.
+    """Read the captions of `references`' images in each of `runs`, and add the row of first references, if all images
+    have a second one.
 
     `names`: of the table's rows, in their order. `captioned`: all ids of the predictions' files.
     """
-    cider = read_cider(SCORES, references)
-    runs = sorted([*runs, Run(HUMAN, "yardstick", NO_SEED, None)], key=lambda run: [*names].index(run.row))
+    if all(len(captions) > 1 for captions in references.values()):
+        runs = [*runs, Run(HUMAN, "yardstick", NO_SEED, None)]
+    runs = sorted(runs, key=lambda run: [*names].index(run.row))
+    cider = read_cider(SCORES, [run.row for run in runs], references)
     captions = [_read_captions(run, captioned, references) for run in runs]
     tokens = iter(tokenize([caption for by_id in captions for caption in by_id.values()]))
     counts = Counter(run.row for run in runs)
@@ -61,10 +64,11 @@ def _read_captions(run: Run, captioned: Sequence[str], references: References) -
     return {record.id: record.caption for record in predictions if record.id in references}
 
 
-def read_cider(path: Path, ids: Collection[str]) -> dict[tuple[str, int], dict[str, float]]:
-    """Read CIDEr of each image by row and seed. Raises `UserError` if a row lacks an image."""
+def read_cider(path: Path, rows: Collection[str], ids: Collection[str]) -> dict[tuple[str, int], dict[str, float]]:
+    """Read CIDEr of each image by row and seed. Raises `UserError` if one of `rows` lacks an image."""
     scores: dict[tuple[str, int], dict[str, float]] = {}
-    for record in pq.read_table(path, columns=["row", "seed", "id", "CIDEr"]).to_pylist():
+    columns = ["row", "seed", "id", "CIDEr"]
+    for record in pq.read_table(path, columns=columns, filters=[("row", "in", list(rows))]).to_pylist():
         scores.setdefault((record["row"], record["seed"]), {})[record["id"]] = record["CIDEr"]
     for (row, _), by_id in scores.items():
         if missing := [id_ for id_ in ids if id_ not in by_id]:
