@@ -20,7 +20,6 @@ from peft.optimizers import create_loraplus_optimizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from captioning.adapters.lora import unwrap_adapter
 from captioning.compute.processes import SINGLE_PROCESS, Processes
 from captioning.paligemma.model import IGNORED
 from captioning.runtime.progress import progress
@@ -47,7 +46,7 @@ class SharedTrainer(ResumableTrainer):
         self.add_callback(StepBar())
         self.lora_plus = lora_plus
         self.local_loss = torch.zeros((), device=self.args.device)  # of this process's micro-batches of a step
-        computes_in_halves = getattr(unwrap_adapter(self.model), "dtype", None) == torch.float16
+        computes_in_halves = getattr(self.model, "dtype", None) == torch.float16  # that of the PaliGemma in an adapter
         self.scaling = LossScaling(self.args.device) if computes_in_halves else None
         torch.manual_seed(self.args.seed + processes.rank)  # each process draws its own dropout
         self.model_accepts_loss_kwargs = True  # otherwise the Trainer divides by the accumulation a second time
