@@ -27,6 +27,7 @@ CAPTIONS = (  # of each image; the first is more likely
     ("many green trees are in the park", "trees"),
     ("a white roof .", "it is a big white roof"),
 )
+SLOW = ("test_rehearsal.py", "test_side_by_side.py", "test_own_images.py", "test_processes.py", "test_planning.py")
 STEPS = {"gemma": 40, "gemma2": 60}  # until the model knows the captions
 
 
@@ -62,9 +63,10 @@ def decoder(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files that use the small world first: they take longest, and a worker that waits for the world is idle."""
-    first = {item.path for item in items if "world" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path not in first)
+    """Put the slowest files first. While one worker makes the small world, the others run files that do not need it."""
+    using = list(dict.fromkeys(item.path for item in items if "world" in getattr(item, "fixturenames", ())))
+    first = dict.fromkeys(using, 2) | dict.fromkeys(using[:1], 0)
+    items.sort(key=lambda item: 1 if item.path.name in SLOW else first.get(item.path, 3))
 
 
 Fill = Callable[[Path], object]

@@ -1,4 +1,4 @@
-"""DVC experiments on the small world: one that trains, the way back, and some outside the working tree."""
+"""DVC experiments on the small world: one that trains, the way back, and one outside the working tree."""
 
 import csv
 import re
@@ -44,15 +44,11 @@ def test_going_back_trains_nothing(experiment: Experiment, world: Project) -> No
     assert project.outputs(page, "data/checked.txt") == world.outputs(page, "data/checked.txt")
 
 
-def test_experiments_outside_the_working_tree(world: Project, tmp_path: Path) -> None:
-    """`--temp` and the queue work; the change trains nothing."""
+def test_an_experiment_outside_the_working_tree(world: Project, tmp_path: Path) -> None:
+    """The change trains nothing. tests/test_own_images.py shows the queue."""
     project = world.clone(tmp_path / "project")
     before = project.outputs()
-    temp = project.dvc("exp", "run", "--temp", "-S", f"{UNUSED_KEY}=3")
-    assert temp.ran == ["check", "report"]
-    project.dvc("exp", "run", "--queue", "-S", f"{UNUSED_KEY}=5")
-    project.dvc("exp", "run", "--run-all")
-    assert "Success" in project.dvc("queue", "status").out
+    assert project.dvc("exp", "run", "--temp", "-S", f"{UNUSED_KEY}=3").ran == ["check", "report"]
     experiments = csv.DictReader(project.dvc("exp", "show", "--csv").out.splitlines())
-    assert {"3", "5"} <= {row[UNUSED_KEY] for row in experiments}
+    assert "3" in {row[UNUSED_KEY] for row in experiments}
     assert project.outputs() == before, "the working tree must not change"

@@ -32,7 +32,7 @@ IMAGES = 40
 
 
 @pytest.fixture(scope="module")
-def world(checkpoint: Path) -> Any:
+def start(checkpoint: Path) -> Any:
     """Make a model, its processor, scenes and their pixels."""
     seed_everything(0, 1)
     model, processor = load_checkpoint(checkpoint)
@@ -46,33 +46,33 @@ def changed_tensors(model: Any, other: Any) -> set[str]:
     return {name for name, value in tensors.items() if not torch.equal(value, others[name])}
 
 
-def teach(world: Any, seed: int, scratch: Path, curriculum: str = "base", epochs: int = 1) -> tuple[Any, float]:
-    model, processor, scenes, pixels = world
+def teach(start: Any, seed: int, scratch: Path, curriculum: str = "base", epochs: int = 1) -> tuple[Any, float]:
+    model, processor, scenes, pixels = start
     model, texts = copy.deepcopy(model), Texts(curriculum, scenes, ["alpha"], epochs)
     seed_everything(seed, 1)
     return model, train_decoder(model, processor, pixels, texts, 1e-3, TrainingRun(seed, "cpu", scratch))
 
 
 @BOTH
-def test_decoder_learns_and_the_tower_keeps_its_bytes(world: Any, tmp_path: Path) -> None:
-    model, loss = teach(world, 1, tmp_path)
-    changed = changed_tensors(model, world[0])
+def test_decoder_learns_and_the_tower_keeps_its_bytes(start: Any, tmp_path: Path) -> None:
+    model, loss = teach(start, 1, tmp_path)
+    changed = changed_tensors(model, start[0])
     assert not any("vision_tower" in name for name in changed)
     assert {"model.multi_modal_projector.linear.weight", "model.language_model.embed_tokens.weight"} <= changed
     assert model.lm_head.weight is model.model.language_model.embed_tokens.weight
-    assert teach(world, 1, tmp_path, epochs=5)[1] < loss  # a mean over all steps
+    assert teach(start, 1, tmp_path, epochs=5)[1] < loss  # a mean over all steps
 
 
-def test_decoder_follows_its_seed(world: Any, tmp_path: Path) -> None:
-    (model, loss), (same, same_loss), (other, _) = (teach(world, seed, tmp_path, "mix") for seed in (1, 1, 2))
+def test_decoder_follows_its_seed(start: Any, tmp_path: Path) -> None:
+    (model, loss), (same, same_loss), (other, _) = (teach(start, seed, tmp_path, "mix") for seed in (1, 1, 2))
     assert loss == same_loss
     assert not changed_tensors(model, same)
     assert changed_tensors(model, other)
 
 
-def test_decoder_learns_the_tags_of_other_images(world: Any, pictures: list[bytes], tmp_path: Path) -> None:
+def test_decoder_learns_the_tags_of_other_images(start: Any, pictures: list[bytes], tmp_path: Path) -> None:
     """Their loss is lower than after drawn images alone."""
-    model, processor, scenes, pixels = world
+    model, processor, scenes, pixels = start
     images = [TaggedImage(str(number), image, ["alpha", "plane"], [1, 0.5]) for number, image in enumerate(pictures)]
     run = TrainingRun(1, "cpu", tmp_path)
     tagged = decode_tagged(processor, images, 20, run)
@@ -90,8 +90,8 @@ def test_decoder_learns_the_tags_of_other_images(world: Any, pictures: list[byte
 
 
 @BOTH
-def test_tower_features_give_the_librarys_loss_of_pixels(world: Any, pictures: list[bytes]) -> None:
-    model, processor, _, _ = world
+def test_tower_features_give_the_librarys_loss_of_pixels(start: Any, pictures: list[bytes]) -> None:
+    model, processor, _, _ = start
     processor.tokenizer.padding_side = "right"
     captions = ["a red plane", "many green trees are in the park"]  # of unequal length
     pairs = zip(pictures, captions, strict=False)
@@ -103,8 +103,8 @@ def test_tower_features_give_the_librarys_loss_of_pixels(world: Any, pictures: l
     assert torch.equal(batch["labels"], plain["labels"])
 
 
-def test_tower_features_do_not_depend_on_their_batch(world: Any) -> None:
-    model, _, _, pixels = world
+def test_tower_features_do_not_depend_on_their_batch(start: Any) -> None:
+    model, _, _, pixels = start
     features = tower_features(model, pixels[:1].expand(300, -1, -1, -1))  # more than one batch
     assert features.shape == (300, 4, 128)
     assert not features.requires_grad
@@ -112,8 +112,8 @@ def test_tower_features_do_not_depend_on_their_batch(world: Any) -> None:
 
 
 @BOTH
-def test_tower_learns_facts_and_nothing_else_changes(world: Any, tmp_path: Path) -> None:
-    model, _, scenes, pixels = world
+def test_tower_learns_facts_and_nothing_else_changes(start: Any, tmp_path: Path) -> None:
+    model, _, scenes, pixels = start
     results = []
     for epochs in (1, 1, 4):
         learner = copy.deepcopy(model)
@@ -148,8 +148,8 @@ def test_images_follow_their_seed() -> None:
     assert [image.tobytes() for image in images] == [image.tobytes() for image in same_images]
 
 
-def test_pixels_equal_a_calculation_by_hand(world: Any) -> None:
-    _, processor, _, pixels = world
+def test_pixels_equal_a_calculation_by_hand(start: Any) -> None:
+    _, processor, _, pixels = start
     assert pixels.shape == (IMAGES, 3, SIZE, SIZE)
     image = draw_images(1, SIZE, "test 0")[1][0]
     by_hand = torch.tensor(list(image.tobytes())).reshape(SIZE, SIZE, 3).permute(2, 0, 1) / 127.5 - 1

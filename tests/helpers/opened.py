@@ -1,43 +1,60 @@
-"""Report which files below a folder a command opens and writes, as the operating system sees it."""
+"""Report which files below a folder each stage opens and writes, as the operating system sees it."""
 
 import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import source_from_cache
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 LAST = ".last"  # when the event of this file has arrived, so have all earlier ones
+RUNNING = ".cache/running/"  # a stage has a file here while it runs (helpers/audit_hook)
 PARTIAL = ".partial"
 TIMEOUT = 10.0  # seconds
 
 
-@dataclass(eq=False)
-class OpenedFiles(FileSystemEventHandler):
-    """Paths below `folder`: files opened, files written in place, files that appeared by a rename.
+@dataclass
+class StageFiles:
+    """Files that a stage opened, files it wrote in place, and files that appeared by a rename.
 
     Creations do not count: a folder that is renamed before it is watched reports some for its files.
     """
 
-    folder: Path
     read: set[str] = field(default_factory=set)
     written: set[str] = field(default_factory=set)
     renamed: set[str] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class OpenedFiles(FileSystemEventHandler):
+    """The files below `folder` of each stage. One stage runs at a time."""
+
+    folder: Path
+    stages: dict[str, StageFiles] = field(default_factory=dict)
+    running: StageFiles | None = None
     is_complete: bool = False
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         name = self._name(event.src_path)
         if name == LAST:
             self.is_complete = True
+        elif name.startswith(RUNNING):
+            if event.event_type == "created":
+                self.running = self.stages.setdefault(name.removeprefix(RUNNING), StageFiles())
+            elif event.event_type == "deleted":
+                self.running = None
+        elif self.running is None:
+            return
         elif event.event_type == "moved":
-            self.renamed.add(self._name(event.dest_path))
+            self.running.renamed.add(self._name(event.dest_path))
         elif not event.is_directory and event.event_type == "opened":
-            self.read.add(name)
+            self.running.read.add(source_from_cache(name) if name.endswith(".pyc") else name)
         elif not event.is_directory and event.event_type in ("modified", "closed", "deleted"):
-            self.written.add(name)
+            self.running.written.add(name)
 
     def _name(self, path: str | bytes) -> str:
         return Path(os.fsdecode(path)).relative_to(self.folder).as_posix()
@@ -45,8 +62,9 @@ class OpenedFiles(FileSystemEventHandler):
 
 @contextmanager
 def record_opened(folder: Path) -> Iterator[OpenedFiles]:
-    """Record what happens below `folder` during the block; the record is complete after it."""
+    """Record what stages do below `folder` during the block; the record is complete after it."""
     files, observer = OpenedFiles(folder), Observer()
+    (folder / RUNNING).mkdir(parents=True)
     observer.schedule(files, str(folder), recursive=True)
     observer.start()
     try:
@@ -60,6 +78,7 @@ def record_opened(folder: Path) -> Iterator[OpenedFiles]:
     finally:
         observer.stop()
         observer.join()
+        (folder / RUNNING).rmdir()
 
 
 def within(name: str, paths: Iterable[str]) -> bool:

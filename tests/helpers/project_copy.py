@@ -1,10 +1,10 @@
 """Copies of the project as git repositories, with a world small enough to run all stages in minutes.
 
-A copy holds the files that git tracks or does not ignore, so that a forgotten file becomes visible. A clone's DVC cache
-starts with the same files.
+A copy holds the files that git tracks or does not ignore, so that a forgotten file becomes visible.
 """
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.copies import AUTHOR, ROOT, copy_files, edit_yaml, set_values
 from tests.helpers import planted
-from tests.helpers.opened import within
+from tests.helpers.opened import StageFiles, record_opened, within
 
 SMALL: dict[str, Any] = {  # smaller numbers by dotted key; all code paths remain
     "finetune.epochs": 1,
@@ -49,6 +49,14 @@ SMALL: dict[str, Any] = {  # smaller numbers by dotted key; all code paths remai
 }
 VARIANTS = ("base-r4", "mix", "paligemma2")  # each one costs two starts of torch
 REFINED = {"scst-mix-greedy", "scst-mix-leave-one-out"}
+OUTPUT_FOLDERS = (
+    "models/checkpoints",
+    "models/adapters",
+    "data/training",
+    "data/predictions",
+    "plots/steps",
+    "metrics",
+)
 TRACKED_FILES = {"data/.gitignore", "models/.gitignore", "data/raw/.gitignore", "data/raw/README.md"}
 HOOK = ROOT / "tests/helpers/audit_hook"
 TIMESTAMP = re.compile(rb"(?<!\d)20[2-9]\d-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d")  # a date with its time
@@ -104,6 +112,10 @@ class Project:
     def dvc(self, *arguments: str, ok: bool = True) -> Finished:
         return self.run("dvc", *arguments, ok=ok)
 
+    def run_stages(self, *commands: str) -> Finished:
+        """Run stages without DVC, in one process; each as `NAME ARGUMENTS`."""
+        return self.run("python", "-m", "tests.helpers.run_stages", *commands)
+
     def experiment(self, *changes: str) -> "Experiment":
         """Run an experiment with `changes`, each as key=value."""
         return self, self.dvc("exp", "run", *(word for change in changes for word in ("-S", change)))
@@ -158,30 +170,40 @@ class Project:
     def train_only(self, rows: Collection[str]) -> None:
         self.set_params({"rows": list(rows)})
 
-    def clone(self, folder: Path, cache: bool = True, checkout: bool = True) -> "Project":
-        """Clone the committed files with git, and optionally the DVC cache (as hard links) and the outputs.
+    def clone(self, folder: Path) -> "Project":
+        """Copy everything except logs and saved states; the files of DVC's cache are hard links.
 
         A clone never changes this folder, which other tests read at the same time.
         """
-        subprocess.run(["git", "clone", "--quiet", self.folder, folder], check=True)
-        clone = Project(folder)
-        if cache:
-            shutil.copytree(self.folder / ".dvc/cache", folder / ".dvc/cache", copy_function=os.link)
-        if cache and checkout:
-            clone.dvc("checkout", "--quiet")
-        return clone
+        left_out = shutil.ignore_patterns(".cache", "__pycache__", "cache", "tmp")
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=left_out)
+        shutil.copytree(self.folder / ".dvc/cache", folder / ".dvc/cache", copy_function=os.link)
+        return Project(folder)
 
 
 Experiment = tuple[Project, Finished]
 
 
 def make_world(folder: Path) -> Project:
-    """Copy the project, run it once, two stages at a time, and commit the results."""
+    """Copy the project, run it once, and commit the results. `opened_files` returns what each stage opened."""
     project = copy_project(folder, VARIANTS, zero_shot=("base",))
-    result = project.run("python", "-m", "pipeline.jobs", "--jobs", "2")
+    for name in OUTPUT_FOLDERS:  # what appears in a new folder at once is not seen
+        (folder / name).mkdir(parents=True)
+    with record_opened(folder) as opened:
+        result = project.run("python", "-m", "pipeline.jobs", "--jobs", "1")
     assert {name.split("@")[0] for name in result.started} == set(project.stages), "some stage did not run"
+    lists = {
+        stage: {kind: sorted(names) for kind, names in vars(files).items()} for stage, files in opened.stages.items()
+    }
+    folder.with_name(f"{folder.name}-opened.json").write_text(json.dumps(lists), encoding="utf-8")
     project.commit("Run")
     return project
+
+
+def opened_files(world: Project) -> dict[str, StageFiles]:
+    """Return the files that each stage of the world opened and wrote."""
+    lists = json.loads(world.folder.with_name(f"{world.folder.name}-opened.json").read_text(encoding="utf-8"))
+    return {stage: StageFiles(**{kind: set(names) for kind, names in kinds.items()}) for stage, kinds in lists.items()}
 
 
 def copy_project(folder: Path, variants: Sequence[str], zero_shot: Sequence[str]) -> Project:

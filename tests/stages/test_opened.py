@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,36 +9,21 @@ from pathlib import Path
 import pytest
 
 from captioning.runtime import inputs
-from tests.helpers.opened import OpenedFiles, is_partial, record_opened, within
-from tests.helpers.project_copy import Project
+from tests.helpers.opened import RUNNING, StageFiles, is_partial, record_opened, within
+from tests.helpers.project_copy import Project, opened_files
 from tests.test_pipeline import STAGES, closure, script
 
-CONFIGURATION = ("dvc.yaml", "params.yaml", "requirements.txt", "stages/__init__.py")  # the fingerprint's sources
+CONFIGURATION = ("dvc.yaml", "params.yaml", "requirements.txt", "stages/__init__.py", "data/checked.txt")  # at a start
 DVC_CONFIG = (".dvc/config", ".dvc/config.local")
-UNDECLARED = (".cache", "__pycache__")
-INSTANCES = {"checkpoint": "base", "qlora-train": "mix-1", "scst": "mix-greedy-1", "zero-shot": "base"}
-INSTANCES |= {"generate": "mix-1", "generate-scst": "mix-greedy-1"}
 
 
-@pytest.fixture(scope="module")
-def project(world: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return world.clone(tmp_path_factory.mktemp("opened") / "project")
-
-
-def run_stage(project: Project, stage: str, pycache: Path) -> tuple[OpenedFiles, inputs.DeclaredStage]:
-    """Run a stage's command without DVC; return the opened files and the declared ones."""
+def declared_stage(project: Project, stage: str) -> inputs.DeclaredStage:
     command = shlex.split(project.yaml("dvc.lock")["stages"][stage]["cmd"])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.folder)
         declared = inputs.find_declared_stage(command[1:])
     assert declared is not None
-    for path in (project.folder / out for out in declared.outs):  # as DVC does
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    environment = project.environment() | {"PYTHONPYCACHEPREFIX": str(pycache)}  # empty, so that sources are opened
-    with record_opened(project.folder) as files:
-        process = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    return files, declared
+    return declared
 
 
 def checkpoint_folders(project: Project, declared: inputs.DeclaredStage) -> list[str]:
@@ -48,21 +32,29 @@ def checkpoint_folders(project: Project, declared: inputs.DeclaredStage) -> list
     return [f"models/checkpoints/{recipe['checkpoint']['name']}" for recipe in recipes[:1]]
 
 
+def is_exempt(path: str) -> bool:
+    return within(path, [".cache"]) or "/__pycache__/" in path or is_partial(path)
+
+
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_opens_and_writes_what_it_declares(name: str, project: Project, tmp_path: Path) -> None:
-    files, declared = run_stage(project, f"{name}@{INSTANCES[name]}" if name in INSTANCES else name, tmp_path)
-    imported = closure(script(name), exempt=True)  # with the modules that change no output
-    allowed = {*declared.deps, *declared.outs, *imported, *checkpoint_folders(project, declared)}
-    allowed |= {*CONFIGURATION, *DVC_CONFIG}
-    exempt = {
-        path for path in files.read | files.written | files.renamed if within(path, UNDECLARED) or is_partial(path)
-    }
-    sources = {path for path in files.read - exempt if not path.endswith("__init__.py")}
-    assert sorted(path for path in sources if not within(path, allowed)) == [], "opened, not declared"
-    assert sorted(files.written - exempt) == [], "written in place, or not declared"
-    assert sorted(path for path in files.renamed - exempt if not within(path, declared.outs)) == [], "not declared"
-    assert files.renamed - exempt, "the stage has written nothing"
-    assert {"stages/__init__.py", "captioning/runtime/progress.py"} <= files.read, "opened sources are not seen"
+def test_a_stage_opens_and_writes_what_it_declares(name: str, world: Project) -> None:
+    """Each instance of the stage was watched when the small world was made."""
+    instances = {stage: files for stage, files in opened_files(world).items() if stage.partition("@")[0] == name}
+    assert instances
+    for stage, files in instances.items():
+        declared = declared_stage(world, stage)
+        imported = closure(script(name), exempt=True)  # with the modules that change no output
+        allowed = {*declared.deps, *declared.outs, *imported, *checkpoint_folders(world, declared)}
+        allowed |= {*CONFIGURATION, *DVC_CONFIG}
+        read, written, renamed = (
+            {path for path in paths if not is_exempt(path)} for paths in (files.read, files.written, files.renamed)
+        )
+        sources = {path for path in read if not path.endswith("__init__.py")}
+        assert sorted(path for path in sources if not within(path, allowed)) == [], f"{stage}: opened, not declared"
+        assert sorted(written) == [], f"{stage}: written in place, or not declared"
+        assert sorted(path for path in renamed if not within(path, declared.outs)) == [], f"{stage}: not declared"
+        assert renamed, f"{stage} has written nothing"
+        assert {"stages/__init__.py", "captioning/runtime/progress.py"} <= read, "opened sources are not seen"
 
 
 FILES = {"txt": "open('b/x.txt').read()", "parquet": "import pyarrow.parquet as pq; pq.read_table('b/x.parquet')"}
@@ -99,7 +91,9 @@ def test_written_files_are_seen(code: str, written: set[str], renamed: set[str],
     assert (files.written, files.renamed) == (written, renamed)
 
 
-def run_code(code: str, folder: Path) -> OpenedFiles:
+def run_code(code: str, folder: Path) -> StageFiles:
     with record_opened(folder) as files:
+        (folder / RUNNING / "code").touch()
         subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
-    return files
+        (folder / RUNNING / "code").unlink()
+    return files.stages["code"]

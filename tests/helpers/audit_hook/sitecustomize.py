@@ -1,8 +1,9 @@
-"""Log what a stage unpickles, runs or calls, as JSON lines with the stack.
+"""Log what a stage unpickles, runs or calls, as JSON lines with the stack; mark when it begins and ends.
 
 helpers/project_copy.py puts this folder on PYTHONPATH; Python imports a file of this name when it starts.
 """
 
+import atexit
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ PROGRAMS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.st
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib")
 DOWNLOADED = tuple(os.path.join(os.getcwd(), name) for name in ("models", "data", ".cache"))
 FRAMES = 12  # of the stack, from the innermost
+RUNNING = ".cache/running"  # if this folder exists, it holds a file for the stage that runs (tests/helpers/opened.py)
 
 
 def describe(event: str, arguments: tuple) -> str | None:
@@ -52,6 +54,14 @@ def install(stage: str, folder: str) -> None:
     sys.addaudithook(hook)
 
 
+def mark_running(stage: str) -> None:
+    path = os.path.join(RUNNING, stage)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT))
+    atexit.register(os.remove, path)
+
+
 names = [name.removeprefix("stages.") for name in sys.orig_argv if name.startswith("stages.")]
 if names and "AUDIT_LOG" in os.environ:
     install(names[0], os.environ["AUDIT_LOG"])
+    if "DVC_STAGE" in os.environ and os.path.isdir(RUNNING):
+        mark_running(os.environ["DVC_STAGE"])
