@@ -3,9 +3,9 @@
     python -m benchmarks.planning > docs/planning.md
 
 Torch's FlopCounterMode counts the operations of the model's true shape without weights, and limits/memory.py counts
-its bytes; nothing is timed. Both grow by the same amount with each layer, so models of one and two layers are counted
-and the rest is added. `CHIPS` and `EFFICIENCY` turn operations into hours; the page states them. The last column has
-the measurements of docs/measured.json.
+its bytes; nothing is timed. Those of training grow by the same amount with each layer, so models of one and two layers
+are counted and the rest is added. `CHIPS` and `EFFICIENCY` turn operations into hours; the page states them. The last
+column has the measurements of docs/measured.json.
 """
 
 import copy
@@ -162,13 +162,9 @@ class Planner:
     @cache  # noqa: B019
     def captioned(self, lora: Lora | None) -> Counts:
         """Count a prompt's operations, and bytes of decoding one image and two."""
-
-        def count(*depths: int) -> Counts:
-            meta, limit = self.model(*depths, lora), self.params.decoding.maximum_tokens
-            peaks = (meta.measure_generation(images, PROMPT, limit) for images in (1, 2))
-            return count_operations(lambda: meta.measure_validation(1, PROMPT, 1)), *peaks
-
-        return extrapolate(count, *self.depths)
+        meta, limit = self.model(*self.depths, lora), self.params.decoding.maximum_tokens
+        peaks = (meta.measure_generation(images, PROMPT, limit) for images in (1, 2))
+        return count_operations(lambda: meta.measure_validation(1, PROMPT, 1)), *peaks
 
     @cache  # noqa: B019
     def supervised(self, lora: Lora) -> Counts:
