@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captioning.base.files import write_text
+from captioning.commands.caption import positive_int
 from captioning.compare import text
 from captioning.compare.changes import compare_revisions, find_moved_captions
 from captioning.compare.experiments import experiment_tables, read_experiments
@@ -52,7 +53,13 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("before", nargs="?", default="HEAD", metavar="A", help="a revision (default: %(default)s)")
     add("after", nargs="?", default=WORKSPACE, metavar="B", help="another (default: %(default)s, what lies here)")
-    add("--images", type=int, default=6, metavar="N", help="captions of each changed row (default: %(default)s)")
+    add(
+        "--images",
+        type=positive_int,
+        default=6,
+        metavar="N",
+        help="captions of each changed row (default: %(default)s)",
+    )
     add("--experiments", action="store_true", help="list CIDEr of each row in each experiment instead")
     add("--page", type=Path, default=Path("compare.html"), metavar="FILE", help="the page (default: %(default)s)")
     return parser

@@ -18,6 +18,7 @@ from captioning.compare.revisions import Revision
 from captioning.evaluation.significance import Difference, compare_changes
 
 YARDSTICK = "yardstick"
+MEASURES = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "length")  # those that are compared
 BOOTSTRAP_SEED = 1
 SAME, NOISE, BEYOND, ONE_ONLY = "same captions", "within noise", "more than noise", "in one revision only"
 
@@ -38,8 +39,15 @@ class RowChange:
         if self.before is None or self.after is None:
             return ONE_ONLY
         if self.difference is None:
-            return SAME if self.before == self.after else ""
+            return "" if self.is_changed else SAME
         return BEYOND if self.difference.differs else NOISE
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a measure differs, or the row is in one revision only."""
+        if self.before is None or self.after is None:
+            return True
+        return any(self.before[name] != self.after[name] for name in MEASURES)
 
 
 @dataclass(frozen=True)

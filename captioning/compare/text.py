@@ -3,10 +3,10 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from captioning.compare.changes import BEYOND, NOISE, MovedCaption, RowChange
+from captioning.compare.changes import BEYOND, MEASURES, NOISE, ONE_ONLY, MovedCaption, RowChange
 from captioning.metrics.bootstrap import RESAMPLES
 
-SCORES = ("BLEU-4", "METEOR", "ROUGE-L", "length")
+SCORES = MEASURES[1:]
 NONE, WORDS = "–", "in words"
 WIDTH = 110  # characters of a line
 Cells = tuple[list[str], list[list[str]]]  # header and lines
@@ -20,12 +20,8 @@ def cider_cells(changes: Sequence[RowChange], names: Sequence[str]) -> Cells:
 
 def score_cells(changes: Sequence[RowChange]) -> Cells:
     """Return the other scores of Table II of both revisions, as `before → after`, of the rows that changed."""
-    lines = [[change.row, *(_arrow(change, name) for name in SCORES)] for change in changes if _is_changed(change)]
+    lines = [[change.row, *(_arrow(change, name) for name in SCORES)] for change in changes if change.is_changed]
     return ["row", *SCORES], lines
-
-
-def _is_changed(change: RowChange) -> bool:
-    return change.before != change.after
 
 
 def _pair(change: RowChange, name: str) -> list[str]:
@@ -51,8 +47,10 @@ def _interval(change: RowChange) -> str:
 def summarise(changes: Sequence[RowChange], images: int, seeds: int) -> list[str]:
     """Say which rows changed beyond noise, and what this does not show."""
     changed = [change for change in changes if change.difference]
+    single = [change.row for change in changes if change.verdict == ONE_ONLY]
+    only = [f"In one revision only: {', '.join(single)}."] if single else []
     if not changed:
-        return [f"No row has other captions: on {images:,} test images both revisions score the same."]
+        return [f"No row of both revisions has another CIDEr on any of {images:,} test images.", *only]
     beyond = [_describe(change) for change in changed if change.verdict == BEYOND]
     within = [change.row for change in changed if change.verdict == NOISE]
     counts = f"{len(changed)} row{'s have' if len(changed) > 1 else ' has'} other captions of {images:,} test images."
@@ -68,7 +66,7 @@ def summarise(changes: Sequence[RowChange], images: int, seeds: int) -> list[str
             "One seed a row: this compares these captions. Another seed could move them as far; before you believe in "
             "the change of a recipe, train with several seeds."
         )
-    return [counts, *sentences, interval, noise]
+    return [counts, *sentences, *only, interval, noise]
 
 
 def _describe(change: RowChange) -> str:

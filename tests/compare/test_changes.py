@@ -67,6 +67,18 @@ def test_the_words_tell_noise_from_more() -> None:
     assert rows["same"].difference is None
 
 
+def test_a_measure_that_one_revision_lacks_is_no_change() -> None:
+    old, new = revision("HEAD", {"mix": BASE}), revision("workspace", {"mix": BASE})
+    new.rows["mix"]["mean"]["Self-CIDEr"] = 50.0
+    (change,) = compare_revisions(old, new)
+    assert change.verdict == SAME and score_cells([change])[1] == []
+    alone = replace(change, row="new", before=None)
+    assert summarise([change, alone], len(IDS), 1) == [
+        "No row of both revisions has another CIDEr on any of 60 test images.",
+        "In one revision only: new.",
+    ]
+
+
 def test_a_row_of_one_revision_has_no_difference() -> None:
     rows = changes({"new": BASE, "mix": BASE}, {"old": BASE, "mix": BASE})
     assert list(rows) == ["new", "mix", "old"]

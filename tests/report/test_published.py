@@ -50,7 +50,7 @@ def test_a_run_on_the_official_tests_stands_beside_published_systems() -> None:
 
 def test_two_sentences_say_what_may_be_compared() -> None:
     fair, best = compare(RISC).sentences
-    assert "fair mark is RS-CapRet: CIDEr NWPU 192, RSICD, set A 260, UCM 342" in fair
+    assert "fair mark is RS-CapRet: CIDEr 192.0 (NWPU), 260.0? (RSICD, set A), 342.0 (UCM)" in fair
     assert "203.6 on NWPU (PCSFTr, " in best and "398.7 on UCM (PCSFTr, " in best
     assert "must not be compared with each other" in best
 

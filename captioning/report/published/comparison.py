@@ -79,16 +79,17 @@ def _explain_numbers(published: Published, sources: Mapping[str, Mapping[str, An
 def describe_marks(published: Published, parts: Mapping[str, str]) -> list[str]:
     """Say what may be compared: the mark for one model on all data sets, and the best that is published."""
     mark, titles = published.find_system(FAIR_MARK), {name: entry.title for name, entry in published.sets.items()}
-    fair = ", ".join(f"{titles[name]} {scores['CIDEr']:.0f}" for name, scores in mark.scores.items())
+    fair = ", ".join(f"{mark.format_score(name, 'CIDEr')} ({titles[name]})" for name in mark.scores)
     best = {name: published.find_best(name) for name in parts}
     highest = "; ".join(
-        f"{system.scores[name]['CIDEr']:.1f} on {titles[name]} ({system.name}, {READ[system.read]})"
+        f"{system.format_score(name, 'CIDEr')} on {titles[name]} ({system.name}, {READ[system.read]})"
         for name, system in best.items()
     )
     sentences = [
         f"Each row here is one model for all data sets, so its fair mark is {FAIR_MARK}: CIDEr {fair}.",
         f"The best published, most of it tuned on each data set alone, is {highest}; the two sets of RSICD are "
-        "different images under one name, and their scores must not be compared with each other.",
+        "different images under one name, and their scores must not be compared with each other. A question mark says "
+        "that the set is inferred from the height of the score.",
     ]
     if "RSICD-A" in parts and "RSICD-B" not in parts:
         sentences.append("With split.held_out: [RSICD], set B, the official test of RSICD, is scored as well.")
