@@ -4,20 +4,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from captioning.compute import processes
 from captioning.compute.processes import SINGLE_PROCESS, Processes, show_one_gpu, visible_device
-from captioning.runtime.stage import stage_main
-from tests.helpers.shared_training import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,22 +23,10 @@ def folder(checkpoint: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Run a training here, or in processes that torchrun forks from this one, which has imported torch already."""
-
-    def train(training: str, count: int, **environment: str) -> None:
-        def fork(config: LaunchConfig, _: object) -> Callable[..., object]:
-            launch = elastic_launch(replace(config, start_method="fork"), stage_main(main))
-            return lambda *_: launch(training, folder, count)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(processes, "elastic_launch", fork)
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            main(training, folder, count)
-
-    return train
+def train(training: str, folder: Path, count: int, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a training in a new process, or in two that it forks."""
+    command = [sys.executable, "-m", "tests.helpers.forked_training", training, str(folder), str(count)]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
 
 
 def are_near(first: Any, second: Any) -> bool:
@@ -54,12 +37,11 @@ def are_near(first: Any, second: Any) -> bool:
 
 
 @pytest.mark.parametrize(("training", "step"), [("supervised", "6"), ("scst", "3"), ("pretraining", None)])
-def test_two_processes_give_the_result_of_one(
-    training: str, step: str | None, run: Callable[..., None], folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_two_processes_give_the_result_of_one(training: str, step: str | None, folder: Path) -> None:
     """After a kill in a step, they give the same bytes."""
     for count in (1, 2):
-        run(training, count)
+        finished = train(training, folder, count)
+        assert finished.returncode == 0, finished.stderr
     alone, first, second = (load_file(folder / f"{name}/adapter_model.safetensors") for name in ("1-0", "2-0", "2-1"))
     for name, value in alone.items():
         torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-5, msg=name)
@@ -69,28 +51,26 @@ def test_two_processes_give_the_result_of_one(
     assert all(are_near(first, second) for first, second in zip(records, shared, strict=True))
     if step is not None:
         expected = (folder / "2-0/adapter_model.safetensors").read_bytes()
-        kill_and_continue(training, step, run, capfd)
+        kill_and_continue(training, step, folder)
         assert (folder / "2-0/adapter_model.safetensors").read_bytes() == expected
         assert json.loads((folder / "2.json").read_text()) == shared, "a state sorts the keys of records"
 
 
-def kill_and_continue(training: str, step: str, run: Callable[..., None], capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        run(training, 2, STATES="1", KILL_AT=step)
-    assert "error: one of the 2 processes was ended by SIGKILL" in capfd.readouterr().err
-    run(training, 2, STATES="1")
-    assert capfd.readouterr().err.count("going on from step") == 2, "each process has its own states"
+def kill_and_continue(training: str, step: str, folder: Path) -> None:
+    killed = train(training, folder, 2, STATES="1", KILL_AT=step)
+    assert killed.returncode == 1 and "one of the 2 processes was ended by SIGKILL" in killed.stderr
+    continued = train(training, folder, 2, STATES="1")
+    assert continued.stderr.count("going on from step") == 2, "each process has its own states"
 
 
 @pytest.mark.parametrize(("training", "spoilt", "step"), [("supervised", "3", 2), ("scst", "2", 3)])
 def test_a_loss_that_is_not_finite_in_one_process_ends_both(
-    training: str, spoilt: str, step: int, run: Callable[..., None], folder: Path, capfd: pytest.CaptureFixture[str]
+    training: str, spoilt: str, step: int, folder: Path
 ) -> None:
     """SCST's second step has one image, so the last process computes its second loss in the third."""
-    with pytest.raises(SystemExit) as ended:
-        run(training, 2, STATES="1", SPOIL_AT=spoilt)
-    errors = capfd.readouterr().err
-    assert ended.value.code == 1 and "Traceback" not in errors
+    ended = train(training, folder, 2, STATES="1", SPOIL_AT=spoilt)
+    errors = ended.stderr
+    assert ended.returncode == 1 and "Traceback" not in errors
     assert errors.count(f"error: the loss is nan at step {step}, ") == 1, errors
     for rank in "01":
         states = (folder / f"scratch-2/{rank}/cpu").glob("step-*")
