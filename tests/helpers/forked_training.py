@@ -1,4 +1,4 @@
-"""Run a training in processes that torchrun forks from this one: python -m tests.helpers.forked_training NAME FOLDER N.
+"""Run a training in processes that are forked: `python -m tests.helpers.forked_training NAME FOLDER PROCESSES`.
 
 They need no import of torch of their own. This process has computed nothing yet, so that it has no threads, which a
 fork would lose and wait for.
@@ -6,26 +6,19 @@ fork would lose and wait for.
 
 import logging
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-from captioning.compute import processes
 from captioning.runtime.stage import stage_main
+from tests.helpers.run_stages import fork_processes
 from tests.helpers.shared_training import main
 
 
-def run(training: str, folder: Path, count: int) -> None:
-    def fork(config: LaunchConfig, _: object) -> Callable[..., object]:
-        launch = elastic_launch(replace(config, start_method="fork"), stage_main(main))
-        return lambda *_: launch(training, folder, count)
-
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # of forks it logs tracebacks
-    processes.elastic_launch = fork
-    main(training, folder, count)
+@stage_main
+def work() -> None:
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # of forks it logs tracebacks
+    fork_processes(work)
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
