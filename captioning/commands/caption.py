@@ -35,6 +35,9 @@ from captioning.runtime.command_line import exit_status
 from captioning.runtime.progress import progress, write_stdout
 
 Reading = tuple[bytes | None, FileCaption]
+BANDS_HELP = "bands of TIFFs as red, green and blue, or one as grey, from 1 (default: by their colours)"
+BATCH_HELP = "images captioned at once (default: the recipe's)"
+DEVICE_HELP = "cpu, cuda, cuda:N or mps (default: the recipe's)"
 
 EPILOG = """examples:
   python -m captioning harbour.jpg --model mix
@@ -134,16 +137,15 @@ def parser() -> argparse.ArgumentParser:
         "text: file, tab, caption; json, csv: a record per file with length, end and notes (default: text); "
         "geojson, html: a map of a scene (--tiles, default: geojson)"
     )
-    bands = "bands of TIFFs as red, green and blue, or one as grey, from 1 (default: by their colours)"
     tokens = "cut captions off at N tokens (default: decoding.maximum_tokens of params.yaml)"
     add("images", nargs="+", type=Path, metavar="IMAGE", help="a JPEG, PNG or TIFF file, or a folder with some")
     add("--model", metavar="NAME", help=model)
     add("--tiles", type=positive_int, metavar="N", help="caption one TIFF as a scene, in tiles of N pixels")
-    add("--bands", type=band_numbers, metavar="R,G,B", help=bands)
+    add("--bands", type=band_numbers, metavar="R,G,B", help=BANDS_HELP)
     add("--format", choices=[*FORMATS, *SCENE_FORMATS], help=formats)
     add("--out", type=Path, metavar="FILE", help="write to FILE, completely or not at all (default: standard output)")
-    add("--batch", type=positive_int, metavar="N", help="images captioned at once (default: the recipe's)")
-    add("--device", type=device_name, help="cpu, cuda, cuda:N or mps (default: the recipe's)")
+    add("--batch", type=positive_int, metavar="N", help=BATCH_HELP)
+    add("--device", type=device_name, help=DEVICE_HELP)
     add("--maximum-tokens", type=positive_int, metavar="N", help=tokens)
     return parser
 

@@ -14,7 +14,7 @@ from captioning.adapters.folder import WEIGHTS
 from captioning.base.errors import UserError
 from captioning.base.files import atomic_folder, write_text
 from captioning.base.hashes import require_hashes, sha256
-from captioning.commands.caption import device_name, positive_int
+from captioning.commands.caption import BATCH_HELP, DEVICE_HELP, device_name, positive_int
 from captioning.commands.loading import choose_batch, require_device
 from captioning.commands.publish import find_base
 from captioning.commands.trained_rows import ADAPTERS, TrainedRow, find_row, read_trained_recipe
@@ -97,6 +97,6 @@ def parser() -> argparse.ArgumentParser:
     add("row", metavar="ROW", help="a row with its seed (mix-1), or alone if it has one seed (mix)")
     add("--merged", required=True, type=Path, metavar="FOLDER", help="a new folder for the merged model")
     add("--images", type=positive_int, metavar="N", help=images)
-    add("--batch", type=positive_int, metavar="N", help="images captioned at once (default: the recipe's)")
-    add("--device", type=device_name, help="cpu, cuda, cuda:N or mps (default: the recipe's)")
+    add("--batch", type=positive_int, metavar="N", help=BATCH_HELP)
+    add("--device", type=device_name, help=DEVICE_HELP)
     return parser

@@ -1,6 +1,5 @@
 """Compare the captions of a merged model with those that were scored: equal captions, and CIDEr of both."""
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,14 @@ import numpy as np
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_map
 from captioning.evaluation.predictions import read_predictions
-from captioning.images.table import read_ids
+from captioning.images.table import draw_ids, read_ids
 from captioning.metrics.bootstrap import interval, resampled_means
 from captioning.metrics.cider import CiderD, DocumentFrequencies
 from captioning.metrics.ptb import tokenize
 
 CAPTIONED, TEST = Path("data/splits/captioned.txt"), Path("data/splits/test.txt")
 NEEDED = (Path("data/captions/images.parquet"), CAPTIONED, TEST, Path("data/references/tokens.json"))
-SEED = 1  # of the sample, and of the resamples
+SEED = 1  # of the resamples
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,11 @@ def read_scored(row: str, images: int | None) -> Scored:
     if missing := [path for path in (*NEEDED, predictions) if not path.is_file()]:
         raise UserError(f"{missing[0]} is missing; `dvc repro` makes it, `dvc pull` fetches it")
     captioned, test = (read_ids(path) for path in (CAPTIONED, TEST))
-    tested = frozenset(test)  # others may be captioned beside the test split
-    records = [record for record in read_predictions(predictions, captioned) if record.id in tested]
-    if images is not None and images < len(records):
-        records = sorted(random.Random(SEED).sample(records, images), key=lambda record: record.id)
-    ids = tuple(record.id for record in records)
+    captions = {record.id: record.caption for record in read_predictions(predictions, captioned)}
+    ids = tuple(draw_ids(test, images or 0, "merged"))
     tokens = read_map(Path("data/references/tokens.json"), *ids)
     references = {id_: tokens[id_] for id_ in ids}
-    return Scored(ids, tuple(record.caption for record in records), references, len(test))
+    return Scored(ids, tuple(captions[id_] for id_ in ids), references, len(test))
 
 
 def compare(scored: Scored, captions: Sequence[str]) -> Comparison:

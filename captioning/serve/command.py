@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from captioning.base.errors import Terminated, UserError
-from captioning.commands.caption import band_numbers, device_name, positive_int
+from captioning.commands.caption import BANDS_HELP, DEVICE_HELP, band_numbers, device_name, positive_int
 from captioning.commands.trained_rows import ZERO_SHOT, TrainedRow, find_row, row_names
 from captioning.params.load import load_params
 from captioning.params.sections import Params
@@ -103,13 +103,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     model = "a row as for `python -m captioning`; may be given several times (default: every trained row)"
-    bands = "bands of TIFFs as red, green and blue, or one as grey, from 1 (default: by their colours)"
     add("--model", action="append", metavar="ROW", help=model)
     add("--host", default=LOOPBACK[0], help="address to listen at (default: %(default)s, this machine alone)")
     add("--port", type=port_number, default=7860, help="0: any free one (default: %(default)s)")
     add("--upload-limit", type=positive_int, default=50, metavar="MB", help="of a picture (default: %(default)s)")
-    add("--bands", type=band_numbers, metavar="R,G,B", help=bands)
-    add("--device", type=device_name, help="cpu, cuda, cuda:N or mps (default: the recipe's)")
+    add("--bands", type=band_numbers, metavar="R,G,B", help=BANDS_HELP)
+    add("--device", type=device_name, help=DEVICE_HELP)
     return parser
 
 
