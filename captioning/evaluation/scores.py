@@ -145,7 +145,8 @@ def signature(
 ) -> str:
     """Name the protocol: `CIDEr-D|pycocoevalcap-1.2|PTB|refs:5|df:test|greedy|max_tokens:40|split:test|n:240`.
 
-    `maximum_tokens`: None without a model. `refs`: a name for the references instead of their number.
+    `maximum_tokens`: None without a model. `refs`: a name for the references instead of their number. `tokens`: `PTB`,
+    or `raw` for words that end at spaces.
     """
     numbers = sorted({len(captions) for captions in references.values()})
     count = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"

@@ -1,0 +1,1 @@
+"""Published systems, their scores and sources, and which of them the run may be compared with."""
