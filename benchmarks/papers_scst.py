@@ -54,6 +54,7 @@ class Sampling:
     samples: int  # per image
     maximum_tokens: int
     temperature: float
+    updated: int  # images whose samples are scored at a time, with gradients
 
 
 def papers_step(
@@ -65,7 +66,7 @@ def papers_step(
     compute_rewards: Rewards,
 ) -> Float[Tensor, ""]:
     """Compute baseline, samples, rewards, loss and gradients. `references`: tokens by image."""
-    samples, maximum_tokens, temperature = astuple(sampling)
+    samples, maximum_tokens, temperature, updated = astuple(sampling)
     pad, tokenizer = processor.tokenizer.pad_token_id, processor.tokenizer
     model.eval()
     greedy = generate_suffixes(model, processor, dict(prompt), maximum_tokens)
@@ -78,10 +79,15 @@ def papers_step(
         for captions in (greedy, sampled)
     )
     advantage = rewards.view(-1, samples) - baseline[:, None]
-    log_p = repeated_log_probabilities(model, prompt, sampled.view(-1, samples, sampled.shape[1]), pad, (), temperature)
-    loss = -(advantage.to(log_p) * log_p).mean()
-    loss.backward()
-    return loss.detach()
+    captions, total = sampled.view(-1, samples, sampled.shape[1]), torch.zeros((), device=sampled.device)
+    for start in range(0, len(captions), updated):
+        rows = slice(start, start + updated)
+        inputs = {key: value[rows] for key, value in prompt.items()}
+        log_p = repeated_log_probabilities(model, inputs, captions[rows], pad, (), temperature)
+        loss = -(advantage[rows].to(log_p) * log_p).sum() / advantage.numel()
+        loss.backward()
+        total += loss.detach()
+    return total
 
 
 def rewards_from_text(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Float[Tensor, " captions"]:

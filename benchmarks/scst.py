@@ -2,7 +2,7 @@
 
     python -m benchmarks.scst                                the miniature, after it has learnt some captions
     python -m benchmarks.scst --shape 3b --device cuda       PaliGemma-3B's true shape, random weights
-    python -m benchmarks.scst --shape 3b --device cuda --batch 64
+    python -m benchmarks.scst --shape 3b --device cuda --batch 32 --updated 4
 
 Both start from decoded pixels. Ours encodes its images in each step here, although a run encodes each image once. Five
 samples and the greedy baseline have at most 24 tokens; the miniature's batch and temperature are those of params.yaml.
@@ -143,8 +143,9 @@ def profile_dtype(shape: str) -> str:
     return load_params().profiles["miniature" if shape == "miniature" else "paper"].machine.compute
 
 
-def compare(shape: str, device: str, batch: int, pairs: int) -> list[str]:
-    """Return rows of the table, and the seconds of our step by part."""
+def compare(shape: str, device: str, batch: int, pairs: int, updated: int | None = None) -> list[str]:
+    """Return rows of the table, and the seconds of our step by part. The peer scores the samples of `updated` images at
+    a time with gradients, because its rows repeat image and prompt and it computes the logits of all positions."""
     seed_everything(1, PARAMS.machine.threads if device == "cpu" else 8)
     compute = profile_dtype(shape)
     world = draw_world(batch, SIDE if shape == "miniature" else true_shape.SIDE)
@@ -161,7 +162,7 @@ def compare(shape: str, device: str, batch: int, pairs: int) -> list[str]:
     step = our_step(trainer, prompt, world.ids)
     label = f"{shape}, {batch} images, greedy + {SAMPLES} samples"
 
-    sampling = Sampling(SAMPLES, TOKENS, temperature)
+    sampling = Sampling(SAMPLES, TOKENS, temperature, updated or batch)
 
     def peer(references: Sequence[Sequence[str]], rewards: Rewards) -> Callable[[], Any]:
         optimizer = make_optimizer(theirs)
@@ -224,7 +225,8 @@ def run() -> str:
 
 if __name__ == "__main__":
     parser = make_parser(__doc__, pairs=5)
-    parser.add_argument("--batch", type=positive_int, help="images a step; at the true shape 32")
+    parser.add_argument("--batch", type=positive_int, help="images a step; 16 by default")
+    parser.add_argument("--updated", type=positive_int, help="images at a time in the peer's update; 3b: 4")
     options = parse_options(parser)
-    batch = options.batch or (32 if options.shape == "3b" else PARAMS.scst.batch)
-    print("\n".join([HEADER, *compare(options.shape, options.device, batch, options.pairs)]))
+    batch, updated = options.batch or PARAMS.scst.batch, options.updated or (4 if options.shape == "3b" else None)
+    print("\n".join([HEADER, *compare(options.shape, options.device, batch, options.pairs, updated)]))

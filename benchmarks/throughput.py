@@ -38,18 +38,19 @@ from captioning.params.recipes import refined_rows
 from captioning.params.sections import Launch, Machine, Params
 from captioning.training.pixels import DecodedCollator, decode_images
 
-SIZES = (1, 2, 4, 8, 16, 32, 64)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STEPS = 3  # after a first that is not counted
 Step = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Items per second with a batch of `items`, and bytes at the peak."""
+    """Items per second with a batch of `items`, bytes at the peak, and those that limits/memory.py predicts."""
 
     items: int
     per_second: float
     peak: int
+    predicted: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,10 @@ def sweep(make_step: Callable[[int], Step], need: Need, free: int, sizes: Sequen
     """Measure speeds at `sizes` until the next batch is predicted not to fit."""
     speeds = []
     for items in sizes:
-        if replace(need, items=items).total_bytes > free:
+        predicted = replace(need, items=items).total_bytes
+        if predicted > free:
             break
-        speeds.append(measure(make_step(items), items, device))
+        speeds.append(replace(measure(make_step(items), items, device), predicted=predicted))
     return speeds
 
 
@@ -181,9 +183,11 @@ def choose_speed(speeds: Sequence[Speed], batch: int) -> Speed:
 
 def page(params: Params, sweeps: dict[str, list[Speed]], chip: str) -> str:
     """Return speeds, hours, and the line for docs/measured.json."""
-    lines = ["| what | batch | images a second | GB |", "|---|---|---|---|"]
+    lines = ["| what | batch | images a second | GB | GB, predicted |", "|---|---|---|---|---|"]
     for name, speeds in sweeps.items():
-        lines += [f"| {name} | {speed.items} | {speed.per_second:.2f} | {speed.peak / 1e9:.1f} |" for speed in speeds]
+        for speed in speeds:
+            gigabytes = f"{speed.peak / 1e9:.1f} | {speed.predicted / 1e9:.1f}"
+            lines.append(f"| {name} | {speed.items} | {speed.per_second:.2f} | {gigabytes} |")
     if empty := [name for name, speeds in sweeps.items() if not speeds]:
         return "\n".join([*lines, f"{chip}: not even one image at a time fits for {', '.join(empty)}"])
     profile = params.profiles["paper"]

@@ -21,9 +21,10 @@ from captioning.metrics.ptb import tokenize
 from captioning.paligemma.model import prompt_tokens
 from captioning.params.recipe import ScstSettings
 from captioning.runtime.progress import Stopwatch
+from captioning.scst.graphs import RecordedSteps
 from captioning.scst.loss import advantages, caption_log_probabilities, policy_loss
 from captioning.scst.packing import Prefix, prefill
-from captioning.scst.rollout import rollout
+from captioning.scst.rollout import growing_rows, rollout
 from captioning.scst.sampling import Sampling, uniform
 from captioning.scst.scorers import Scorers
 from captioning.training.states import trainable_weights
@@ -45,6 +46,7 @@ class SCSTTrainer(SharedTrainer):
         barred = tuple(forbidden_tokens(processor))
         self.sampling = Sampling(barred, settings.temperature, settings.top_k, settings.top_p)
         self.prompt = prompt_tokens(processor, settings.prompt).to(self.args.device)
+        self.make_step = RecordedSteps() if self.args.device.type == "cuda" else growing_rows
         self.start_weights = trainable_weights(self.model) if settings.kl else {}
         self.stopwatch = Stopwatch(torch.cuda.synchronize if self.args.device.type == "cuda" else lambda: None)
         self.seconds: list[dict[str, float]] = []
@@ -115,8 +117,8 @@ class SCSTTrainer(SharedTrainer):
     def _decode(
         self, policy: Any, prefix: Prefix, uniforms: Tensor, greedy: bool
     ) -> Int[Tensor, "images captions tokens"]:
-        tokenizer = self.processor.tokenizer
-        return rollout(policy, prefix, self.sampling, uniforms, greedy, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        ends = self.processor.tokenizer.eos_token_id, self.processor.tokenizer.pad_token_id
+        return rollout(policy, prefix, self.sampling, uniforms, greedy, *ends, self.make_step)
 
     def _rewards(
         self, ids: Sequence[str], captions: Sequence[Sequence[Caption]]

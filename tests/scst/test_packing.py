@@ -12,6 +12,7 @@ from benchmarks.papers_scst import repeated_log_probabilities
 from captioning.adapters.lora import freeze_encoder
 from captioning.decoding import forbidden_tokens, generate_suffixes
 from captioning.paligemma.model import image_features, prompt_inputs, prompt_tokens
+from captioning.scst.graphs import RecordedSteps
 from captioning.scst.loss import caption_log_probabilities
 from captioning.scst.packing import Prefix, packed_mask, prefill
 from captioning.scst.rollout import rollout
@@ -157,3 +158,23 @@ def test_padding_is_not_run(policy: Any, processor: Any, pictures: list[bytes], 
     prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures[:1]))
     caption_log_probabilities(base, prefix, captions, Sampling(tuple(forbidden_tokens(processor))), pad)
     assert shapes[1][:2] == (1, int((captions != pad).sum()) - 2)
+
+
+@BOTH
+def test_steps_of_fixed_shape_give_the_same_tokens(
+    adapted: Make, policy: Any, processor: Any, pictures: list[bytes], prefix: Prefix
+) -> None:
+    """A second batch of captions reuses the rows of the first; another model and another number of images do not."""
+    base, other, steps = policy.get_base_model(), adapted(strength=0.3).eval().get_base_model(), RecordedSteps()
+    ends = processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id
+    sampling, prompt = Sampling(tuple(forbidden_tokens(processor)), 0.7), prompt_tokens(processor, PROMPT)
+    turned = prefill(base, prompt, encode_in_memory(base, processor, pictures[::-1]))
+    others = prefill(other, prompt, encode_in_memory(other, processor, pictures[:2]))
+    rows, captions = [], []
+    for model, start in ((base, prefix), (base, turned), (other, others)):
+        points = random_points(3, 12)[: len(start.last)]
+        captions.append(rollout(model, start, sampling, points, True, *ends, steps))
+        assert torch.equal(captions[-1], rollout(model, start, sampling, points, True, *ends))
+        rows.append(steps.rows)
+    assert rows[0] is rows[1] is not rows[2]
+    assert not torch.equal(captions[0], captions[1])
