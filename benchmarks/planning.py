@@ -4,7 +4,7 @@
 
 Torch's FlopCounterMode counts the operations of the model's true shape without weights, and limits/memory.py counts
 its bytes; nothing is timed. Those of training grow by the same amount with each layer, so models of one and two layers
-are counted and the rest is added. `CHIPS` and `EFFICIENCY` turn operations into hours; the page states them. The last
+are counted and the rest is added. `CHIPS` turns operations into hours, by shares of peaks that the page states. The last
 column has the measurements of docs/measured.json.
 """
 
@@ -12,7 +12,8 @@ import copy
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -42,37 +43,40 @@ PAPER_HOURS = 46.0  # of SCST, on an A100 (VI.A)
 
 
 @dataclass(frozen=True)
+class Shares:
+    """Shares of a chip's peaks that the work reaches."""
+
+    training: float
+    prefill: float
+    decoding: float  # of the bandwidth: each token of a batch reads the weights once
+
+
+FREE = 0.94  # assumed share of the memory that is free
+ASSUMED = Shares(0.35, 0.45, 0.40)
+MEASURED_SHARES = Shares(0.13, 0.18, 0.15)  # of an H100 (docs/measured.json), which often waits for kernels to start
+
+
+@dataclass(frozen=True)
 class Chip:
     """Published peaks: dense matrix operations a second in the named dtype, bytes a second, bytes."""
 
     operations: float
     bandwidth: float
     memory: float
+    shares: Shares = ASSUMED
 
     def size(self, need: Need) -> int:
         """Return how many rows or images at a time fit, or 0."""
-        return largest_size(need, int(self.memory * EFFICIENCY.free))
+        return largest_size(need, int(self.memory * FREE))
 
 
 CHIPS = {  # NVIDIA's data sheets; a T4 has no bfloat16 units, so its float32 units compute such products
     "T4 in bfloat16": Chip(8.1e12, 320e9, 16e9),
     "T4 in float16": Chip(65e12, 320e9, 16e9),
     "A100 80 GB": Chip(312e12, 2039e9, 80e9),
-    "H200": Chip(989e12, 4800e9, 141e9),
+    "H100": Chip(989e12, 3350e9, 80e9, MEASURED_SHARES),
+    "H200": Chip(989e12, 4800e9, 141e9, MEASURED_SHARES),
 }
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """Assumed shares of the peaks, and of memory that is free."""
-
-    training: float = 0.35
-    prefill: float = 0.45
-    decoding: float = 0.40  # of the bandwidth: each token of a batch reads the weights once
-    free: float = 0.94
-
-
-EFFICIENCY = Efficiency()
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,12 @@ class Work:
 
     def hours(self, chip: Chip) -> float:
         """Return the hours on `chip`, with as many rows or images at a time as fit there."""
-        seconds = self.training / (chip.operations * EFFICIENCY.training)
-        seconds += self.prefill / (chip.operations * EFFICIENCY.prefill)
+        shares = chip.shares
+        seconds = self.training / (chip.operations * shares.training)
+        seconds += self.prefill / (chip.operations * shares.prefill)
         pairs = (self.sampled, self.need), (self.captioned, self.decoding)
         batches = sum(math.ceil(images / max(1, chip.size(need))) for images, need in pairs)
-        return (seconds + batches * SUFFIX * self.weights / (chip.bandwidth * EFFICIENCY.decoding)) / 3600
+        return (seconds + batches * SUFFIX * self.weights / (chip.bandwidth * shares.decoding)) / 3600
 
 
 def extrapolate(count: Callable[[int, int], Counts], vision: int, decoder: int) -> Counts:
@@ -255,9 +260,25 @@ def format_cell(work: Work, chip: Chip) -> str:
 
 
 def format_measured(work: Work, measured: Mapping[str, Any]) -> str:
-    values = [(chip, rows[work.name]) for chip, rows in measured.items() if work.name in rows]
+    values = [(chip, entry["rows"][work.name]) for chip, entry in measured.items() if work.name in entry["rows"]]
     texts = [f"{chip}: {value['hours']:.2f} h, {value['gigabytes']:.0f} GB" for chip, value in values]
     return "; ".join(texts) or "not measured"
+
+
+def format_steps(chip: str, entry: Mapping[str, Any]) -> str:
+    """Return a chip's speeds and its comparison with a peer, as two tables."""
+    speeds = [["what", "rows or images at a time", "images a second", "GB", "GB, predicted"]]
+    speeds += [list(map(str, step.values())) for step in entry["steps"]]
+    peers = [["beside a peer", "ours, ms", "peer, ms", "peer / ours, median of pairs (min-max)"]]
+    for what, ours, peer, ratio, lowest, highest in (values.values() for values in entry.get("beside_a_peer", [])):
+        peers.append([what, f"{ours:.0f}", f"{peer:.0f}", f"{ratio:.2f} ({lowest:.2f}-{highest:.2f})"])
+    notes = "\n".join(textwrap.fill(f"- {note}", 118, subsequent_indent="  ") for note in entry.get("notes", []))
+    return "\n\n".join([f"## Measured: {chip}", format_table(speeds), format_table(peers), notes])
+
+
+def format_table(lines: Sequence[Sequence[str]]) -> str:
+    header, *rows = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *rows])
 
 
 NOTES = f"""# Hours and memory of the paper profile
@@ -269,11 +290,12 @@ for `machine.training_rows`, `machine.scst_images` and `machine.decoding_batch`.
 
 Assumptions: {IMAGES["train"]:,} training, {IMAGES["validation"]:,} validation and {IMAGES["test"]:,} test images;
 prompts of {PROMPT} and captions of {SUFFIX} tokens after 256 of the image (memory: of {LONGEST} tokens; SCST: of the
-limit). Training reaches {EFFICIENCY.training:.0%} of a chip's peak, prompts {EFFICIENCY.prefill:.0%}, and decoding
-{EFFICIENCY.decoding:.0%} of the bandwidth, since each token of a batch reads all weights. {EFFICIENCY.free:.0%} of the
-memory is free. Not included: reading and decoding images, loading weights, checkpoints, starting kernels, rewards, and
-longer captions, for which a whole batch waits; on a fast chip these may double SCST's hours. A T4 has no bfloat16
-units: its float32 units compute such products, at an eighth of its speed in float16
+limit). Training reaches {ASSUMED.training:.0%} of a chip's peak, prompts {ASSUMED.prefill:.0%}, and decoding
+{ASSUMED.decoding:.0%} of the bandwidth, since each token of a batch reads all weights. For H100 and H200 these shares
+are those measured on an H100, which often waits for kernels to start: {MEASURED_SHARES.training:.0%},
+{MEASURED_SHARES.prefill:.0%} and {MEASURED_SHARES.decoding:.0%}. {FREE:.0%} of the memory is free. Not included:
+reading and decoding images, loading weights, checkpoints, rewards, and longer captions, for which a whole batch waits.
+A T4 has no bfloat16 units: its float32 units compute such products, at an eighth of its speed in float16
 (`machine.compute: float16`; the bytes are the same)."""
 CLOSING = f"""`machine.dequantise: false` frees about 4 GB, `machine.optimizer: paged-adamw-8bit` three quarters of the
 optimizer's memory. The paper reports {PAPER_HOURS:.0f} hours for its two epochs of SCST on an A100, with one sampled
@@ -290,8 +312,8 @@ def page(params: Params, measured: Mapping[str, Any]) -> str:
     zero_shot = len(params.zero_shot)  # equal rows, of which the page has the first
     totals = [zero_shot * works[0].hours(chip) + sum(work.hours(chip) for work in works[1:]) for chip in CHIPS.values()]
     lines.append([f"all rows, {zero_shot} zero-shot ones", *(f"{hours:.1f} h" for hours in totals), ""])
-    table = "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])
-    return f"{NOTES}\n\n{table}\n\n{CLOSING}\n"
+    sections = [NOTES, format_table([header, *lines]), CLOSING]
+    return "\n\n".join([*sections, *(format_steps(chip, entry) for chip, entry in measured.items())]) + "\n"
 
 
 def format_chip(name: str, chip: Chip) -> str:
@@ -300,7 +322,7 @@ def format_chip(name: str, chip: Chip) -> str:
 
 
 def read_measured() -> dict[str, Any]:
-    """Return what was measured on chips: {chip: {row: {"hours", "gigabytes"}}}."""
+    """Return what was measured on chips: {chip: {"rows": {row: {"hours", "gigabytes"}}, "steps", "beside_a_peer"}}."""
     return json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {}
 
 

@@ -89,7 +89,10 @@ class Bench:
         with tempfile.TemporaryDirectory() as scratch:
             images = decode_images(processor, world.images, Path(scratch) / "pixels")
         pairs = zip(images, world.texts, strict=True)
-        examples = [{"image": image, "prompt": prompt, "caption": texts[0]} for image, texts in pairs]
+        examples = [
+            {"image": image, "prompt": prompt, "caption": shorten(processor.tokenizer, texts[0], SUFFIX)}
+            for image, texts in pairs
+        ]
         collate, trained = DecodedCollator(processor), [value for value in model.parameters() if value.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=0.0, fused=True)
 
@@ -130,6 +133,14 @@ class Bench:
         return {
             name: sweep(partial(work, model), needs[name], free, sizes, self.device) for name, work in works.items()
         }
+
+
+def shorten(tokenizer: Any, text: str, limit: int) -> str:
+    """Return as many words of `text` as fit in `limit` tokens with `<eos>`: a random tokenizer splits long words."""
+    words = text.split()
+    while len(words) > 1 and len(tokenizer.encode(" ".join(words), add_special_tokens=False)) >= limit:
+        words.pop()
+    return " ".join(words)
 
 
 def sweep(make_step: Callable[[int], Step], need: Need, free: int, sizes: Sequence[int], device: str) -> list[Speed]:
@@ -199,7 +210,24 @@ def page(params: Params, sweeps: dict[str, list[Speed]], chip: str) -> str:
     }
     rows = hours(params, {name: choose_speed(speeds, batches[name]) for name, speeds in sweeps.items()})
     total = sum(row["hours"] for row in rows.values())
-    return "\n".join([*lines, "", f"{chip}: all rows of Table II in {total:.1f} h", json.dumps({chip: rows})])
+    entry = {
+        chip: {"rows": rows, "steps": [step for name, speeds in sweeps.items() for step in step_entries(name, speeds)]}
+    }
+    return "\n".join([*lines, "", f"{chip}: all rows of Table II in {total:.1f} h", json.dumps(entry)])
+
+
+def step_entries(name: str, speeds: Sequence[Speed]) -> list[dict[str, Any]]:
+    """Return speeds as docs/measured.json has them."""
+    return [
+        {
+            "what": name,
+            "batch": speed.items,
+            "images_per_second": round(speed.per_second, 2),
+            "gigabytes": round(speed.peak / 1e9, 1),
+            "predicted_gigabytes": round(speed.predicted / 1e9, 1),
+        }
+        for speed in speeds
+    ]
 
 
 def main(folder: Path, device: str, sizes: Sequence[int] = SIZES, threads: int = 2) -> str:

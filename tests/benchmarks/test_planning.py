@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import planning
 from benchmarks.planning import (
+    ASSUMED,
     CHIPS,
-    EFFICIENCY,
     SUFFIX,
     Chip,
     Counts,
@@ -41,10 +41,10 @@ def test_the_document_is_up_to_date() -> None:
 @pytest.mark.parametrize(
     ("changes", "hours"),
     [
-        ({"training": 3600e12 * EFFICIENCY.training}, 1.0),
-        ({"prefill": 1800e12 * EFFICIENCY.prefill}, 0.5),
-        ({"captioned": 65, "weights": 1800e9 * EFFICIENCY.decoding / SUFFIX}, 1.0),  # 64 fit, so there are two batches
-        ({"sampled": 9, "weights": 1800e9 * EFFICIENCY.decoding / SUFFIX}, 1.0),  # 8 fit
+        ({"training": 3600e12 * ASSUMED.training}, 1.0),
+        ({"prefill": 1800e12 * ASSUMED.prefill}, 0.5),
+        ({"captioned": 65, "weights": 1800e9 * ASSUMED.decoding / SUFFIX}, 1.0),  # 64 fit, so there are two batches
+        ({"sampled": 9, "weights": 1800e9 * ASSUMED.decoding / SUFFIX}, 1.0),  # 8 fit
     ],
 )
 def test_hours_by_hand(changes: dict[str, float], hours: float) -> None:
@@ -74,6 +74,6 @@ def test_models_of_one_and_two_layers_give_the_counts_of_the_whole_model(
 
 
 def test_measured_values_are_shown() -> None:
-    measured = {"H200": {"mix": {"hours": 0.25, "gigabytes": 40.0}}, "T4": {}}
+    measured = {"H200": {"rows": {"mix": {"hours": 0.25, "gigabytes": 40.0}}}, "T4": {"rows": {}}}
     assert format_measured(make_work(), measured) == "H200: 0.25 h, 40 GB"
     assert format_measured(make_work(), {}) == "not measured"

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import throughput
 from benchmarks.planning import IMAGES
-from benchmarks.throughput import Speed, choose_speed, hours, measure, page, sweep
+from benchmarks.throughput import Speed, choose_speed, hours, measure, page, shorten, sweep
 from captioning.limits.memory import Need
 from captioning.params.load import load_params
 
@@ -21,7 +21,13 @@ def test_everything_is_measured_on_a_miniature(checkpoint: Path) -> None:
     text = throughput.main(checkpoint, "cpu", sizes=(1, 2), threads=1)
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:]
     assert rows == ["training", "training", "captioning", "captioning", "SCST", "SCST"]
-    rows_by_name = json.loads(text.splitlines()[-1])["cpu"]
+    entry = json.loads(text.splitlines()[-1])["cpu"]
+    assert [(step["what"], step["batch"]) for step in entry["steps"][:3]] == [
+        ("training", 1),
+        ("training", 2),
+        ("captioning", 1),
+    ]
+    rows_by_name = entry["rows"]
     names = {*(f"zero-shot-{name}" for name in PARAMS.zero_shot), *PARAMS.rows}
     names |= {f"scst-{start}-{baseline}" for start in PARAMS.scst.starts for baseline in PARAMS.scst.baselines}
     assert rows_by_name.keys() == names
@@ -77,3 +83,12 @@ def test_a_device_that_is_too_small_is_reported() -> None:
     assert text.endswith("T4: not even one image at a time fits for training")
     text = page(PARAMS, dict.fromkeys(("training", "captioning", "SCST"), speeds), "T4")
     assert json.loads(text.splitlines()[-1]).keys() == {"T4"}
+
+
+def test_captions_of_training_have_a_typical_length(processor: Any) -> None:
+    text = "a red plane parked near the terminal . a red plane parked near the terminal ."
+    short = shorten(processor.tokenizer, text, 10)
+    assert text.startswith(f"{short} ")
+    longer = text[: len(short)] + " " + text[len(short) :].split()[0]
+    assert len(processor.tokenizer.encode(short, add_special_tokens=False)) < 10
+    assert len(processor.tokenizer.encode(longer, add_special_tokens=False)) >= 10
