@@ -40,7 +40,7 @@ def main() -> None:
     figures = draw_figures(table, run, steps, words) | {name: example.draw() for name, example in examples.items()}
     for name, figure in figures.items():
         save_figure(figure, PLOTS / name)
-    svgs = {name: (PLOTS / f"{name}.svg").read_bytes() for name in figures}
+    svgs = {name: (PLOTS / f"svg/{name}.svg").read_bytes() for name in figures}
     page = render_page(table, run, svgs, examples, {row: int(seeds[0]["step"].max()) for row, seeds in steps.items()})
     for name, text in (text_files(table) | {"report.html": page}).items():
         write_text(PLOTS / name, text)

@@ -46,12 +46,13 @@ STYLE |= {"text.parse_math": False}  # a caption may contain a dollar sign
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write `<path>.png` and `<path>.svg`, with the same bytes in every run; `path` has no suffix."""
+    """Write `path` as PNG and, in the folder svg beside it, as SVG, with the same bytes in every run; `path` has no
+    suffix."""
     png = {"format": "png", "dpi": RESOLUTION, "metadata": {"Software": None}}
     svg = {"format": "svg", "metadata": {"Date": None, "Creator": None}}
     with matplotlib.rc_context({"svg.hashsalt": "captioning", "svg.fonttype": "path"}):
-        for options in (png, svg):
-            with atomic_file(path.with_name(f"{path.name}.{options['format']}")) as partial:
+        for folder, options in ((path.parent, png), (path.parent / "svg", svg)):
+            with atomic_file(folder / f"{path.name}.{options['format']}") as partial:
                 figure.savefig(partial, facecolor="white", **options)
 
 

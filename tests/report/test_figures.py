@@ -72,8 +72,8 @@ def test_two_processes_write_the_same_bytes_without_date_and_program(tmp_path: P
         folder, environment = tmp_path / seed, {"PYTHONHASHSEED": seed, "PYTHONPATH": ROOT}
         command = [sys.executable, "-c", DRAWING, str(folder)]
         subprocess.run(command, check=True, env=os.environ | environment)
-        contents.append({file.name: file.read_bytes() for file in sorted(folder.iterdir())})
-    assert list(contents[0]) == ["cloud.png", "cloud.svg", "lengths.png", "lengths.svg"]
+        contents.append({file.name: file.read_bytes() for file in sorted(folder.rglob("*.*"))})
+    assert list(contents[0]) == ["cloud.png", "lengths.png", "cloud.svg", "lengths.svg"]
     assert contents[0] == contents[1]
     assert b"<dc:date>" not in contents[0]["lengths.svg"]
     assert "Software" not in Image.open(tmp_path / "1/lengths.png").info

@@ -40,7 +40,7 @@ def test_page_fetches_nothing_escapes_captions_and_is_the_same_in_each_run(run: 
     ]
     assert [content for content in contents if content not in text] == []
     assert str(run) not in text
-    files = {path: path.read_bytes() for path in sorted((run / "plots").iterdir()) if path.is_file()}
+    files = {path: path.read_bytes() for path in sorted((run / "plots").rglob("*")) if path.is_file()}
     figures = {f"{name}.{suffix}" for name in ("table-2", "figure-3", "figure-7") for suffix in ("png", "svg")}
     texts = {"table-2.md", "table-2.csv", "table-2.json", "scores.csv", "report.html"}
     assert {path.name for path in files} >= figures | texts
