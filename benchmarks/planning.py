@@ -4,8 +4,8 @@
 
 Torch's FlopCounterMode counts the operations of the model's true shape without weights, and limits/memory.py counts
 its bytes; nothing is timed. Those of training grow by the same amount with each layer, so models of one and two layers
-are counted and the rest is added. `CHIPS` turns operations into hours, by shares of peaks that the page states. The last
-column has the measurements of docs/measured.json.
+are counted and the rest is added. `CHIPS` turns operations into hours, by shares of peaks that the page states. The
+last column has the measurements of docs/measured.json.
 """
 
 import copy

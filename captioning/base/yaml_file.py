@@ -15,10 +15,12 @@ REMEDY = "correct it, or restore the file from git"
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
-    """Read the map in `path`. Raises `UserError` if the file is not plain YAML in UTF-8, or not a map."""
+    """Read the map in `path`. Raises `UserError` if it is missing, no plain YAML in UTF-8, or no map."""
     try:
         content = path.read_bytes()
         values = YAML(typ="safe", pure=True).load(content.decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file here; go to the project's folder, or restore it from git") from None
     except OSError as error:
         raise _fault(f"{path}", error.strerror or error) from None
     except UnicodeDecodeError as error:

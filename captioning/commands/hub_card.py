@@ -106,8 +106,16 @@ def _eval_result(metric: str, scores: Mapping[str, Any], is_drawn: bool) -> Eval
         metric_type=metric.lower(),
         metric_name=f"{metric} × 100",
         metric_value=scores[metric],
-        metric_args={"signature": scores["signature"]} | (interval if metric == "CIDEr" else {}),
+        metric_args={"signature": metric_signature(metric, scores["signature"])}
+        | (interval if metric == "CIDEr" else {}),
     )
+
+
+def metric_signature(metric: str, signature: str) -> str:
+    """Return the `signature` of CIDEr-D for another metric, which uses no document frequencies."""
+    if metric == "CIDEr":
+        return signature
+    return "|".join([metric, *(part for part in signature.split("|")[1:] if not part.startswith("df:"))])
 
 
 def _scores_table(scores: Mapping[str, Mapping[str, Any]], rows: Sequence[str], suffix: str) -> str:

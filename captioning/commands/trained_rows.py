@@ -5,6 +5,7 @@ the path of an adapter's folder. An adapter is used as it was trained, by the re
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,20 +32,24 @@ class TrainedRow:
     machine: Machine
 
 
+def adapter_names() -> list[str]:
+    """List the adapters on this disk."""
+    return sorted(path.parent.name for path in ADAPTERS.glob("*/adapter_config.json"))
+
+
 def row_names() -> list[str]:
     """List the rows on this disk: adapters, then checkpoints without one."""
-    adapters = sorted(path.parent.name for path in ADAPTERS.glob("*/adapter_config.json"))
     starts = sorted(path.parent.name for path in CHECKPOINT_FOLDER.glob("*/config.json"))
-    return adapters + [f"{ZERO_SHOT}{name}" for name in starts]
+    return adapter_names() + [f"{ZERO_SHOT}{name}" for name in starts]
 
 
 def find_row(name: str | None, params: Params) -> TrainedRow:
     """Return the row of that name. Raises `UserError` if there is none, or if `name` fits several."""
     if name is None:
-        raise UserError(f"no --model; {_list_choices()}")
+        raise UserError(f"no --model; {_list_choices(row_names())}")
     if name in row_names() and name.startswith(ZERO_SHOT):
         return zero_shot_row(name, params)
-    folder = find_adapter(name)
+    folder = find_adapter(name, row_names())
     recipe = read_trained_recipe(folder)
     checkpoint = recipe.checkpoint
     return TrainedRow(
@@ -52,20 +57,20 @@ def find_row(name: str | None, params: Params) -> TrainedRow:
     )
 
 
-def find_adapter(name: str) -> Path:
-    """Return the folder of the adapter `name`, of the row `name` if it has one seed, or at that path."""
-    names = row_names()
+def find_adapter(name: str, choices: Sequence[str] = ()) -> Path:
+    """Return the folder of the adapter `name`, of the row `name` if it has one seed, or at that path. Raises
+    `UserError` if there is none, with `choices`: the adapters unless others are given."""
+    names = adapter_names()
     seeds = [adapter for adapter in names if SEEDED.fullmatch(adapter) and strip_seed(adapter) == name]
     if name not in names and len(seeds) > 1:
         raise UserError(f"{name} has {len(seeds)} seeds; choose one of {', '.join(seeds)}")
     for folder in (ADAPTERS / (name if name in names or not seeds else seeds[0]), Path(name)):
         if (folder / "adapter_config.json").is_file():
             return folder
-    raise UserError(f"{name}: no such row, and not an adapter's folder; {_list_choices()}")
+    raise UserError(f"{name}: no such row, and not an adapter's folder; {_list_choices(choices or names)}")
 
 
-def _list_choices() -> str:
-    names = row_names()
+def _list_choices(names: Sequence[str]) -> str:
     return f"choose one of {', '.join(names)}" if names else "no row is trained here; run `dvc repro` or `dvc pull`"
 
 

@@ -1,10 +1,12 @@
 """Compare the scores and captions of two revisions: `python -m captioning.compare A B`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from captioning.base.errors import UserError
 from captioning.base.files import write_text
 from captioning.commands.caption import positive_int
 from captioning.compare import text
@@ -29,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
         tables = experiment_tables(read_experiments())
         write_stdout("\n\n".join("\n".join(text.align(*table)) for table in tables) + "\n")
         return 0
+    require_writable(options.page)
     names = (options.before, options.after)
     before, after = map(read_revision, names)
     changes = compare_revisions(before, after)
@@ -44,6 +47,19 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def require_writable(page: Path) -> None:
+    """Raise `UserError` if `page` cannot be written, before the revisions are read."""
+    folder = page.parent
+    if page.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--page {page}: cannot be written; name a file in a folder that exists and is yours")
+
+
+def revision_name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty name; give a commit, branch, tag or experiment")
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -51,8 +67,15 @@ def parser() -> argparse.ArgumentParser:
         description="Compare the scores and captions of two revisions: commits, branches, tags or experiments.",
     )
     add = parser.add_argument
-    add("before", nargs="?", default="HEAD", metavar="A", help="a revision (default: %(default)s)")
-    add("after", nargs="?", default=WORKSPACE, metavar="B", help="another (default: %(default)s, what lies here)")
+    add("before", nargs="?", type=revision_name, default="HEAD", metavar="A", help="a revision (default: %(default)s)")
+    add(
+        "after",
+        nargs="?",
+        type=revision_name,
+        default=WORKSPACE,
+        metavar="B",
+        help="another (default: %(default)s, what lies here)",
+    )
     add(
         "--images",
         type=positive_int,

@@ -21,10 +21,9 @@ from captioning.metrics.ptb import tokenize
 from captioning.paligemma.model import prompt_tokens
 from captioning.params.recipe import ScstSettings
 from captioning.runtime.progress import Stopwatch
-from captioning.scst.graphs import RecordedSteps
 from captioning.scst.loss import advantages, caption_log_probabilities, policy_loss
 from captioning.scst.packing import Prefix, prefill
-from captioning.scst.rollout import growing_rows, rollout
+from captioning.scst.rollout import RecordedSteps, growing_rows, rollout
 from captioning.scst.sampling import Sampling, uniform
 from captioning.scst.scorers import Scorers
 from captioning.training.states import trainable_weights

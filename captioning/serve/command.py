@@ -20,7 +20,7 @@ from typing import Any
 
 from captioning.base.errors import Terminated, UserError
 from captioning.commands.caption import BANDS_HELP, DEVICE_HELP, band_numbers, device_name, positive_int
-from captioning.commands.trained_rows import ZERO_SHOT, TrainedRow, find_row, row_names
+from captioning.commands.trained_rows import TrainedRow, adapter_names, find_row
 from captioning.params.load import load_params
 from captioning.params.sections import Params
 from captioning.runtime.command_line import exit_status
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 def find_rows(names: Sequence[str] | None, params: Params) -> list[TrainedRow]:
     """Return the rows of these names, each once, or all trained rows. Raises `UserError`."""
-    adapters = [name for name in row_names() if not name.startswith(ZERO_SHOT)]
+    adapters = adapter_names()
     rows = [find_row(name, params) for name in names or adapters]
     if not rows:
         raise UserError("no row is trained here; run `dvc repro` or `dvc pull`, or name a checkpoint with --model")

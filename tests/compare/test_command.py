@@ -82,6 +82,13 @@ def test_two_commits_and_the_workspace(project: Path, capsys: pytest.CaptureFixt
 def test_what_cannot_be_had_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nowhere"]) == 1
     assert capsys.readouterr().err.startswith("error: nowhere: no such commit, branch, tag or experiment")
+    for page in ("compare", "data", "data/scores/scores.json/page.html"):
+        (project / "compare").mkdir(exist_ok=True)
+        assert main(["--page", page]) == 1
+        assert capsys.readouterr().err.startswith(f"error: --page {page}: cannot be written; name a file in a folder")
+    with pytest.raises(SystemExit):
+        main(["", "HEAD"])
+    assert "an empty name" in capsys.readouterr().err
     shutil.rmtree(project / ".dvc/cache")
     assert main(["HEAD~1", "HEAD"]) == 1
     error = capsys.readouterr().err

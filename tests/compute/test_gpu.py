@@ -19,11 +19,10 @@ from captioning.compute.seeds import seed_everything
 from captioning.decoding import forbidden_tokens, generate_suffixes, greedy_captions
 from captioning.paligemma.model import load_frozen, prompt_inputs, prompt_tokens, supervised_loss
 from captioning.scst.features import EncodedImages
-from captioning.scst.graphs import RecordedSteps
 from captioning.scst.loss import caption_log_probabilities
 from captioning.scst.packing import prefill
 from captioning.scst.refine import refine
-from captioning.scst.rollout import rollout
+from captioning.scst.rollout import RecordedSteps, rollout
 from captioning.scst.sampling import Sampling
 from captioning.supervised.finetune import CaptionRows, finetune
 from captioning.training.run import TrainingRun

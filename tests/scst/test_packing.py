@@ -12,10 +12,9 @@ from benchmarks.papers_scst import repeated_log_probabilities
 from captioning.adapters.lora import freeze_encoder
 from captioning.decoding import forbidden_tokens, generate_suffixes
 from captioning.paligemma.model import image_features, prompt_inputs, prompt_tokens
-from captioning.scst.graphs import RecordedSteps
 from captioning.scst.loss import caption_log_probabilities
 from captioning.scst.packing import Prefix, packed_mask, prefill
-from captioning.scst.rollout import rollout
+from captioning.scst.rollout import RecordedSteps, rollout
 from captioning.scst.sampling import Sampling, draw
 from tests.helpers.decoders import BOTH
 from tests.helpers.sampled_captions import PROMPT, compute_gradients, encode_in_memory, tokenise_captions

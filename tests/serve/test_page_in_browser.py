@@ -92,7 +92,7 @@ def test_a_picture_is_captioned_by_each_row_and_not_kept(
         (project / "deep.tif").write_bytes(memory.read())
     (project / "blue.png").write_bytes(pictures[1])
     (project / "note.jpg").write_text("<b>no picture</b>")
-    (project / "large.png").write_bytes(pictures[0] + bytes(MEGABYTES * 10**6))
+    (project / "large.png").write_bytes(pictures[0] + bytes(MEGABYTES * 2**20))
 
     with open_chromium() as driver:
         driver.get(served.address)
@@ -140,7 +140,7 @@ def test_uploads_are_limited_without_a_browser_too_and_end_with_the_server(serve
         except HTTPError as error:
             return error.code
 
-    assert post(MEGABYTES * 10**6 + 1) == 413
+    assert post(MEGABYTES * 2**20 + 1) == 413
     assert served.files() == []
     assert post(10, host="elsewhere.example") == 400, "another site's name for this machine"
     assert post(10) == 200
