@@ -24,7 +24,7 @@ def repeated_log_probabilities(
     prompt: Mapping[str, Tensor],
     captions: Int[Tensor, "images captions tokens"],
     pad: int,
-    barred: Sequence[int] = (),
+    suppressed: Sequence[int] = (),
     temperature: float = 1.0,
 ) -> Float[Tensor, "images captions"]:
     """Return the log-probability of each caption; each is a row with its own image and prompt.
@@ -41,7 +41,7 @@ def repeated_log_probabilities(
         pixel_values=repeated["pixel_values"],
     ).logits
     scores = logits[:, repeated["input_ids"].shape[1] - 1 : -1].float() / temperature
-    scores[..., list(barred)] = -torch.inf
+    scores[..., list(suppressed)] = -torch.inf
     tokens = scores.log_softmax(dim=-1).gather(2, rows[..., None])[..., 0]
     return tokens.masked_fill(is_token == 0, 0.0).sum(dim=1).unflatten(0, (-1, samples))
 

@@ -26,7 +26,7 @@ class Caption:
     ended: bool
 
 
-def forbidden_tokens(processor: PaliGemmaProcessor) -> list[int]:
+def suppressed_tokens(processor: PaliGemmaProcessor) -> list[int]:
     """Return the ids of tokens that a caption must not hold."""
     return [processor.image_token_id, processor.tokenizer.pad_token_id, processor.tokenizer.bos_token_id]
 
@@ -40,7 +40,7 @@ def generate_suffixes(
         sequences = model.generate(
             **inputs,
             max_new_tokens=maximum_tokens,
-            suppress_tokens=forbidden_tokens(processor),
+            suppress_tokens=suppressed_tokens(processor),
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
             **({"do_sample": False} | sampling),

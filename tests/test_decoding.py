@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from captioning.decoding import Caption, decode_suffixes, forbidden_tokens, generate_suffixes, greedy_captions
+from captioning.decoding import Caption, decode_suffixes, generate_suffixes, greedy_captions, suppressed_tokens
 from captioning.paligemma.model import image_features, pixel_values, prompt_inputs, prompt_tokens
 from captioning.scst.packing import prefill
 from captioning.scst.rollout import rollout
@@ -23,7 +23,7 @@ def decode_without_cache(model: Any, processor: Any, image: bytes, limit: int) -
     while len(suffix) < limit and processor.tokenizer.eos_token_id not in suffix:
         with torch.no_grad():
             logits = model(**inputs).logits[0, -1]
-        logits[forbidden_tokens(processor)] = -torch.inf
+        logits[suppressed_tokens(processor)] = -torch.inf
         suffix.append(int(logits.argmax()))
         for key, value in (("input_ids", suffix[-1]), ("attention_mask", 1), ("token_type_ids", 1)):
             inputs[key] = torch.cat([inputs[key], torch.tensor([[value]])], dim=1)
@@ -79,10 +79,10 @@ def test_lengths_and_ends_by_hand(processor: Any) -> None:
 
 
 @pytest.mark.parametrize("sampling", [{}, {"do_sample": True, "temperature": 1.0, "top_k": 0}])
-def test_forbidden_tokens_never_come_whatever_their_logits(
+def test_suppressed_tokens_never_come_whatever_their_logits(
     quantised: Any, processor: Any, pictures: list[bytes], sampling: dict[str, Any]
 ) -> None:
-    forbidden = forbidden_tokens(processor)
+    forbidden = suppressed_tokens(processor)
     assert processor.tokenizer.convert_ids_to_tokens(forbidden) == ["<image>", "<pad>", "<bos>"]
 
     def raise_forbidden(_: Any, __: Any, logits: torch.Tensor) -> torch.Tensor:
@@ -115,5 +115,5 @@ def test_the_head_gets_contiguous_rows(
         features = image_features(base, pixel_values(processor, pictures)).pooler_output
         prefix = prefill(base, prompt_tokens(processor, PROMPT), features)
     points = torch.rand(len(pictures), 2, 3)
-    rollout(base, prefix, Sampling(tuple(forbidden_tokens(processor))), points, True, eos=-1, pad=0)
+    rollout(base, prefix, Sampling(tuple(suppressed_tokens(processor))), points, True, eos=-1, pad=0)
     assert all(contiguous)

@@ -24,7 +24,7 @@ from captioning.checkpoints.tags import TaggedPixels, TagHead, TagRows, decode_t
 from captioning.data.tags import TaggedImage
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import Scene, sample_scene
-from captioning.paligemma.model import require_suffix_mask, supervised_loss, tokenise
+from captioning.paligemma.model import encode_texts, require_suffix_mask, supervised_loss
 from captioning.params.sections import BaseTraining, MiniatureTraining
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import LossTrainer, training_arguments
@@ -216,7 +216,7 @@ def tower_features(model: PaliGemmaForConditionalGeneration, pixels: Tensor) -> 
 
 def collate_texts(processor: PaliGemmaProcessor, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     prompts, suffixes = zip(*(example["example"] for example in examples), strict=True)
-    batch = tokenise(processor, prompts, suffixes)
+    batch = encode_texts(processor, prompts, suffixes)
     require_suffix_mask(batch)
     return batch | {"patches": torch.stack([example["patches"] for example in examples])}
 

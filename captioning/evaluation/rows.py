@@ -82,7 +82,7 @@ def evaluate(
     scorer: Scorer,
     ended: Sequence[bool] = (),
 ) -> Result:
-    """Measure the tokenised `captions` of a run, by image; `ended`: whether that of each test image did."""
+    """Measure the tokenised `captions` of a run, by image; `ended`: whether each of them ended with `<eos>`."""
     parts, facts = score_parts(images, captions, scorer), images.facts
     captions = {id_: captions[id_] for id_ in facts if id_ in captions}
     references = {id_: images.references[id_] for id_ in captions}

@@ -128,7 +128,8 @@ def _compare_pairs(
 def seeds_p_value(first: Float[np.ndarray, " seeds"], second: Float[np.ndarray, " seeds"]) -> float | None:
     """Return the p-value of the difference between two rows' seeds; None if both rows have one run.
 
-    Welch's t test. A single run against several is a row without training, and so a constant. 1 if all are equal.
+    Welch's t test. A single run against several is a row without training, and so a constant. Without a
+    deviation: 1 if both are equal, otherwise 0.
     """
     if max(len(first), len(second)) == 1:
         return None

@@ -112,7 +112,7 @@ def decode_image(data: bytes) -> Image.Image:
     return Image.open(BytesIO(data), formats=FORMATS).convert("RGB")
 
 
-def tokenise(processor: PaliGemmaProcessor, prompts: Sequence[str], suffixes: Sequence[str]) -> dict[str, Tensor]:
+def encode_texts(processor: PaliGemmaProcessor, prompts: Sequence[str], suffixes: Sequence[str]) -> dict[str, Tensor]:
     """Return the same tokens as the processor for prompts and suffixes, from the text alone."""
     texts = [_prefix_text(processor, prompt) for prompt in prompts]
     pairs = [suffix + processor.tokenizer.eos_token for suffix in suffixes]

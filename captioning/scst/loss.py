@@ -25,7 +25,8 @@ def advantages(
 ) -> Float[np.ndarray, "images samples"]:
     """Subtract the baseline: the greedy caption's reward or, without one, the mean reward of the other samples.
 
-    Equal rewards of an image give exactly 0. params.yaml must ask for two samples or more without a greedy caption.
+    Without a greedy caption, equal rewards of an image give exactly 0, and params.yaml must ask for two samples or
+    more. `rewards` have the KL penalty, `greedy` has not.
     """
     if greedy is not None:
         return rewards - greedy[:, None]

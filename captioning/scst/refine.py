@@ -33,7 +33,7 @@ COLUMNS = ("step", *STEP_COLUMNS, *VALIDATION_COLUMNS)
 
 @dataclass(frozen=True)
 class Refinement:
-    """What SCST returns beside its adapter; CIDEr-D is ×100, without `<eos>`, on the validation images."""
+    """What SCST returns beside its adapter; validations have CIDEr-D ×100 without `<eos>`, rewards are from 0 to 10."""
 
     records: list[dict[str, Any]]  # columns COLUMNS
     seconds: list[dict[str, float]]  # of each step, by PARTS; they differ from run to run, so no output holds them

@@ -1,6 +1,6 @@
 """Decode the captions of a batch of images together, in packed rows: N drawn captions, and the greedy one if needed.
 
-Each image's prefix is run and stored once. In every step, each caption of an image appends one token to the same row
+`prefill` has run each image's prefix once. In every step, each caption of an image appends one token to the same row
 (scst/packing.py). The tokens are those of `generate` on rows that repeat the prefix, the drawn ones by the same random
 numbers (tests/scst/test_packing.py).
 
@@ -26,7 +26,7 @@ Step = Callable[[Tensor], Tensor]  # appends a token per caption `[images, capti
 MakeStep = Callable[[Any, Prefix, int, int], Step]  # of model, prefix, captions per image, tokens per caption
 
 
-def growing_rows(model: Any, prefix: Prefix, captions: int, limit: int) -> Step:
+def growing_cache(model: Any, prefix: Prefix, captions: int, limit: int) -> Step:
     """Return a step whose cache grows with each token."""
     cache, device = prefix.cache(), prefix.last.device
     # each step appends one token per caption, so every `captions`-th token belongs to the same caption
@@ -51,7 +51,7 @@ def rollout(
     greedy: bool,
     eos: int,
     pad: int,
-    make_step: MakeStep = growing_rows,
+    make_step: MakeStep = growing_cache,
 ) -> Int[Tensor, "images captions tokens"]:
     """Return token ids, padded after `eos`: with `greedy` first the greedy caption, then the samples. `model` is a
     PaliGemma in evaluation mode; each of `uniforms`, from 0 to 1, draws one of at most `limit` tokens."""
@@ -85,7 +85,7 @@ def _choose(
     return torch.cat([*likeliest, drawn], dim=1)
 
 
-class FixedRows:
+class FixedCache:
     """Steps of fixed shape for one model, number of images and length, recorded as a graph if the model is on a GPU."""
 
     def __init__(self, model: Any, prefix: Prefix, captions: int, limit: int) -> None:
@@ -143,13 +143,13 @@ class RecordedSteps:
 
     def __init__(self) -> None:
         self.key: Any = None
-        self.rows: FixedRows | None = None
+        self.decoder: FixedCache | None = None
 
     def __call__(self, model: Any, prefix: Prefix, captions: int, limit: int) -> Step:
         addresses = tuple(parameter.data_ptr() for parameter in model.parameters())  # a graph reads from these
         key = addresses, len(prefix.last), prefix.length, captions, limit
-        if self.rows is None or key != self.key:
-            self.rows = None  # frees the memory of the former
-            self.key, self.rows = key, FixedRows(model, prefix, captions, limit)
-        self.rows.restart(prefix)
-        return self.rows
+        if self.decoder is None or key != self.key:
+            self.decoder = None  # frees the memory of the former
+            self.key, self.decoder = key, FixedCache(model, prefix, captions, limit)
+        self.decoder.restart(prefix)
+        return self.decoder

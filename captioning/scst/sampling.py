@@ -1,7 +1,7 @@
 """The distribution that captions are drawn from and scored under: one object for both, so that they cannot differ.
 
-Logits of barred tokens become minus infinity; then logits are divided by the temperature, cut to the top k and then to
-the nucleus p, each by transformers' own warper and in the order of its `generate`.
+Logits of suppressed tokens become minus infinity; then logits are divided by the temperature, cut to the top k and then
+to the nucleus p, each by transformers' own warper and in the order of its `generate`.
 
 Sources: Fan et al. 2018 (arXiv:1805.04833) for top-k, Holtzman et al. 2020 (arXiv:1904.09751) for top-p.
 
@@ -43,9 +43,9 @@ def draw(probabilities: Float[Tensor, "rows vocabulary"], uniforms: Float[Tensor
 
 @dataclass(frozen=True)
 class Sampling:
-    """`barred`: token ids of probability zero; `temperature` > 0; `top_k` 0 and `top_p` 1 cut nothing."""
+    """`suppressed`: token ids of probability zero; `temperature` > 0; `top_k` 0 and `top_p` 1 cut nothing."""
 
-    barred: tuple[int, ...]
+    suppressed: tuple[int, ...]
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
@@ -55,7 +55,7 @@ class Sampling:
         return draw(self._warped(logits).softmax(dim=-1), uniforms)
 
     def best(self, logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
-        """Return the likeliest token of each row that is not barred."""
+        """Return the likeliest token of each row that is not suppressed."""
         return self._allowed(logits).argmax(dim=-1)
 
     def log_probabilities(
@@ -69,7 +69,7 @@ class Sampling:
         return -cross_entropy(scores, drawn, reduction="none")
 
     def _allowed(self, logits: Tensor) -> Tensor:
-        return logits.index_fill(1, torch.tensor(self.barred, dtype=torch.long, device=logits.device), -torch.inf)
+        return logits.index_fill(1, torch.tensor(self.suppressed, dtype=torch.long, device=logits.device), -torch.inf)
 
     def _warped(self, logits: Tensor) -> Tensor:
         scores: Any = self._allowed(logits)  # None: the warpers do not read the earlier tokens

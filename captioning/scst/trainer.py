@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 from transformers import PaliGemmaProcessor
 
 from captioning.adapters.lora import swap_weights, unwrap_adapter
-from captioning.decoding import Caption, decode_suffixes, forbidden_tokens
+from captioning.decoding import Caption, decode_suffixes, suppressed_tokens
 from captioning.metrics.bootstrap import interval, resampled_means
 from captioning.metrics.ptb import tokenize
 from captioning.paligemma.model import prompt_tokens
@@ -23,7 +23,7 @@ from captioning.params.recipe import ScstSettings
 from captioning.runtime.progress import Stopwatch
 from captioning.scst.loss import advantages, caption_log_probabilities, policy_loss
 from captioning.scst.packing import Prefix, prefill
-from captioning.scst.rollout import RecordedSteps, growing_rows, rollout
+from captioning.scst.rollout import RecordedSteps, growing_cache, rollout
 from captioning.scst.sampling import Sampling, uniform
 from captioning.scst.scorers import Scorers
 from captioning.training.states import trainable_weights
@@ -42,10 +42,10 @@ class SCSTTrainer(SharedTrainer):
     ) -> None:
         super().__init__(*arguments, data_collator=default_collate, **options)
         self.processor, self.settings, self.scorers = processor, settings, scorers
-        barred = tuple(forbidden_tokens(processor))
-        self.sampling = Sampling(barred, settings.temperature, settings.top_k, settings.top_p)
+        suppressed = tuple(suppressed_tokens(processor))
+        self.sampling = Sampling(suppressed, settings.temperature, settings.top_k, settings.top_p)
         self.prompt = prompt_tokens(processor, settings.prompt).to(self.args.device)
-        self.make_step = RecordedSteps() if self.args.device.type == "cuda" else growing_rows
+        self.make_step = RecordedSteps() if self.args.device.type == "cuda" else growing_cache
         self.start_weights = trainable_weights(self.model) if settings.kl else {}
         self.stopwatch = Stopwatch(torch.cuda.synchronize if self.args.device.type == "cuda" else lambda: None)
         self.seconds: list[dict[str, float]] = []

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PaliGemmaProcessor
 
 from captioning.compute.processes import SINGLE_PROCESS, Processes
-from captioning.paligemma.model import decode_image, require_suffix_mask, tokenise
+from captioning.paligemma.model import decode_image, encode_texts, require_suffix_mask
 from captioning.runtime.progress import progress
 from captioning.training.mapped import MAX_RAM_BYTES, allocate
 
@@ -44,7 +44,7 @@ def decode_images(
 
 
 def normalise(processor: PaliGemmaProcessor, pixels: Pixels) -> Float[Tensor, "images 3 height width"]:
-    """Normalise as the processor does: times its scale, minus its mean, over its deviation."""
+    """Return `(pixels * rescale_factor - image_mean) / image_std`, as the processor computes it."""
     settings = processor.image_processor
     mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (settings.image_mean, settings.image_std))
     return (pixels.float() * settings.rescale_factor - mean) / deviation
@@ -58,7 +58,7 @@ class DecodedCollator:
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         prompts, captions = ([example[key] for example in examples] for key in ("prompt", "caption"))
-        batch = tokenise(self.processor, prompts, captions)
+        batch = encode_texts(self.processor, prompts, captions)
         require_suffix_mask(batch)
         pixels = torch.stack([example["image"] for example in examples])
         return batch | {"pixel_values": normalise(self.processor, pixels)}

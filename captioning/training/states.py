@@ -141,7 +141,7 @@ class ResumableTrainer(Trainer):
 
 
 class StateSaver(TrainerCallback):
-    """Request a state when one is due, and at the end of a training."""
+    """Request a state when one is due, and at the end of a training; restore the rest of a state at its beginning."""
 
     def __init__(self, trainer: ResumableTrainer) -> None:
         self.trainer = trainer

@@ -1,10 +1,10 @@
-"""The transformers `Trainer` of all trainings here: only the loss is ours, and how rows reach it.
+"""The transformers `Trainer` of all trainings here. Ours are the loss, how rows reach it, and the following.
 
 1. A loss is a sum, divided once by the number of its terms (labelled tokens, captions) in the whole optimizer step. So
    neither accumulation nor several processes change it (training/batches.py, compute/processes.py).
 2. A validation loss is a mean over tokens, not the mean of the batches' means.
-3. A loss, gradient or weight that is not finite ends the training at that step, before the optimizer takes it. Losses
-   and gradients are already summed over the processes there, so that all of them stop at the same step.
+3. A loss or a gradient that is not finite ends the training before the optimizer's step. Both are already summed over
+   the processes, so that all of them stop at the same step. Weights are checked before each saved state.
 4. If the model computes in float16, losses are scaled, and a step whose gradients overflow is skipped
    (training/scaling.py).
 """
@@ -46,8 +46,8 @@ class SharedTrainer(ResumableTrainer):
         self.add_callback(StepBar())
         self.lora_plus = lora_plus
         self.local_loss = torch.zeros((), device=self.args.device)  # of this process's micro-batches of a step
-        computes_in_halves = getattr(self.model, "dtype", None) == torch.float16  # that of the PaliGemma in an adapter
-        self.scaling = LossScaling(self.args.device) if computes_in_halves else None
+        is_float16 = getattr(self.model, "dtype", None) == torch.float16  # that of the PaliGemma in an adapter
+        self.scaling = LossScaling(self.args.device) if is_float16 else None
         torch.manual_seed(self.args.seed + processes.rank)  # each process draws its own dropout
         self.model_accepts_loss_kwargs = True  # otherwise the Trainer divides by the accumulation a second time
 
@@ -85,8 +85,8 @@ class SharedTrainer(ResumableTrainer):
         return loss
 
     def _complete_loss(self, model: Any, loss: torch.Tensor) -> torch.Tensor:
-        """Return the loss to log. Processes sum their gradients and losses after the last micro-batch of a step, so
-        that they wait once a step."""
+        """Sum gradients and losses over the processes after the last micro-batch of a step, so that they wait once a
+        step; return the loss to log. Raises `UserError` if it is not finite."""
         if self.processes.count == 1:
             self.require_finite("loss", float(loss))
             return loss
@@ -187,8 +187,8 @@ class LossTrainer(SharedTrainer):
 
 
 def attention_kernel(device: torch.device) -> AbstractContextManager[None]:
-    """Compute attention in plain products on a CPU, where the fused kernel's backward takes a third of a step. The
-    kernel of the forward is also that of the backward."""
+    """Return a context that computes attention in plain products on a CPU, where the fused kernel's backward takes a
+    third of a step; it changes nothing on a GPU. It decides about the backward of what is computed within it, too."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.papers_scst import repeated_log_probabilities
 from captioning.adapters.lora import freeze_encoder, lora_config, swap_weights
 from captioning.compute.seeds import seed_everything
-from captioning.decoding import forbidden_tokens, generate_suffixes, greedy_captions
+from captioning.decoding import generate_suffixes, greedy_captions, suppressed_tokens
 from captioning.paligemma.model import load_frozen, prompt_inputs, prompt_tokens, supervised_loss
 from captioning.scst.features import EncodedImages
 from captioning.scst.loss import caption_log_probabilities
@@ -104,16 +104,20 @@ def test_packed_rows_equal_repeated_rows(
     """Two images have three captions of unequal length each; one caption is only `<eos>`."""
     model = on_gpu(compute).eval()
     freeze_encoder(model)
-    base, pad, barred = model.get_base_model(), processor.tokenizer.pad_token_id, tuple(forbidden_tokens(processor))
+    base, pad, suppressed = (
+        model.get_base_model(),
+        processor.tokenizer.pad_token_id,
+        tuple(suppressed_tokens(processor)),
+    )
     captions = tokenise_captions(processor, TEXTS, ENDED).view(2, 3, -1).to(DEVICE)
     weights = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     features = encode_in_memory(base, processor, pictures[:2]).to(DEVICE)
     prefix = prefill(base, prompt_tokens(processor, PROMPT).to(DEVICE), features)
-    packed = caption_log_probabilities(base, prefix, captions, Sampling(barred), pad)
+    packed = caption_log_probabilities(base, prefix, captions, Sampling(suppressed), pad)
     gradients = compute_gradients(model, (weights * packed).mean())
     prompt = move(prompt_inputs(processor, pictures[:2], PROMPT))
     prompt["pixel_values"] = prompt["pixel_values"].to(getattr(torch, compute))
-    expected = repeated_log_probabilities(model, prompt, captions, pad, barred, 1.0)
+    expected = repeated_log_probabilities(model, prompt, captions, pad, suppressed, 1.0)
     torch.testing.assert_close(packed, expected, rtol=tolerance, atol=tolerance)
     assert_near(gradients, compute_gradients(model, (weights * expected).mean()), tolerance)
 
@@ -126,7 +130,7 @@ def test_decoding_in_packed_rows_gives_the_captions_of_generate_and_of_the_cpu(
     base, prompt = model.get_base_model(), prompt_tokens(processor, PROMPT).to(DEVICE)
     prefix = prefill(base, prompt, encode_in_memory(base, processor, pictures).to(DEVICE))
     points = torch.rand(4, 3, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).to(DEVICE)
-    sampling, ends = Sampling(tuple(forbidden_tokens(processor))), (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    sampling, ends = Sampling(tuple(suppressed_tokens(processor))), (tokenizer.eos_token_id, tokenizer.pad_token_id)
     captions = rollout(base, prefix, sampling, points, True, *ends, RecordedSteps())
     greedy = generate_suffixes(base, processor, move(prompt_inputs(processor, pictures, PROMPT)), 12)
     assert torch.equal(captions[:, 0, : greedy.shape[1]], greedy)
@@ -144,7 +148,7 @@ def test_a_recorded_step_reads_the_present_weights(
     """A graph holds addresses. Weights that an optimizer changes in place keep theirs, swapped ones do not."""
     model, recorded = on_gpu(dequantise=dequantise).eval(), RecordedSteps()
     base, ends = model.get_base_model(), (processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id)
-    sampling, prompt = Sampling(tuple(forbidden_tokens(processor))), prompt_tokens(processor, PROMPT).to(DEVICE)
+    sampling, prompt = Sampling(tuple(suppressed_tokens(processor))), prompt_tokens(processor, PROMPT).to(DEVICE)
     features = encode_in_memory(base, processor, pictures).to(DEVICE)
     points = torch.rand(4, 3, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).to(DEVICE)
 
@@ -154,14 +158,14 @@ def test_a_recorded_step_reads_the_present_weights(
         return rollout(base, prefix, sampling, points, True, *ends, *steps)
 
     first = decode(recorded)
-    rows = recorded.rows
+    rows = recorded.decoder
     assert torch.equal(first, decode())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.mul_(-3)
     second = decode(recorded)
-    assert recorded.rows is rows and not torch.equal(second, first)
+    assert recorded.decoder is rows and not torch.equal(second, first)
     assert torch.equal(second, decode())
     swapped = {name: value / -3 for name, value in trainable_weights(model).items() if "lora_B" in name}
     with swap_weights(model, swapped):

@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from benchmarks.tutorial import Collator
 from captioning.adapters.lora import freeze_encoder, lora_config, unwrap_adapter
-from captioning.decoding import forbidden_tokens, greedy_captions
+from captioning.decoding import greedy_captions, suppressed_tokens
 from captioning.limits.activations import DeviceAttention, MetaModel, Meter, meta_model
 from captioning.limits.memory import longest_suffix, prompt_length
 from captioning.limits.scst import measure_scst_step
@@ -108,7 +108,7 @@ def test_an_scst_step_takes_the_counted_bytes(
     model, tokens, samples = load_model(checkpoint, "bfloat16", dequantise=True), 12, 3
     freeze_encoder(model)
     MetaModel(model, "cpu").zero_gradients()
-    base, sampling = unwrap_adapter(model), Sampling(tuple(forbidden_tokens(processor)))
+    base, sampling = unwrap_adapter(model), Sampling(tuple(suppressed_tokens(processor)))
     features = encode_images(base, processor, pictures, 4, tmp_path / "features")
     prompt, pad = prompt_tokens(processor, PROMPT), processor.tokenizer.pad_token_id
     with Meter() as meter, attention_kernel(CPU):

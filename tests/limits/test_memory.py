@@ -15,7 +15,7 @@ from captioning.limits import memory
 from captioning.limits.activations import meta_model
 from captioning.limits.memory import Need, finetune_needs, require_memory, suggest_remedy
 from captioning.limits.scst import scst_needs
-from captioning.paligemma.model import load_frozen, load_quantised, tokenise
+from captioning.paligemma.model import encode_texts, load_frozen, load_quantised
 from captioning.params.load import load_params
 from tests.helpers.small_recipes import change, scst_recipe, variant_recipe
 
@@ -140,7 +140,7 @@ def test_a_kl_penalty_needs_the_starts_adapter(checkpoint: Path) -> None:
 
 def test_lengths_are_the_tokenizers(processor: Any) -> None:
     captions = ["a red plane", "two blue boats docked neatly at the pier ."]
-    batch = tokenise(processor, ["caption en"] * 2, captions)
+    batch = encode_texts(processor, ["caption en"] * 2, captions)
     longest = memory.longest_suffix(processor, captions)
     assert longest == int(batch["token_type_ids"].sum(dim=1).max())
     prompt = memory.prompt_length(processor, "caption en")

@@ -14,10 +14,10 @@ from benchmarks.tutorial import Collator
 from captioning.paligemma.model import (
     IGNORED,
     decode_image,
+    encode_texts,
     hidden_states,
     prompt_inputs,
     require_suffix_mask,
-    tokenise,
 )
 from tests.helpers.decoders import BOTH
 
@@ -116,7 +116,7 @@ def test_tokens_equal_the_processors(
     images = [decode_image(picture) for picture, _ in zip(pictures, prompts, strict=False)]
     texts = [f"<image>{prompt}" for prompt in prompts]
     expected = plain(images=images, text=texts, suffix=suffixes, padding="longest", return_tensors="pt")
-    tokens = tokenise(processor, prompts, suffixes)
+    tokens = encode_texts(processor, prompts, suffixes)
     rows = zip(pictures, prompts, suffixes, strict=False)
     collated = Collator(processor)(
         [{"image": image, "prompt": prompt, "caption": text} for image, prompt, text in rows]

@@ -12,7 +12,7 @@ from peft import get_peft_model
 from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
 from captioning.adapters.lora import count_parameters, lora_config
-from captioning.decoding import forbidden_tokens, generate_suffixes
+from captioning.decoding import generate_suffixes, suppressed_tokens
 from captioning.paligemma.model import head_logits, hidden_states, load_quantised, prompt_inputs, prompt_tokens
 from captioning.scst.loss import caption_log_probabilities
 from captioning.scst.packing import prefill
@@ -54,7 +54,7 @@ def test_logits_equal_the_librarys_to_the_last_bit(checkpoint: Path, batch: dict
 def test_row_longer_than_the_window_is_refused(quantised: Any, processor: Any, pictures: list[bytes]) -> None:
     """Within the window, sliding layers of a packed row need no separate mask."""
     pad, eos = processor.tokenizer.pad_token_id, processor.tokenizer.eos_token_id
-    sampling = Sampling(tuple(forbidden_tokens(processor)))
+    sampling = Sampling(tuple(suppressed_tokens(processor)))
     captions = tokenise_captions(processor, ["a red plane", "trees"], [True, True])[None]
     with torch.no_grad():
         prefix = prefill(

@@ -37,7 +37,7 @@ def test_advantages_by_hand() -> None:
         assert not advantages(np.full((2, 5), 3.7), greedy).any()  # exactly 0
 
 
-FRACTION = 40  # one of so many tokens is not barred: 55 remain, <eos> among them
+FRACTION = 40  # one of so many tokens is not suppressed: 55 remain, <eos> among them
 DISTRIBUTIONS: list[dict[str, Any]] = [{}, {"temperature": 1.7}, {"top_k": 5}, {"temperature": 2.0, "top_p": 0.95}]
 
 
@@ -53,7 +53,7 @@ def test_the_expected_gradient_is_the_exact_policy_gradient(
     model = adapted(strength=0.05).eval()
     freeze_encoder(model)
     base, vocabulary = model.get_base_model(), model.config.text_config.vocab_size
-    barred = tuple(token for token in range(vocabulary) if token % FRACTION != 1)
+    suppressed = tuple(token for token in range(vocabulary) if token % FRACTION != 1)
     tokens = torch.tensor([token for token in range(vocabulary) if token % FRACTION == 1])
     logits = model(**prompt_inputs(processor, pictures[:1], PROMPT)).logits[0, -1, tokens]
     logits = logits / cuts.get("temperature", 1.0)
@@ -72,7 +72,7 @@ def test_the_expected_gradient_is_the_exact_policy_gradient(
     exact = compute_gradients(model, (p * reward).sum() - kl * (p * (log_p - start)).sum())
 
     prefix = make_prefix(base, processor, pictures[:1])
-    sampling, pad = Sampling(barred, **cuts), processor.tokenizer.pad_token_id
+    sampling, pad = Sampling(suppressed, **cuts), processor.tokenizer.pad_token_id
     packed = caption_log_probabilities(base, prefix, tokens[None, :, None], sampling, pad)
     assert packed.detach().exp().sum().item() == pytest.approx(1, abs=1e-4)
     penalised = reward - kl * (packed.detach()[0] - start)
@@ -89,16 +89,16 @@ def test_the_exact_gradient_of_captions_of_two_tokens(adapted: Make, processor: 
     base, tokenizer = model.get_base_model(), processor.tokenizer
     words = [tokenizer.encode(word, add_special_tokens=False)[0] for word in (" red", " plane", " trees")]
     allowed = [tokenizer.eos_token_id, *words]
-    barred = tuple(set(range(base.config.text_config.vocab_size)) - set(allowed))
+    suppressed = tuple(set(range(base.config.text_config.vocab_size)) - set(allowed))
     rows = [[allowed[0], tokenizer.pad_token_id], *([first, second] for first in words for second in allowed)]
     captions = torch.tensor(rows)[None]
     reward = torch.rand(len(rows), generator=torch.Generator().manual_seed(0)) * 10
     prompt, pad = prompt_inputs(processor, pictures[:1], PROMPT), tokenizer.pad_token_id
-    p = repeated_log_probabilities(model, prompt, captions, pad, barred).exp()
+    p = repeated_log_probabilities(model, prompt, captions, pad, suppressed).exp()
     assert p.sum().item() == pytest.approx(1, abs=1e-4)
     exact = compute_gradients(model, (p[0] * reward).sum())
     prefix = make_prefix(base, processor, pictures[:1])
-    log_p = caption_log_probabilities(base, prefix, captions, Sampling(barred), pad)
+    log_p = caption_log_probabilities(base, prefix, captions, Sampling(suppressed), pad)
     weighted = (log_p.detach().exp()[0] * len(rows) * (reward - 4.0))[None]
     assert_opposite(compute_gradients(model, policy_loss(log_p, weighted.numpy())), exact)
 

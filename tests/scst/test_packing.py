@@ -10,7 +10,7 @@ from torch.nn.functional import pad as pad_tensor
 
 from benchmarks.papers_scst import repeated_log_probabilities
 from captioning.adapters.lora import freeze_encoder
-from captioning.decoding import forbidden_tokens, generate_suffixes
+from captioning.decoding import generate_suffixes, suppressed_tokens
 from captioning.paligemma.model import image_features, prompt_inputs, prompt_tokens
 from captioning.scst.loss import caption_log_probabilities
 from captioning.scst.packing import Prefix, packed_mask, prefill
@@ -47,15 +47,15 @@ def test_packed_rows_equal_repeated_rows(
     policy: Any, processor: Any, pictures: list[bytes], temperature: float
 ) -> None:
     """Two images have three captions of unequal length each; one caption is only `<eos>`."""
-    pad, barred = processor.tokenizer.pad_token_id, tuple(forbidden_tokens(processor))
+    pad, suppressed = processor.tokenizer.pad_token_id, tuple(suppressed_tokens(processor))
     captions = tokenise_captions(processor, TEXTS, ENDED).view(2, 3, -1)
     weights = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
     base = policy.get_base_model()
     prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures[:2]))
-    packed = caption_log_probabilities(base, prefix, captions, Sampling(barred, temperature), pad)
+    packed = caption_log_probabilities(base, prefix, captions, Sampling(suppressed, temperature), pad)
     gradients = compute_gradients(policy, (weights * packed).mean())
     prompt = prompt_inputs(processor, pictures[:2], PROMPT)
-    expected = repeated_log_probabilities(policy, prompt, captions, pad, barred, temperature)
+    expected = repeated_log_probabilities(policy, prompt, captions, pad, suppressed, temperature)
     torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-5)
     assert packed.min() < -5
     assert len(gradients) == 2 * 7 * 4
@@ -91,7 +91,7 @@ def test_decoding_in_packed_rows_gives_the_tokens_of_generate(
         torch, "multinomial", lambda probabilities, num_samples: draw(probabilities, next(steps).flatten())[:, None]
     )
     ends = tokenizer.eos_token_id, tokenizer.pad_token_id
-    captions = rollout(base, prefix, Sampling(tuple(forbidden_tokens(processor)), **cuts), points, True, *ends)
+    captions = rollout(base, prefix, Sampling(tuple(suppressed_tokens(processor)), **cuts), points, True, *ends)
     prompt = prompt_inputs(processor, pictures, PROMPT)
     greedy = generate_suffixes(base, processor, prompt, limit)
     repeated = {key: value.repeat_interleave(3, dim=0) for key, value in prompt.items()}
@@ -120,7 +120,7 @@ def test_captions_are_scored_with_the_probabilities_they_were_drawn_with(
         return tokens
 
     monkeypatch.setattr(Sampling, "draw", record_probabilities)
-    sampling, pad = Sampling(tuple(forbidden_tokens(processor)), **cuts), tokenizer.pad_token_id
+    sampling, pad = Sampling(tuple(suppressed_tokens(processor)), **cuts), tokenizer.pad_token_id
     with torch.no_grad():
         prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures))
         captions = rollout(base, prefix, sampling, random_points(3, 9), False, tokenizer.eos_token_id, pad)
@@ -136,7 +136,7 @@ def test_greedy_and_sampled_captions_are_independent(policy: Any, processor: Any
     """Alone or together, they have the same tokens; the prefix remains usable, with gradients."""
     base, tokenizer, points = policy.get_base_model(), processor.tokenizer, random_points(2, 6)
     assert prefix.last.requires_grad
-    sampling, ends = Sampling(tuple(forbidden_tokens(processor))), (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    sampling, ends = Sampling(tuple(suppressed_tokens(processor))), (tokenizer.eos_token_id, tokenizer.pad_token_id)
     both = rollout(base, prefix, sampling, points, True, *ends)
     sampled = rollout(base, prefix, sampling, points, False, *ends)
     greedy = rollout(base, prefix, sampling, points[:, :0], True, *ends)
@@ -155,7 +155,7 @@ def test_padding_is_not_run(policy: Any, processor: Any, pictures: list[bytes], 
         decoder, "forward", lambda **inputs: shapes.append(inputs["inputs_embeds"].shape) or forward(**inputs)
     )
     prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures[:1]))
-    caption_log_probabilities(base, prefix, captions, Sampling(tuple(forbidden_tokens(processor))), pad)
+    caption_log_probabilities(base, prefix, captions, Sampling(tuple(suppressed_tokens(processor))), pad)
     assert shapes[1][:2] == (1, int((captions != pad).sum()) - 2)
 
 
@@ -166,7 +166,7 @@ def test_steps_of_fixed_shape_give_the_same_tokens(
     """A second batch of captions reuses the rows of the first; another model and another number of images do not."""
     base, other, steps = policy.get_base_model(), adapted(strength=0.3).eval().get_base_model(), RecordedSteps()
     ends = processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id
-    sampling, prompt = Sampling(tuple(forbidden_tokens(processor)), 0.7), prompt_tokens(processor, PROMPT)
+    sampling, prompt = Sampling(tuple(suppressed_tokens(processor)), 0.7), prompt_tokens(processor, PROMPT)
     turned = prefill(base, prompt, encode_in_memory(base, processor, pictures[::-1]))
     others = prefill(other, prompt, encode_in_memory(other, processor, pictures[:2]))
     rows, captions = [], []
@@ -174,6 +174,6 @@ def test_steps_of_fixed_shape_give_the_same_tokens(
         points = random_points(3, 12)[: len(start.last)]
         captions.append(rollout(model, start, sampling, points, True, *ends, steps))
         assert torch.equal(captions[-1], rollout(model, start, sampling, points, True, *ends))
-        rows.append(steps.rows)
+        rows.append(steps.decoder)
     assert rows[0] is rows[1] is not rows[2]
     assert not torch.equal(captions[0], captions[1])

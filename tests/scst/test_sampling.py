@@ -72,7 +72,7 @@ def test_a_drawn_token_outside_the_nucleus_has_a_probability() -> None:
     assert logits.grad is not None and logits.grad.isfinite().all()
 
 
-def test_the_best_token_is_never_barred() -> None:
+def test_the_best_token_is_never_suppressed() -> None:
     logits = torch.zeros(2, 5)
     logits[:, 0], logits[:, 3], logits[:, 4] = 9, 8, 1
     assert Sampling(BARRED).best(logits).tolist() == [4, 4]

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.papers_scst import repeated_log_probabilities
 from captioning.adapters.lora import freeze_encoder
-from captioning.decoding import Caption, forbidden_tokens
+from captioning.decoding import Caption, suppressed_tokens
 from captioning.metrics.cider import DocumentFrequencies
 from captioning.paligemma.model import prompt_inputs
 from captioning.scst.sampling import Sampling
@@ -59,7 +59,7 @@ def library_log_p(model: Any, processor: Any, images: list[bytes], captions: tor
     prompt = prompt_inputs(processor, images, PROMPT)
     rows, pad = captions.unflatten(0, (len(images), -1)), processor.tokenizer.pad_token_id
     with torch.no_grad():
-        log_p = repeated_log_probabilities(model.eval(), prompt, rows, pad, forbidden_tokens(processor), 0.7)
+        log_p = repeated_log_probabilities(model.eval(), prompt, rows, pad, suppressed_tokens(processor), 0.7)
     return log_p.double().numpy()
 
 
@@ -110,7 +110,7 @@ def test_the_loss_by_hand(
 
 def test_the_recipe_sets_the_distribution(adapted: Make, processor: Any, make_trainer: Make) -> None:
     cuts = {"temperature": 0.7, "top_k": 9, "top_p": 0.8}
-    assert make_trainer(adapted(), **cuts).sampling == Sampling(tuple(forbidden_tokens(processor)), **cuts)
+    assert make_trainer(adapted(), **cuts).sampling == Sampling(tuple(suppressed_tokens(processor)), **cuts)
 
 
 def test_rewards_count_the_end_of_ended_captions(adapted: Make, make_trainer: Make) -> None:

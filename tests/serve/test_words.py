@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from captioning.decoding import forbidden_tokens, generate_suffixes, greedy_captions, model_inputs
+from captioning.decoding import generate_suffixes, greedy_captions, model_inputs, suppressed_tokens
 from captioning.serve.rows import share_weights
 from captioning.serve.words import Word, caption_words, split_words
 
@@ -31,7 +31,7 @@ def plain_log_probabilities(model: Any, processor: Any, image: bytes, suffix: li
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     with torch.no_grad():
         logits = model(**inputs).logits[0, prefix - 1 : -1].float()
-    logits[:, forbidden_tokens(processor)] = -torch.inf
+    logits[:, suppressed_tokens(processor)] = -torch.inf
     return logits.log_softmax(dim=-1).gather(1, tail[0][:, None])[:, 0].tolist()
 
 

@@ -13,7 +13,9 @@ UNMARKED = 1  # of spaces and punctuation outside n-grams; of a single word that
 BRACKETS = {"-lrb-": "(", "-rrb-": ")", "-lsb-": "[", "-rsb-": "]", "-lcb-": "{", "-rcb-": "}"}  # PTB's names
 WORD = re.compile(r"[^\W_]+")
 Tokens = Sequence[str]
-Piece = tuple[str, int]  # a part of the caption, and the longest n-gram around it that a reference has: 0 to 4 words
+Piece = tuple[
+    str, int
+]  # a part of the caption, and words of the longest n-gram around it in a reference: 0, UNMARKED to 4
 
 
 def mark_caption(
