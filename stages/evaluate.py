@@ -1,7 +1,6 @@
 """Score every row and the yardsticks with one scorer; the parameters decide which rows exist."""
 
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 from captioning.base.files import atomic_folder, write_json
@@ -34,11 +33,12 @@ def main() -> None:
     starts = {row: start for row, (start, _) in refined_rows(params).items()}
     runs = expected_runs(params.zero_shot, checkpoints, starts, params.seeds)
     predictions = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), captioned) for run in runs]
-    tokenised = iter(tokenize([record.caption for records in predictions for record in records]))
+    tokenised = tokenize([record.caption for records in predictions for record in records])
     results = []
     with open_scorer() as scorer:
-        for run, records in progress(list(zip(runs, predictions, strict=True)), len(runs), "rows"):
-            captions = dict(zip(captioned, islice(tokenised, len(captioned)), strict=True))
+        for number, (run, records) in progress(list(enumerate(zip(runs, predictions, strict=True))), len(runs), "rows"):
+            start = number * len(captioned)
+            captions = dict(zip(captioned, tokenised[start : start + len(captioned)], strict=True))
             ended = [record.ended for record in records if record.id in facts]
             results.append(evaluate(run, images, captions, scorer, ended))
         features = read_features(IMAGES, train, captioned)

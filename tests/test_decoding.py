@@ -115,5 +115,5 @@ def test_the_head_gets_contiguous_rows(
         features = image_features(base, pixel_values(processor, pictures)).pooler_output
         prefix = prefill(base, prompt_tokens(processor, PROMPT), features)
     points = torch.rand(len(pictures), 2, 3)
-    rollout(base, prefix, Sampling(tuple(suppressed_tokens(processor))), points, True, eos=-1, pad=0)
+    rollout(base, prefix, Sampling(tuple(suppressed_tokens(processor))), points, True, (-1, 0))
     assert all(contiguous)

@@ -1,13 +1,19 @@
 """An edit of a package makes DVC run exactly the stages that its files may change; `dvc status` names them."""
 
+from pathlib import Path
+
 import pytest
 from dvc.repo import Repo
 
 from tests.helpers.project_copy import Project
 
+LIBRARY = Path(__file__).parents[1] / "captioning"
 CAPTIONED = {"zero-shot", "generate", "generate-scst"}
 TRAINED = {"checkpoint", "qlora-train", "scst"}
+EVERY_STAGE = {"check", "download", "split", "caption-stats", "recipes", "evaluate", "report", "viewer"}
+EVERY_STAGE |= TRAINED | CAPTIONED
 NO_OUTPUT = ("captioning/runtime/progress.py", "captioning/limits/memory.py", "captioning/commands/publish.py")
+NO_OUTPUT += ("captioning/compare/text.py", "captioning/export/merge.py", "captioning/serve/page.py")
 EDITS: dict[tuple[str, ...], set[str]] = {  # edited together, by the stages that run
     ("captioning/report/figures.py",): {"report"},
     ("captioning/report/viewer/marks.py",): {"report", "viewer"},
@@ -16,12 +22,29 @@ EDITS: dict[tuple[str, ...], set[str]] = {  # edited together, by the stages tha
     ("captioning/data/splits.py",): {"check", "download", "split", "caption-stats"},
     ("captioning/decoding.py",): {"scst", *CAPTIONED},
     ("captioning/scst/loss.py",): {"scst"},
+    ("captioning/metrics/ptb.py",): {
+        "caption-stats",
+        "scst",
+        "evaluate",
+        "report",
+        "viewer",
+    },  # SCST rewards PTB tokens
+    ("captioning/adapters/lora.py",): {"qlora-train", "scst", *CAPTIONED},
+    ("captioning/checkpoints/tags.py",): {"check", "checkpoint"},
+    ("captioning/paligemma/model.py",): {"check"} | TRAINED | CAPTIONED,
+    ("captioning/images/table.py",): EVERY_STAGE - {"recipes"},
+    ("captioning/base/files.py",): EVERY_STAGE,
     ("captioning/supervised/finetune.py",): {"qlora-train"},
     ("captioning/training/trainer.py",): TRAINED,
     ("captioning/compute/seeds.py",): TRAINED | CAPTIONED,
     ("captioning/params/recipe.py",): {"recipes"},
     (*NO_OUTPUT, "pipeline/runner.py"): set(),
 }
+
+
+def test_every_package_is_edited() -> None:
+    edited = {Path(file).parts[1] for files in EDITS for file in files if file.startswith("captioning/")}
+    assert edited == {path.name for path in LIBRARY.iterdir() if (path / "__init__.py").exists()} | {"decoding.py"}
 
 
 @pytest.fixture(scope="module")

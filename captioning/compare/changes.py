@@ -31,7 +31,6 @@ class RowChange:
     before: Mapping[str, float] | None
     after: Mapping[str, float] | None
     difference: Difference | None
-    is_yardstick: bool
 
     @property
     def verdict(self) -> str:
@@ -87,16 +86,7 @@ def compare_revisions(before: Revision, after: Revision) -> list[RowChange]:
     changed = [row for row in rows if _has_changed(before, after, row)]
     old, new = ({row: revision.compared_scores(row) for row in changed} for revision in (before, after))
     differences = compare_changes(old, new, BOOTSTRAP_SEED) if changed else {}
-    return [
-        RowChange(
-            row,
-            _means(before, row),
-            _means(after, row),
-            differences.get(row),
-            (after.rows.get(row) or before.rows[row])["kind"] == YARDSTICK,
-        )
-        for row in rows
-    ]
+    return [RowChange(row, _means(before, row), _means(after, row), differences.get(row)) for row in rows]
 
 
 def _has_changed(before: Revision, after: Revision, row: str) -> bool:

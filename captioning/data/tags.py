@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from captioning.base.files import atomic_file, write_text
 
 MINIMUM_IMAGES = 10  # whose captions hold a word; rarer words are not learnt
-Tags = Mapping[str, float]  # the share of an image's captions that hold a word, by word
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ from captioning.evaluation.scores import (
     nearest_rows,
     signature,
 )
-from captioning.evaluation.significance import LEVEL, RESAMPLES, compare_rows, interval, resampled_means
+from captioning.evaluation.significance import compare_rows
+from captioning.metrics.bootstrap import LEVEL, RESAMPLES, interval, resampled_means
 
 BY_IMAGE = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L")  # also those against `caption_1` alone
 HUMAN = "human-caption"

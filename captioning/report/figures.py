@@ -1,4 +1,4 @@
-"""Draw the paper's Figures 1, 2 and 4-7 and Table II as an image, and save figures. Figure 3 is in diagram.py.
+"""Draw the paper's Figures 1, 2 and 4-7 and Table II as an image, and save figures. Figure 3 is in figure_3.py.
 
 Figures are `Figure` objects, without pyplot's global state. Each is saved twice: PNG for documents, SVG for the page.
 Deliberate differences from the paper:

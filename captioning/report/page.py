@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from captioning.params.recipe import ScstRecipe, ScstSettings
 from captioning.report import comparisons, table_text
 from captioning.report.curves import scst_curves, training_curves
-from captioning.report.diagram import two_stage_pipeline
 from captioning.report.examples import Example
+from captioning.report.figure_3 import two_stage_pipeline
 from captioning.report.figures import SeedRow, caption_lengths, seeds_figure, table_figure, word_cloud
 from captioning.report.published.comparison import compare_published
 from captioning.report.table import Recipes, Row, Run, Table

@@ -5,20 +5,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from captioning.base.errors import UserError
 from captioning.base.redaction import redact
 from captioning.runtime.paths import TRACKING
 
-if TYPE_CHECKING:
-    from captioning.params.sections import Tracking
-
 NOWHERE = "none"
 INSTALL = "pip install -r requirements-tracking.txt"
 
 
-def missing_package(tracking: "Tracking") -> str | None:
+class Tracking(Protocol):
+    """What params.yaml's section `tracking` says (params/sections.py)."""
+
+    report_to: Any
+    mode: Any
+
+
+def missing_package(tracking: Tracking) -> str | None:
     """Return a message if the tracker's package is not installed, else None."""
     package = tracking.report_to
     if package == NOWHERE or find_spec(package) is not None:
@@ -27,7 +31,7 @@ def missing_package(tracking: "Tracking") -> str | None:
 
 
 @contextmanager
-def tracked(tracking: "Tracking", name: str, is_main: bool = True) -> Iterator[dict[str, Any]]:
+def tracked(tracking: Tracking, name: str, is_main: bool = True) -> Iterator[dict[str, Any]]:
     """Give the Trainer's options that report a training called `name`; only the main process reports. Raises
     `UserError` if the package is missing or Weights & Biases refuses."""
     if tracking.report_to == NOWHERE or not is_main:

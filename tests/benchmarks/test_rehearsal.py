@@ -114,8 +114,9 @@ def test_a_complete_rehearsal_with_a_miniature(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(rehearsal_report, "TABLE_II", {})
     status, text = rehearse(tmp_path, "miniature", "cpu")
     assert status == 0, text
-    for stage in ("qlora-train@base-r16-1", "qlora-train@full-adapter-1", "scst@base-r16-greedy-1", "zero-shot@base",
-                  "generate-scst@base-r16-greedy-1", "evaluate", "report", "viewer"):  # fmt: skip
+    trained = ["qlora-train@base-r16-1", "qlora-train@full-adapter-1", "scst@base-r16-greedy-1"]
+    captioned = ["zero-shot@base", "generate-scst@base-r16-greedy-1"]
+    for stage in (*trained, *captioned, "evaluate", "report", "viewer"):
         assert f"| {stage} |" in text
     assert re.search(r"scst-base-r16-greedy-1: 2 steps: prefill \d+ s, decode", text)
     assert "base-r8: 88,064 trainable" in text and "Table II" not in text

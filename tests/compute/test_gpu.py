@@ -131,7 +131,7 @@ def test_decoding_in_packed_rows_gives_the_captions_of_generate_and_of_the_cpu(
     prefix = prefill(base, prompt, encode_in_memory(base, processor, pictures).to(DEVICE))
     points = torch.rand(4, 3, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).to(DEVICE)
     sampling, ends = Sampling(tuple(suppressed_tokens(processor))), (tokenizer.eos_token_id, tokenizer.pad_token_id)
-    captions = rollout(base, prefix, sampling, points, True, *ends, RecordedSteps())
+    captions = rollout(base, prefix, sampling, points, True, ends, RecordedSteps())
     greedy = generate_suffixes(base, processor, move(prompt_inputs(processor, pictures, PROMPT)), 12)
     assert torch.equal(captions[:, 0, : greedy.shape[1]], greedy)
     texts = [caption.text for caption in greedy_captions(model, processor, pictures, PROMPT, 12, 2)]
@@ -155,7 +155,7 @@ def test_a_recorded_step_reads_the_present_weights(
     def decode(*steps: Any) -> Tensor:
         with torch.no_grad():
             prefix = prefill(base, prompt, features)
-        return rollout(base, prefix, sampling, points, True, *ends, *steps)
+        return rollout(base, prefix, sampling, points, True, ends, *steps)
 
     first = decode(recorded)
     rows = recorded.decoder

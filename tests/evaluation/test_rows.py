@@ -18,8 +18,8 @@ from captioning.evaluation.rows import (
     yardsticks,
 )
 from captioning.evaluation.scores import Scorer, human_caption, signature
-from captioning.evaluation.significance import interval, resampled_means
 from captioning.evaluation.summary import rounded_scores
+from captioning.metrics.bootstrap import interval, resampled_means
 from tests.evaluation.test_scores import NoMeteor
 
 SCORER = Scorer(NoMeteor())

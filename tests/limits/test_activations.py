@@ -113,7 +113,7 @@ def test_an_scst_step_takes_the_counted_bytes(
     prompt, pad = prompt_tokens(processor, PROMPT), processor.tokenizer.pad_token_id
     with Meter() as meter, attention_kernel(CPU):
         prefix = prefill(base, prompt, features)
-        captions = rollout(base, prefix, sampling, torch.rand(4, samples, tokens).double(), greedy, eos=-1, pad=pad)
+        captions = rollout(base, prefix, sampling, torch.rand(4, samples, tokens).double(), greedy, (-1, pad))
         log_p = caption_log_probabilities(base, prefix, captions[:, int(greedy) :], sampling, pad)
         log_p.sum().backward()
     meta = meta_model(checkpoint, "bfloat16", "cpu", LORA)

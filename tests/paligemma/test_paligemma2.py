@@ -67,7 +67,7 @@ def test_row_longer_than_the_window_is_refused(quantised: Any, processor: Any, p
         with pytest.raises(ValueError, match=f"row of {row} tokens outgrows the decoder's window of {row - 1}"):
             caption_log_probabilities(quantised, prefix, captions, sampling, pad)
         with pytest.raises(ValueError, match="outgrows"):
-            rollout(quantised, prefix, sampling, torch.rand(1, 3, 12), True, eos, pad)
+            rollout(quantised, prefix, sampling, torch.rand(1, 3, 12), True, (eos, pad))
 
 
 @GEMMA2

@@ -19,7 +19,7 @@ from PIL import Image
 
 from captioning.params.recipe import ScstRecipe, VariantRecipe
 from captioning.report.curves import scst_curves, training_curves
-from captioning.report.diagram import two_stage_pipeline
+from captioning.report.figure_3 import two_stage_pipeline
 from captioning.report.figures import (
     SeedRow,
     caption_lengths,

@@ -91,7 +91,7 @@ def test_decoding_in_packed_rows_gives_the_tokens_of_generate(
         torch, "multinomial", lambda probabilities, num_samples: draw(probabilities, next(steps).flatten())[:, None]
     )
     ends = tokenizer.eos_token_id, tokenizer.pad_token_id
-    captions = rollout(base, prefix, Sampling(tuple(suppressed_tokens(processor)), **cuts), points, True, *ends)
+    captions = rollout(base, prefix, Sampling(tuple(suppressed_tokens(processor)), **cuts), points, True, ends)
     prompt = prompt_inputs(processor, pictures, PROMPT)
     greedy = generate_suffixes(base, processor, prompt, limit)
     repeated = {key: value.repeat_interleave(3, dim=0) for key, value in prompt.items()}
@@ -123,7 +123,7 @@ def test_captions_are_scored_with_the_probabilities_they_were_drawn_with(
     sampling, pad = Sampling(tuple(suppressed_tokens(processor)), **cuts), tokenizer.pad_token_id
     with torch.no_grad():
         prefix = prefill(base, prompt_tokens(processor, PROMPT), encode_in_memory(base, processor, pictures))
-        captions = rollout(base, prefix, sampling, random_points(3, 9), False, tokenizer.eos_token_id, pad)
+        captions = rollout(base, prefix, sampling, random_points(3, 9), False, (tokenizer.eos_token_id, pad))
         scores = caption_log_probabilities(base, prefix, captions, sampling, pad)
     is_token = captions != pad
     drawn = torch.stack(steps, dim=1).unflatten(0, captions.shape[:2]).clone()
@@ -137,9 +137,9 @@ def test_greedy_and_sampled_captions_are_independent(policy: Any, processor: Any
     base, tokenizer, points = policy.get_base_model(), processor.tokenizer, random_points(2, 6)
     assert prefix.last.requires_grad
     sampling, ends = Sampling(tuple(suppressed_tokens(processor))), (tokenizer.eos_token_id, tokenizer.pad_token_id)
-    both = rollout(base, prefix, sampling, points, True, *ends)
-    sampled = rollout(base, prefix, sampling, points, False, *ends)
-    greedy = rollout(base, prefix, sampling, points[:, :0], True, *ends)
+    both = rollout(base, prefix, sampling, points, True, ends)
+    sampled = rollout(base, prefix, sampling, points, False, ends)
+    greedy = rollout(base, prefix, sampling, points[:, :0], True, ends)
     assert torch.equal(both[:, 1:, : sampled.shape[2]], sampled)
     assert torch.equal(both[:, :1, : greedy.shape[2]], greedy)
     assert prefix.length == len(prompt_tokens(processor, PROMPT))
@@ -172,8 +172,8 @@ def test_steps_of_fixed_shape_give_the_same_tokens(
     rows, captions = [], []
     for model, start in ((base, prefix), (base, turned), (other, others)):
         points = random_points(3, 12)[: len(start.last)]
-        captions.append(rollout(model, start, sampling, points, True, *ends, steps))
-        assert torch.equal(captions[-1], rollout(model, start, sampling, points, True, *ends))
+        captions.append(rollout(model, start, sampling, points, True, ends, steps))
+        assert torch.equal(captions[-1], rollout(model, start, sampling, points, True, ends))
         rows.append(steps.decoder)
     assert rows[0] is rows[1] is not rows[2]
     assert not torch.equal(captions[0], captions[1])
