@@ -151,9 +151,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         trials: list[Trial] = []
-        for stage in make_stages(Path(folder)):
-            kills = options.kills // len(STAGES)
-            trials += tqdm(stage.trials(kills, options.seed), total=kills, desc=stage.stage)
+        kills = options.kills // len(STAGES)
+        with suppress(KeyboardInterrupt):  # prints what was tried so far
+            for stage in make_stages(Path(folder)):
+                for trial in tqdm(stage.trials(kills, options.seed), total=kills, desc=stage.stage):
+                    trials.append(trial)
     failures = [trial for trial in trials if trial.different_files]
     for trial in failures:
         files = ", ".join(trial.different_files)
