@@ -1,7 +1,7 @@
 """Trainings that compute/test_processes.py runs in one process and in two.
 
 FOLDER holds `checkpoint` (of tests/conftest.py); results go to FOLDER/PROCESSES-RANK. They use float32 and no dropout.
-With STATES in the environment, a training saves its states; with KILL_AT, its last process is killed in that
+With STATES in the environment, a training saves its states; with KILL_AT, its first process is killed in that
 micro-batch; with SPOIL_AT, the loss of its last process is not a number there.
 """
 
@@ -119,7 +119,7 @@ def main(training: str, folder: Path, count: int) -> None:
     if processes is None:
         return
     seed_everything(1, 1)
-    if processes.rank == processes.count - 1 and "KILL_AT" in os.environ:
+    if processes.is_main and "KILL_AT" in os.environ:  # of forks that ended at the same time, torch reports the first
         kill_at(int(os.environ["KILL_AT"]))
     if processes.rank == processes.count - 1 and "SPOIL_AT" in os.environ:
         spoil_at(int(os.environ["SPOIL_AT"]))
