@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.elastic.utils.distributed import get_free_port
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -112,13 +112,18 @@ def start_processes(processes: int, device: str) -> Processes | None:
     try:
         elastic_launch(config, sys.executable)("-m", module.name if module else "stages", *sys.argv[1:])
     except ChildFailedError as failed:
-        first = failed.get_first_failure()[1]
-        if first.exitcode < 0:
-            print(f"error: one of the {processes} processes was ended by {first.signal_name()}", file=sys.stderr)
+        cause = min(failed.failures.values(), key=_cause_order)
+        if cause.exitcode < 0:
+            print(f"error: one of the {processes} processes was ended by {cause.signal_name()}", file=sys.stderr)
         sys.exit(1)  # otherwise that process printed its error
     except SignalException as interruption:
         raise (Terminated if interruption.sigval == signal.SIGTERM else KeyboardInterrupt) from None
     return None
+
+
+def _cause_order(failure: ProcessFailure) -> tuple[bool, int]:
+    """Put a process that a signal ended first, then the earliest: the others fail for want of it, or get SIGTERM."""
+    return failure.exitcode >= 0 or failure.exitcode == -signal.SIGTERM, failure.timestamp
 
 
 def _join_processes(device: str) -> Processes:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from captioning.compute import processes
-from captioning.compute.processes import SINGLE_PROCESS, Processes, show_one_gpu, visible_device
+from captioning.compute.processes import SINGLE_PROCESS, Processes, show_one_gpu, start_processes, visible_device
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,3 +129,20 @@ def test_each_process_sees_one_gpu(
 
 def test_processes_share_the_threads() -> None:
     assert [Processes(0, count).threads(8) for count in (1, 3, 16)] == [8, 2, 1]
+
+
+def test_the_signal_that_ended_a_process_is_named_although_another_failed_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process that loses its partner fails, too; torch then ends the rest with SIGTERM."""
+    codes = {0: 1, 1: -signal.SIGTERM, 2: -signal.SIGKILL}
+
+    def fail(*_: Any) -> Any:
+        failures = {rank: ProcessFailure(rank, 9, code, error_file="none") for rank, code in codes.items()}
+        raise ChildFailedError("stage", failures)
+
+    monkeypatch.setattr(processes, "elastic_launch", lambda *_: fail)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(SystemExit):
+        start_processes(3, "cpu")
+    assert capsys.readouterr().err == "error: one of the 3 processes was ended by SIGKILL\n"
