@@ -49,10 +49,15 @@ def check_output(path: Path | None, images: Sequence[Path]) -> None:
     """Raise `UserError` before the work begins if `path` cannot be written, or is one of the images."""
     if path is None:
         return
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"--out {printable_path(path)}: not a file in an existing, writable folder; choose another")
+    require_writable("--out", path)
     if path.exists() and any(image.exists() and path.samefile(image) for image in images):
         raise UserError(f"--out {printable_path(path)}: this is one of the images; choose another")
+
+
+def require_writable(option: str, path: Path) -> None:
+    """Raise `UserError` if `path`, the value of a command's `option`, cannot be written as a file."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f"{option} {printable_path(path)}: not a file in an existing, writable folder; choose another")
 
 
 def printable_path(path: Path) -> str:

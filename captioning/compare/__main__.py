@@ -1,14 +1,13 @@
 """Compare the scores and captions of two revisions: `python -m captioning.compare A B`."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioning.base.errors import UserError
 from captioning.base.files import write_text
 from captioning.commands.caption import positive_int
+from captioning.commands.picture_files import require_writable
 from captioning.compare import text
 from captioning.compare.changes import compare_revisions, find_moved_captions
 from captioning.compare.experiments import experiment_tables, read_experiments
@@ -31,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
         tables = experiment_tables(read_experiments())
         write_stdout("\n\n".join("\n".join(text.align(*table)) for table in tables) + "\n")
         return 0
-    require_writable(options.page)
+    require_writable("--page", options.page)  # before the revisions are read
     names = (options.before, options.after)
     before, after = map(read_revision, names)
     changes = compare_revisions(before, after)
@@ -45,13 +44,6 @@ def run(options: argparse.Namespace) -> int:
     write_text(options.page, render_page(names, tables, sentences, cards))
     print(f"{options.page}: the same with {len(cards)} images", file=sys.stderr)
     return 0
-
-
-def require_writable(page: Path) -> None:
-    """Raise `UserError` if `page` cannot be written, before the revisions are read."""
-    folder = page.parent
-    if page.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"--page {page}: cannot be written; name a file in a folder that exists and is yours")
 
 
 def revision_name(text: str) -> str:

@@ -85,7 +85,7 @@ def test_what_cannot_be_had_is_one_line(project: Path, capsys: pytest.CaptureFix
     for page in ("compare", "data", "data/scores/scores.json/page.html"):
         (project / "compare").mkdir(exist_ok=True)
         assert main(["--page", page]) == 1
-        assert capsys.readouterr().err.startswith(f"error: --page {page}: cannot be written; name a file in a folder")
+        assert capsys.readouterr().err.startswith(f"error: --page {page}: not a file in an existing, writable folder; ")
     with pytest.raises(SystemExit):
         main(["", "HEAD"])
     assert "an empty name" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from transformers import (
 
 from captioning.scst.sampling import Sampling, draw
 
-BARRED = (0, 3)
+SUPPRESSED = (0, 3)
 CUTS: list[dict[str, Any]] = [
     {},
     {"temperature": 0.4},
@@ -38,7 +38,7 @@ def all_log_probabilities(sampling: Sampling, logits: torch.Tensor) -> torch.Ten
 @pytest.mark.parametrize("cuts", CUTS)
 def test_log_probabilities_are_those_of_the_librarys_warpers(cuts: dict[str, Any]) -> None:
     logits = random_logits()
-    warpers: Any = LogitsProcessorList([SuppressTokensLogitsProcessor(list(BARRED), device="cpu")])
+    warpers: Any = LogitsProcessorList([SuppressTokensLogitsProcessor(list(SUPPRESSED), device="cpu")])
     warpers.append(TemperatureLogitsWarper(cuts.get("temperature", 1.0)))
     if "top_k" in cuts:
         warpers.append(TopKLogitsWarper(cuts["top_k"]))
@@ -46,12 +46,12 @@ def test_log_probabilities_are_those_of_the_librarys_warpers(cuts: dict[str, Any
         warpers.append(TopPLogitsWarper(cuts["top_p"]))
     expected = warpers(None, logits).log_softmax(dim=-1)
     support = ~expected.isneginf()
-    torch.testing.assert_close(all_log_probabilities(Sampling(BARRED, **cuts), logits)[support], expected[support])
+    torch.testing.assert_close(all_log_probabilities(Sampling(SUPPRESSED, **cuts), logits)[support], expected[support])
 
 
 @pytest.mark.parametrize("cuts", CUTS)
 def test_tokens_are_drawn_as_often_as_their_probability(cuts: dict[str, Any]) -> None:
-    sampling, logits, draws = Sampling(BARRED, **cuts), random_logits(1), 20_000
+    sampling, logits, draws = Sampling(SUPPRESSED, **cuts), random_logits(1), 20_000
     points = torch.rand(draws, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     drawn = sampling.draw(logits.expand(draws, -1), points)
     frequency = torch.bincount(drawn, minlength=logits.shape[1]) / draws
@@ -60,7 +60,7 @@ def test_tokens_are_drawn_as_often_as_their_probability(cuts: dict[str, Any]) ->
     deviation = (expected * (1 - expected) / draws).sqrt()
     assert ((frequency - expected).abs() <= 5 * deviation + 1e-4)[is_drawn].all()
     assert expected[is_drawn].sum().item() == pytest.approx(1, abs=2e-3)
-    assert not is_drawn[list(BARRED)].any()
+    assert not is_drawn[list(SUPPRESSED)].any()
 
 
 def test_a_drawn_token_outside_the_nucleus_has_a_probability() -> None:
@@ -75,7 +75,7 @@ def test_a_drawn_token_outside_the_nucleus_has_a_probability() -> None:
 def test_the_best_token_is_never_suppressed() -> None:
     logits = torch.zeros(2, 5)
     logits[:, 0], logits[:, 3], logits[:, 4] = 9, 8, 1
-    assert Sampling(BARRED).best(logits).tolist() == [4, 4]
+    assert Sampling(SUPPRESSED).best(logits).tolist() == [4, 4]
 
 
 def test_drawing_by_hand() -> None:
