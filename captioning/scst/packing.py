@@ -90,6 +90,11 @@ def packed_mask(prefix: int, caption: Int[Tensor, "images queries"]) -> Bool[Ten
     return torch.cat([same_caption.new_ones(*caption.shape, prefix), same_caption], dim=2)
 
 
+def step_masks(prefix: int, captions: int, limit: int, device: torch.device) -> Bool[Tensor, "1 queries keys"]:
+    """Return the mask of a row to which each step appends one token per caption: a step is its next `captions` rows."""
+    return packed_mask(prefix, torch.arange(captions, device=device).repeat(limit)[None])
+
+
 def run_packed(
     model: Any,
     tokens: Int[Tensor, "images queries"],

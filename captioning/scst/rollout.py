@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, StaticLayer
 
 from captioning.paligemma.model import head_logits
-from captioning.scst.packing import Prefix, run_packed
+from captioning.scst.packing import Prefix, run_packed, step_masks
 from captioning.scst.sampling import Sampling
 
 Step = Callable[[Tensor], Tensor]  # appends a token per caption `[images, captions]`, returns their hidden states
@@ -29,16 +29,16 @@ MakeStep = Callable[[Any, Prefix, int, int], Step]  # of model, prefix, captions
 def growing_cache(model: Any, prefix: Prefix, captions: int, limit: int) -> Step:
     """Return a step whose cache grows with each token."""
     cache, device = prefix.cache(), prefix.last.device
-    # each step appends one token per caption, so every `captions`-th token belongs to the same caption
-    same_caption = torch.eye(captions, dtype=torch.bool, device=device).repeat(1, limit)
+    masks = step_masks(prefix.length, captions, limit, device)
     steps = 0
 
     def step(tokens: Tensor) -> Tensor:
         nonlocal steps
         steps += 1
-        mask = torch.cat([same_caption.new_ones(captions, prefix.length), same_caption[:, : steps * captions]], dim=1)
+        end = steps * captions
+        mask = masks[:, end - captions : end, : prefix.length + end]
         positions = torch.full((1, captions), prefix.length + steps, device=device)
-        return run_packed(model, tokens, mask[None], positions, cache)
+        return run_packed(model, tokens, mask, positions, cache)
 
     return step
 
@@ -90,14 +90,12 @@ class FixedCache:
 
     def __init__(self, model: Any, prefix: Prefix, captions: int, limit: int) -> None:
         self.model, self.prefix_length, device = model, prefix.length, prefix.last.device
-        length = prefix.length + captions * limit
-        self.layers = [StaticLayer(length) for _ in prefix.layers]
+        self.masks = step_masks(prefix.length, captions, limit, device)
+        self.layers = [StaticLayer(self.masks.shape[2]) for _ in prefix.layers]
         self.cache: Any = Cache(layers=self.layers)
         self.tokens = torch.zeros(len(prefix.last), captions, dtype=torch.long, device=device)
         self.positions = torch.zeros(1, captions, dtype=torch.long, device=device)
-        same_caption = torch.eye(captions, dtype=torch.bool, device=device).repeat(1, limit)
-        self.visible = torch.cat([same_caption.new_ones(captions, prefix.length), same_caption], dim=1)[None]
-        self.mask, self.columns = torch.zeros_like(self.visible), torch.arange(length, device=device)
+        self.mask = self.masks[:, -captions:].clone()
         self.graph = self._record(prefix) if device.type == "cuda" else None
 
     def restart(self, prefix: Prefix) -> None:
@@ -112,8 +110,8 @@ class FixedCache:
         self.steps += 1
         self.tokens.copy_(tokens)
         self.positions.fill_(self.prefix_length + self.steps)
-        end = self.prefix_length + self.steps * tokens.shape[1]
-        torch.logical_and(self.visible, self.columns < end, out=self.mask)
+        end = self.steps * tokens.shape[1]
+        self.mask.copy_(self.masks[:, end - tokens.shape[1] : end])
         if self.graph is None:
             return self._run()
         self.graph.replay()
@@ -124,7 +122,6 @@ class FixedCache:
 
     def _record(self, prefix: Prefix) -> torch.cuda.CUDAGraph:
         """Run a step on a stream of its own, as CUDA's libraries need before a recording, then record it."""
-        self.mask.copy_(self.visible)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
