@@ -139,9 +139,11 @@ def run_work(instructions: str, processor: str | None, start: Path) -> dict[str,
 def main() -> None:
     if shutil.which(EMULATOR) is None:
         sys.exit(f"error: {EMULATOR} is missing; install Debian's package qemu-user")
-    with tempfile.TemporaryDirectory() as folder:  # the checkpoint knows the tests' captions, so that SCST's samples end
-        start = conftest.teach("gemma", [conftest.png(colour) for colour in conftest.COLOURS], Path(folder))
-        sys.exit(not all([compare(instructions, start) for instructions in INSTRUCTION_SETS]))
+    images = [conftest.png(colour) for colour in conftest.COLOURS]
+    with tempfile.TemporaryDirectory() as folder:
+        start = conftest.teach("gemma", images, Path(folder))  # it knows captions, so the samples of SCST end
+        are_equal = [compare(instructions, start) for instructions in INSTRUCTION_SETS]
+    sys.exit(not all(are_equal))
 
 
 def compare(instructions: str, start: Path) -> bool:

@@ -20,7 +20,7 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor, 
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captioning.checkpoints.miniature import CURRICULA
-from captioning.checkpoints.tags import TaggedPixels, TagHead, TagRows, decode_tagged
+from captioning.checkpoints.tags import TaggedPixels, TagHead, TagRows, count_epochs, decode_tagged
 from captioning.data.tags import TaggedImage
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import Scene, sample_scene
@@ -104,11 +104,12 @@ def train_checkpoint(
     size = model.config.vision_config.image_size
     scenes, drawn = draw_images(settings.images, size, f"{name} {run.seed}")
     pixels, curriculum = pixel_values(processor, drawn), name
-    tagged = decode_tagged(processor, images, settings.tag_epochs, run)
+    tagged = decode_tagged(processor, images, settings.tag_examples, run)
     if isinstance(settings, BaseTraining):
         train_tower(model, pixels, scenes, settings.tower_epochs, settings.tower_learning_rate, run)
         if tagged:
-            train_tower_on_tags(model, tagged, settings.tower_tag_epochs, settings.tower_learning_rate, run)
+            epochs = count_epochs(settings.tower_tag_examples, len(tagged.pixels))
+            train_tower_on_tags(model, tagged, epochs, settings.tower_learning_rate, run)
         curriculum = "base"
     texts = Texts(curriculum, scenes, words, settings.epochs)
     train_decoder(model, processor, pixels, texts, settings.learning_rate, run, tagged)

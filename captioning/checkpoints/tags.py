@@ -46,16 +46,21 @@ class TaggedPixels:
 
 
 def decode_tagged(
-    processor: PaliGemmaProcessor, images: Sequence[TaggedImage], epochs: int, run: TrainingRun
+    processor: PaliGemmaProcessor, images: Sequence[TaggedImage], examples: int, run: TrainingRun
 ) -> TaggedPixels | None:
-    """Decode `images` and keep those with tags; None without images."""
+    """Decode those of `images` that have tags, for about so many `examples`; return None without images."""
     tagged = [image for image in images if image.words]
     if not tagged:
         return None
     encoded, file = [image.image for image in tagged], run.folder / "tagged.pixels"
     pixels = decode_images(processor, encoded, file, processes=run.processes)
     tags = [dict(zip(image.words, image.shares, strict=True)) for image in tagged]
-    return TaggedPixels(processor, pixels, tags, epochs)
+    return TaggedPixels(processor, pixels, tags, count_epochs(examples, len(tags)))
+
+
+def count_epochs(examples: int, images: int) -> int:
+    """Return in how many epochs a training sees about so many `examples`, however few `images` there are."""
+    return max(1, round(examples / images)) if examples else 0
 
 
 class TagRows(Dataset):

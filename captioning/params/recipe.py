@@ -15,6 +15,7 @@ from captioning.params.sections import (
     Launch,
     Lora,
     Machine,
+    NonNegative,
     PositiveNumber,
     ProfileScst,
     Sampling,
@@ -26,9 +27,10 @@ CHECKPOINT_FOLDER = Path("models/checkpoints")
 
 
 class FinetuneSettings(Finetune):
-    """The section `finetune` with the learning rate of the profile or the variant."""
+    """The section `finetune` with the minimum of steps of the profile, and its learning rate or the variant's."""
 
     learning_rate: float
+    minimum_steps: NonNegative
 
 
 class ScstSettings(Sampling, ProfileScst, Decoding):

@@ -171,7 +171,7 @@ class MiniatureTraining(Section):
     images: Annotated[int, Field(ge=32, strict=True)]
     epochs: Positive
     learning_rate: Rate
-    tag_epochs: NonNegative
+    tag_examples: NonNegative  # rows of tags, over all epochs
 
 
 class BaseTraining(MiniatureTraining):
@@ -179,7 +179,7 @@ class BaseTraining(MiniatureTraining):
     patch: Annotated[int, Field(ge=2, le=64, strict=True)]  # pixels
     pieces: Annotated[int, Field(ge=512, le=65536, strict=True)]  # of the tokenizer
     tower_epochs: Positive
-    tower_tag_epochs: Positive
+    tower_tag_examples: Positive
     tower_learning_rate: Rate
 
 
@@ -207,6 +207,7 @@ class HubCheckpoints(Section):
 
 
 class ProfileFinetune(Section):
+    minimum_steps: NonNegative
     learning_rate: Rate
     learning_rates: dict[Name, Rate]
 

@@ -98,8 +98,9 @@ def _draw_supervised(axes: Axes, recipe: VariantRecipe) -> None:
     _draw_text(axes, (33.5, 21.25), "gradient, to the adapters only", 7.5, GRADIENT, "left")
     _draw_arrow(axes, (reference.x, 15.5), (loss.right, 15.5))
     steps = f"{tune.batch} × {tune.accumulation} = {tune.batch * tune.accumulation} captions a step"
-    rate = _format_rate(tune.learning_rate)
-    _draw_text(axes, (30, 8.8), f"{steps} · {_count(tune.epochs, 'epoch')} · AdamW · learning rate {rate}")
+    minimum = f", at least {tune.minimum_steps} steps" if tune.minimum_steps else ""
+    length, rate = f"{_count(tune.epochs, 'epoch')}{minimum}", _format_rate(tune.learning_rate)
+    _draw_text(axes, (30, 8.8), f"{steps} · {length} · AdamW · learning rate {rate}")
 
 
 def _draw_self_critical(axes: Axes, recipe: VariantRecipe, scst: ScstSettings) -> None:

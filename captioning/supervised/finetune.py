@@ -3,6 +3,7 @@
 An image's caption is `first` (the paper, III), `random` (another one each epoch, by the seed) or `all` (a row each).
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from transformers import PaliGemmaProcessor, TrainingArguments
 
 from captioning.adapters.lora import unwrap_adapter
 from captioning.paligemma.model import supervised_loss
-from captioning.params.recipe import VariantRecipe
+from captioning.params.recipe import FinetuneSettings, VariantRecipe
 from captioning.training.pixels import DecodedCollator, decode_images
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import OPTIMIZERS, LossTrainer, micro_batches, step_records, training_arguments
@@ -66,7 +67,7 @@ def finetune(
         rows.images = list(decode_images(processor, rows.images, file, processes=run.processes))
     trainer = LossTrainer(
         model=model,
-        args=_arguments(recipe, run),
+        args=_arguments(recipe, count_epochs(recipe.finetune, len(train)), run),
         train_dataset=train,
         eval_dataset=validation,
         data_collator=DecodedCollator(processor),
@@ -84,14 +85,20 @@ def finetune(
     )
 
 
-def _arguments(recipe: VariantRecipe, run: TrainingRun) -> TrainingArguments:
+def count_epochs(settings: FinetuneSettings, rows: int) -> int:
+    """Return the epochs of a training on `rows`: those of its settings, or more if these have too few steps."""
+    steps = math.ceil(rows / (settings.batch * settings.accumulation))
+    return max(settings.epochs, math.ceil(settings.minimum_steps / steps))
+
+
+def _arguments(recipe: VariantRecipe, epochs: int, run: TrainingRun) -> TrainingArguments:
     settings, machine = recipe.finetune, recipe.machine
     return training_arguments(
         run,
         optim=OPTIMIZERS[machine.optimizer],
         **micro_batches(settings.batch * settings.accumulation, machine.chosen("training_rows"), run.processes),
         per_device_eval_batch_size=machine.chosen("decoding_batch"),
-        num_train_epochs=settings.epochs,
+        num_train_epochs=epochs,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         lr_scheduler_type=settings.scheduler,

@@ -75,7 +75,7 @@ def test_decoder_learns_the_tags_of_other_images(start: Any, pictures: list[byte
     model, processor, scenes, pixels = start
     images = [TaggedImage(str(number), image, ["alpha", "plane"], [1, 0.5]) for number, image in enumerate(pictures)]
     run = TrainingRun(1, "cpu", tmp_path)
-    tagged = decode_tagged(processor, images, 20, run)
+    tagged = decode_tagged(processor, images, 20 * len(images), run)
     assert tagged is not None
     features = tower_features(model, tagged.normalised())
     batch = collate_texts(processor, example_rows(features, tagged.examples()[: len(pictures)]))

@@ -11,7 +11,16 @@ import torch
 
 from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import train_tower_on_tags
-from captioning.checkpoints.tags import LISTED_TAGS, SYMMETRIES, TaggedPixels, TagHead, TagRows, decode_tagged, turn
+from captioning.checkpoints.tags import (
+    LISTED_TAGS,
+    SYMMETRIES,
+    TaggedPixels,
+    TagHead,
+    TagRows,
+    count_epochs,
+    decode_tagged,
+    turn,
+)
 from captioning.compute.seeds import seed_everything
 from captioning.data.tags import TaggedImage
 from captioning.training.run import TrainingRun
@@ -22,7 +31,7 @@ def tagged(checkpoint: Path, pictures: list[bytes], tmp_path_factory: pytest.Tem
     _, processor = load_checkpoint(checkpoint)
     images = [TaggedImage(str(i), image, ["plane", f"word{i}"], [1.0, 0.6]) for i, image in enumerate(pictures * 12)]
     run = TrainingRun(1, "cpu", tmp_path_factory.mktemp("tags"))
-    decoded = decode_tagged(processor, [*images, TaggedImage("none", pictures[0], [], [])], 2, run)
+    decoded = decode_tagged(processor, [*images, TaggedImage("none", pictures[0], [], [])], 2 * len(images), run)
     assert decoded is not None and len(decoded.pixels) == len(images)  # an image without tags teaches nothing
     return decoded
 
@@ -84,3 +93,10 @@ def test_decoder_reads_lists_of_the_first_tags(tagged: TaggedPixels) -> None:
     many = {f"w{i}": 1.0 for i in range(LISTED_TAGS + 3)}
     examples = TaggedPixels(tagged.processor, tagged.pixels[:1], [many], 2).examples()
     assert examples == [("tag en", " , ".join(list(many)[:LISTED_TAGS]))] * 2
+
+
+@pytest.mark.parametrize(
+    ("examples", "images", "epochs"), [(64000, 5240, 12), (64000, 719, 89), (100, 5240, 1), (0, 719, 0)]
+)
+def test_few_images_are_seen_more_often(examples: int, images: int, epochs: int) -> None:
+    assert count_epochs(examples, images) == epochs

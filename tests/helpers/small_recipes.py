@@ -28,6 +28,7 @@ FINETUNE = {
     "accumulation": 1,
     "epochs": 2,
     "learning_rate": 5e-3,
+    "minimum_steps": 0,
     "weight_decay": 0.0,
     "scheduler": "constant",
     "warmup": 0.0,

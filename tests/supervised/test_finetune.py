@@ -63,6 +63,14 @@ def test_loss_falls_and_is_recorded(learn: Learn) -> None:
     assert all(record["learning_rate"] == 5e-3 for record in steps)
 
 
+def test_few_images_get_more_epochs_until_the_minimum_of_steps(learn: Learn) -> None:
+    """Four rows make two steps, so five steps need three epochs; many epochs stay."""
+    for epochs, minimum, expected in (1, 5, 3), (2, 4, 2), (3, 0, 3):
+        result, _ = learn(NEW, NEW, epochs=epochs, minimum_steps=minimum)
+        validated = [record["epoch"] for record in result.records if "validation_loss" in record]
+        assert validated == list(range(1, expected + 1))
+
+
 def test_fine_tuning_follows_its_seed(learn: Learn) -> None:
     (result, weights), (same_result, same), (_, other) = (learn(NEW, NEW, seed=seed) for seed in (1, 1, 2))
     assert result == same_result
