@@ -39,12 +39,12 @@ def set_values(path: Path, values: dict[str, Any]) -> None:
 
     def edit(content: Any) -> None:
         for key, value in values.items():
-            *sections, last = key.split(".")
+            *sections, name = key.split(".")
             section = content
-            for name in sections:
-                section = section[name]
-            if last not in section:
+            for key_part in sections:
+                section = section[key_part]
+            if name not in section:
                 raise KeyError(f"{path.name} has no {key}")
-            section[last] = value
+            section[name] = value
 
     edit_yaml(path, edit)

@@ -22,7 +22,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from benchmarks.copies import AUTHOR, ROOT, copy_files, set_values
-from captioning.commands.caption import positive_int
+from captioning.commands.caption import parse_positive_int
+from captioning.report.table_text import format_markdown
 
 VARIANTS = ("full-adapter", "base-r4", "base-r8", "base-r16", "mix", "cococap", "rsvqa-lr")  # Table II
 FOLDER = ROOT / ".cache/benchmark-jobs"
@@ -67,23 +68,22 @@ def run(jobs: int, pairs: int, values: dict[str, Any]) -> str:
     prepare(FOLDER / "prepared", values)
     folders = {1: FOLDER / "one", jobs: FOLDER / "several"}
     times = [[train(FOLDER / "prepared", folder, count) for count, folder in folders.items()] for _ in range(pairs)]
-    ratios = [alone / several for alone, several in times]
-    alone, several = (statistics.median(column) for column in zip(*times, strict=True))
+    ratios = [in_turn / at_once for in_turn, at_once in times]
+    in_turn, at_once = (statistics.median(column) for column in zip(*times, strict=True))
     changed = different_files(*folders.values())
-    lines = [
-        f"| what | one after the other, s | {jobs} at a time, s | ratio, median of pairs (min-max) |",
-        "|---|---|---|---|",
-        f"| {len(VARIANTS)} variants, {os.cpu_count()} cores | {alone:.0f} | {several:.0f} | "
-        f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}) |",
-        f"Not the same bytes: {', '.join(changed)}" if changed else "Adapters and step records are the same bytes.",
-    ]
-    return "\n".join(lines)
+    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+    header = ["what", "one after the other, s", f"{jobs} at a time, s", "ratio, median of pairs (min-max)"]
+    line = [f"{len(VARIANTS)} variants, {os.cpu_count()} cores", f"{in_turn:.0f}", f"{at_once:.0f}", spread]
+    outcome = (
+        f"Not the same bytes: {', '.join(changed)}" if changed else "Adapters and step records are the same bytes."
+    )
+    return f"{format_markdown(header, [line])}\n{outcome}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=positive_int, default=2)
-    parser.add_argument("--pairs", type=positive_int, default=3, help="measurements of each, in turn")
+    parser.add_argument("--jobs", type=parse_positive_int, default=2)
+    parser.add_argument("--pairs", type=parse_positive_int, default=3, help="measurements of each, in turn")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a value of params.yaml, on both sides"
     )

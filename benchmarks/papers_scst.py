@@ -50,7 +50,7 @@ Rewards = Callable[[Sequence[str], Sequence[Sequence[str]]], Tensor]  # captions
 
 
 @dataclass(frozen=True)
-class Sampling:
+class PeerSampling:
     samples: int  # per image
     maximum_tokens: int
     temperature: float
@@ -62,7 +62,7 @@ def papers_step(
     processor: Any,
     prompt: Mapping[str, Tensor],
     references: Sequence[Sequence[str]],
-    sampling: Sampling,
+    sampling: PeerSampling,
     compute_rewards: Rewards,
 ) -> Float[Tensor, ""]:
     """Compute baseline, samples, rewards, loss and gradients. `references`: tokens by image."""

@@ -13,7 +13,7 @@ import json
 import math
 import tempfile
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from captioning.limits.sizes import largest_size
 from captioning.params.load import load_params
 from captioning.params.recipes import refined_rows
 from captioning.params.sections import Lora, Params, SizeKey
+from captioning.report.table_text import format_markdown
 from captioning.scst.sampling import Sampling
 
 MEASURED = Path("docs/measured.json")
@@ -40,6 +41,9 @@ PROMPT, SUFFIX = 5, 16  # tokens: <bos>, the prompt, a newline; a caption of 15 
 LONGEST = 60  # tokens of the longest caption, which must fit in memory; RISC's has 51 words
 Counts = tuple[float, ...]
 PAPER_HOURS = 46.0  # of SCST, on an A100 (VI.A)
+
+SPEED_HEADER = ("what", "rows or images at a time", "images a second", "GB", "GB, predicted")
+PEER_HEADER = ("beside a peer", "ours, ms", "peer, ms", "peer / ours, median of pairs (min-max)")
 
 
 @dataclass(frozen=True)
@@ -267,18 +271,14 @@ def format_measured(work: Work, measured: Mapping[str, Any]) -> str:
 
 def format_steps(chip: str, entry: Mapping[str, Any]) -> str:
     """Return a chip's speeds and its comparison with a peer, as two tables."""
-    speeds = [["what", "rows or images at a time", "images a second", "GB", "GB, predicted"]]
-    speeds += [list(map(str, step.values())) for step in entry["steps"]]
-    peers = [["beside a peer", "ours, ms", "peer, ms", "peer / ours, median of pairs (min-max)"]]
+    speeds = [list(map(str, step.values())) for step in entry["steps"]]
+    peers = []
     for what, ours, peer, ratio, lowest, highest in (values.values() for values in entry.get("beside_a_peer", [])):
         peers.append([what, f"{ours:.0f}", f"{peer:.0f}", f"{ratio:.2f} ({lowest:.2f}-{highest:.2f})"])
     notes = "\n".join(textwrap.fill(f"- {note}", 118, subsequent_indent="  ") for note in entry.get("notes", []))
-    return "\n\n".join([f"## Measured: {chip}", format_table(speeds), format_table(peers), notes])
-
-
-def format_table(lines: Sequence[Sequence[str]]) -> str:
-    header, *rows = lines
-    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *rows])
+    return "\n\n".join(
+        [f"## Measured: {chip}", format_markdown(SPEED_HEADER, speeds), format_markdown(PEER_HEADER, peers), notes]
+    )
 
 
 NOTES = f"""# Hours and memory of the paper profile
@@ -302,7 +302,7 @@ optimizer's memory. The paper reports {PAPER_HOURS:.0f} hours for its two epochs
 caption."""
 
 
-def page(params: Params, measured: Mapping[str, Any]) -> str:
+def make_page(params: Params, measured: Mapping[str, Any]) -> str:
     """Return docs/planning.md."""
     with tempfile.TemporaryDirectory() as scratch:
         works = Planner(params, Path(scratch)).works()
@@ -312,7 +312,7 @@ def page(params: Params, measured: Mapping[str, Any]) -> str:
     zero_shot = len(params.zero_shot)  # equal rows, of which the page has the first
     totals = [zero_shot * works[0].hours(chip) + sum(work.hours(chip) for work in works[1:]) for chip in CHIPS.values()]
     lines.append([f"all rows, {zero_shot} zero-shot ones", *(f"{hours:.1f} h" for hours in totals), ""])
-    sections = [NOTES, format_table([header, *lines]), CLOSING]
+    sections = [NOTES, format_markdown(header, lines), CLOSING]
     return "\n\n".join([*sections, *(format_steps(chip, entry) for chip, entry in measured.items())]) + "\n"
 
 
@@ -327,4 +327,4 @@ def read_measured() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(page(load_params(), read_measured()), end="")
+    print(make_page(load_params(), read_measured()), end="")

@@ -28,7 +28,7 @@ import torch
 import stages  # noqa: F401  # sets how long threads spin
 from benchmarks.copies import AUTHOR, ROOT, copy_files, set_values
 from benchmarks.rehearsal_report import TRAINED, report
-from benchmarks.watch import Part, watch
+from benchmarks.watch import CommandPart, watch
 from captioning.data.world.captions import write_captions
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import sample_scene
@@ -65,7 +65,7 @@ def settings(shape: str, checkpoint: Path, device: str) -> dict[str, Any]:
     )
 
 
-def write_checkpoint(shape: str, folder: Path, device: str) -> Part:
+def write_checkpoint(shape: str, folder: Path, device: str) -> CommandPart:
     """Write random weights in a new process."""
     module = {"3b": "benchmarks.true_shape", "miniature": "benchmarks.miniature_shape"}[shape]
     command = [sys.executable, "-m", module, str(folder), device]

@@ -7,26 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.watch import Part
+from benchmarks.watch import CommandPart
 from captioning.adapters.lora import count_parameters
 from captioning.limits.activations import meta_model
 from captioning.limits.memory import Need, finetune_needs, generation_needs, longest_suffix
 from captioning.limits.scst import scst_needs
 from captioning.paligemma.model import load_processor
 from captioning.params.recipe import ScstRecipe, VariantRecipe, read_any_recipe, read_recipe
+from captioning.report.table_text import format_markdown
 
 TRAINED = ("base-r16", "full-adapter")
 TABLE_II = {  # variant: trainable weights, share in percent (facts of the paper's Table II)
     "base-r4": (5_649_408, 0.1929), "base-r8": (11_298_816, 0.3850), "base-r16": (22_597_632, 0.7670),
     "full-adapter": (14_179_072, 0.4827),
 }  # fmt: skip
-RANKS = {"base-r4": 4, "base-r8": 8}  # not trained here
-CLOSING = re.compile(r"^\w+: [\d.]+ s, (?P<memory>[\d.]+) GB(, (?P<gpu>[\d.]+) GB of the GPU)?$")
+UNTRAINED_RANKS = {"base-r4": 4, "base-r8": 8}  # not trained here
+CLOSING_LINE = re.compile(r"^\w+: [\d.]+ s, (?P<memory>[\d.]+) GB(, (?P<gpu>[\d.]+) GB of the GPU)?$")
 MAPPED = "embeddings, SigLIP and projector"  # a CPU maps the checkpoint's file
 
 
 def report(
-    copy: Path, parts: Sequence[Part], captions: Sequence[str], device: str, against_paper: bool
+    copy: Path, parts: Sequence[CommandPart], captions: Sequence[str], device: str, against_paper: bool
 ) -> tuple[int, str]:
     """Return the exit status (1: an adapter has another size than the paper's) and the text."""
     needs = {part.name: largest_need(copy, part.name, captions, device) for part in parts}
@@ -42,13 +43,10 @@ def report(
     return int(bool(wrong)), "\n".join(lines)
 
 
-def memory_table(parts: Sequence[Part], needs: dict[str, Need | None]) -> str:
+def memory_table(parts: Sequence[CommandPart], needs: dict[str, Need | None]) -> str:
     """Return a row for each stage. `counted` is comparable with the prediction: on a CPU, memory of no file and the
     weights that are mapped; on a GPU, torch's memory."""
-    lines = [
-        "| stage | seconds | resident, GB | counted, GB | predicted, GB | of it margin |",
-        "|---|---|---|---|---|---|",
-    ]
+    header, lines = ["stage", "seconds", "resident, GB", "counted, GB", "predicted, GB", "of it margin"], []
     for part in parts:
         need = needs[part.name]
         resident = max(part.resident, int(1e9 * closing(part).get("memory", 0)))
@@ -57,13 +55,13 @@ def memory_table(parts: Sequence[Part], needs: dict[str, Need | None]) -> str:
             gpu = closing(part).get("gpu")
             counted = part.private / 1e9 + need.fixed[MAPPED] / 1e9 if gpu is None else gpu
             row += [f"{counted:.2f}", f"{need.total_bytes / 1e9:.2f}", f"{need.bytes_by_part['margin'] / 1e9:.2f}"]
-        lines.append(f"| {' | '.join([*row, '', '', ''][:6])} |")
-    return "\n".join(lines)
+        lines.append([*row, "", "", ""][: len(header)])
+    return format_markdown(header, lines)
 
 
-def closing(part: Part) -> dict[str, float]:
+def closing(part: CommandPart) -> dict[str, float]:
     """Return the memory that a stage reports at its end, in GB."""
-    matches = [match for line in part.lines if (match := CLOSING.match(line))]
+    matches = [match for line in part.lines if (match := CLOSING_LINE.match(line))]
     values = matches[-1].groupdict() if matches else {}
     return {name: float(value) for name, value in values.items() if value is not None}
 
@@ -104,7 +102,7 @@ def scst_parts(copy: Path) -> str:
 def adapter_sizes(copy: Path) -> dict[str, tuple[int, float]]:
     """Return trainable weights and their share in percent, of trained adapters and of other ranks."""
     sizes: dict[str, Any] = {name: _json(copy / f"data/training/{name}-1.json") for name in TRAINED}
-    for name, rank in RANKS.items():
+    for name, rank in UNTRAINED_RANKS.items():
         lora = read_any_recipe(copy / f"data/recipes/{TRAINED[0]}.json").lora.model_copy(update={"rank": rank})
         sizes[name] = count_parameters(meta_model(copy / "models/checkpoints/base", "bfloat16", "cpu", lora).model)
     return {name: (int(size["trainable_parameters"]), round(size["share"], 4)) for name, size in sorted(sizes.items())}

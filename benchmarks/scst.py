@@ -24,12 +24,12 @@ from PIL import Image
 
 import stages  # noqa: F401  # sets how long threads spin
 from benchmarks import true_shape
-from benchmarks.papers_scst import Rewards, Sampling, papers_step, rewards_from_text, rewards_from_tokens
+from benchmarks.papers_scst import PeerSampling, Rewards, papers_step, rewards_from_text, rewards_from_tokens
 from benchmarks.side_by_side import HEADER, make_parser, parse_options, side_by_side
 from benchmarks.tutorial import Collator
 from captioning.adapters.lora import freeze_encoder, lora_config
 from captioning.checkpoints import miniature
-from captioning.commands.caption import positive_int
+from captioning.commands.caption import parse_positive_int
 from captioning.compute.seeds import seed_everything
 from captioning.data.world.captions import write_captions
 from captioning.data.world.draw import draw_scene
@@ -162,7 +162,7 @@ def compare(shape: str, device: str, batch: int, pairs: int, updated: int | None
     step = our_step(trainer, prompt, world.ids)
     label = f"{shape}, {batch} images, greedy + {SAMPLES} samples"
 
-    sampling = Sampling(SAMPLES, TOKENS, temperature, updated or batch)
+    sampling = PeerSampling(SAMPLES, TOKENS, temperature, updated or batch)
 
     def peer(references: Sequence[Sequence[str]], rewards: Rewards) -> Callable[[], Any]:
         optimizer = make_optimizer(theirs)
@@ -204,10 +204,10 @@ def measure_parts(trainer: SCSTTrainer, step: Callable[[], None], batch: int, de
     visit, encoding = sum(seconds[part] for part in PARTS) / batch, seconds["encode"] / batch
     parts = ", ".join(f"{part} {1000 * value:.0f} ms" for part, value in seconds.items())
     speed = f"{parts} a step: {1 / visit:.2f} images a second, and {1 / encoding:.1f} encoded, once a run"
-    return [speed, *(extrapolate(visit, encoding) if device != "cpu" else [])]
+    return [speed, *(describe_duration(visit, encoding) if device != "cpu" else [])]
 
 
-def extrapolate(visit: float, encoding: float) -> list[str]:
+def describe_duration(visit: float, encoding: float) -> list[str]:
     """Return peak memory, and the duration of the paper's SCST at these seconds per image."""
     hours = PAPER_IMAGES * (PAPER_EPOCHS * visit + encoding) / 3600
     peak = torch.cuda.max_memory_allocated() / 2**30
@@ -225,8 +225,8 @@ def run() -> str:
 
 if __name__ == "__main__":
     parser = make_parser(__doc__, pairs=5)
-    parser.add_argument("--batch", type=positive_int, help="images a step; 16 by default")
-    parser.add_argument("--updated", type=positive_int, help="images at a time in the peer's update; 3b: 4")
+    parser.add_argument("--batch", type=parse_positive_int, help="images a step; 16 by default")
+    parser.add_argument("--updated", type=parse_positive_int, help="images at a time in the peer's update; 3b: 4")
     options = parse_options(parser)
     batch, updated = options.batch or PARAMS.scst.batch, options.updated or (4 if options.shape == "3b" else None)
     print("\n".join([HEADER, *compare(options.shape, options.device, batch, options.pairs, updated)]))

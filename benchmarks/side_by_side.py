@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from captioning.commands.caption import positive_int
+from captioning.commands.caption import parse_positive_int
 
 HEADER = "| what | ours, ms | peer, ms | peer / ours, median of pairs (min-max) |\n|---|---|---|---|"
 
@@ -27,7 +27,7 @@ def make_parser(doc: str | None, pairs: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=["miniature", "3b"], default="miniature")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--pairs", type=positive_int, default=pairs, help="measurements of each, in turn")
+    parser.add_argument("--pairs", type=parse_positive_int, default=pairs, help="measurements of each, in turn")
     return parser
 
 

@@ -24,7 +24,7 @@ from peft import get_peft_model
 
 import stages  # noqa: F401  # sets how long threads spin
 from benchmarks import scst as scst_benchmark
-from benchmarks.planning import IMAGES, SUFFIX, row_epochs, row_visits, scst_visits
+from benchmarks.planning import IMAGES, SPEED_HEADER, SUFFIX, row_epochs, row_visits, scst_visits
 from benchmarks.supervised_step import our_step
 from captioning.adapters.lora import freeze_encoder, lora_config
 from captioning.compute.seeds import seed_everything
@@ -36,6 +36,7 @@ from captioning.params.load import load_params
 from captioning.params.recipe import FinetuneSettings, ScstRecipe, ScstSettings, StartCheckpoint, VariantRecipe
 from captioning.params.recipes import refined_rows
 from captioning.params.sections import Launch, Machine, Params
+from captioning.report.table_text import format_markdown
 from captioning.training.pixels import DecodedCollator, decode_images
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -192,15 +193,12 @@ def choose_speed(speeds: Sequence[Speed], batch: int) -> Speed:
     return max((speed for speed in speeds if speed.items <= batch), key=lambda speed: speed.items)
 
 
-def page(params: Params, sweeps: dict[str, list[Speed]], chip: str) -> str:
+def make_page(params: Params, sweeps: dict[str, list[Speed]], chip: str) -> str:
     """Return speeds, hours, and the line for docs/measured.json."""
-    lines = ["| what | batch | images a second | GB | GB, predicted |", "|---|---|---|---|---|"]
-    for name, speeds in sweeps.items():
-        for speed in speeds:
-            gigabytes = f"{speed.peak / 1e9:.1f} | {speed.predicted / 1e9:.1f}"
-            lines.append(f"| {name} | {speed.items} | {speed.per_second:.2f} | {gigabytes} |")
+    steps = [step for name, speeds in sweeps.items() for step in step_entries(name, speeds)]
+    speeds_table = format_markdown(SPEED_HEADER, [list(map(str, step.values())) for step in steps])
     if empty := [name for name, speeds in sweeps.items() if not speeds]:
-        return "\n".join([*lines, f"{chip}: not even one image at a time fits for {', '.join(empty)}"])
+        return "\n".join([speeds_table, f"{chip}: not even one image at a time fits for {', '.join(empty)}"])
     profile = params.profiles["paper"]
     machine, step = profile.machine, params.finetune.batch * params.finetune.accumulation
     batches = {
@@ -210,10 +208,8 @@ def page(params: Params, sweeps: dict[str, list[Speed]], chip: str) -> str:
     }
     rows = hours(params, {name: choose_speed(speeds, batches[name]) for name, speeds in sweeps.items()})
     total = sum(row["hours"] for row in rows.values())
-    entry = {
-        chip: {"rows": rows, "steps": [step for name, speeds in sweeps.items() for step in step_entries(name, speeds)]}
-    }
-    return "\n".join([*lines, "", f"{chip}: all rows of Table II in {total:.1f} h", json.dumps(entry)])
+    entry = {chip: {"rows": rows, "steps": steps}}
+    return "\n".join([speeds_table, "", f"{chip}: all rows of Table II in {total:.1f} h", json.dumps(entry)])
 
 
 def step_entries(name: str, speeds: Sequence[Speed]) -> list[dict[str, Any]]:
@@ -235,7 +231,7 @@ def main(folder: Path, device: str, sizes: Sequence[int] = SIZES, threads: int =
     seed_everything(1, threads)
     side = load_processor(folder).image_processor.size["height"]
     chip = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
-    return page(params, Bench(params, folder, device, side).sweeps(sizes), chip)
+    return make_page(params, Bench(params, folder, device, side).sweeps(sizes), chip)
 
 
 if __name__ == "__main__":

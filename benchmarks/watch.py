@@ -21,7 +21,7 @@ INTERVAL = 0.5  # seconds
 
 
 @dataclass
-class Part:
+class CommandPart:
     """A part of a command: seconds, the highest memory of one of its processes (bytes), and its lines."""
 
     name: str
@@ -34,9 +34,9 @@ class Part:
 
 def watch(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], begins: Callable[[str], str | None]
-) -> tuple[int, list[Part]]:
+) -> tuple[int, list[CommandPart]]:
     """Return exit status and parts. `begins` names the part that a line of output begins, or returns None."""
-    parts = [Part("before", time.monotonic())]
+    parts = [CommandPart("before", time.monotonic())]
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "bufsize": 1}
     process: Any = subprocess.Popen(command, cwd=folder, env=os.environ | dict(environment), **streams)
     ended = threading.Event()
@@ -46,7 +46,7 @@ def watch(
         print(line, end="", file=sys.stderr, flush=True)
         if (name := begins(line)) is not None:
             _end(parts)
-            parts.append(Part(name, time.monotonic()))
+            parts.append(CommandPart(name, time.monotonic()))
         parts[-1].lines += (line.rstrip("\n"),)
     status = process.wait()
     ended.set()
@@ -55,11 +55,11 @@ def watch(
     return status, parts
 
 
-def _end(parts: list[Part]) -> None:
+def _end(parts: list[CommandPart]) -> None:
     parts[-1].seconds = time.monotonic() - parts[-1].start
 
 
-def _measure_memory(root: int, parts: list[Part], ended: threading.Event) -> None:
+def _measure_memory(root: int, parts: list[CommandPart], ended: threading.Event) -> None:
     while not ended.wait(INTERVAL):
         for memory in _read_memory(root):
             part = parts[-1]

@@ -2,12 +2,10 @@
 
 import sys
 
-from captioning.base import instructions
-from captioning.runtime.notices import silence_known_notices
+from captioning.runtime.command_line import prepare_process
 
 if __name__ == "__main__":
-    instructions.limit_instructions()  # as a stage does, before torch is imported
-    silence_known_notices()
+    prepare_process()
     from captioning.commands.caption import main
 
     sys.exit(main())

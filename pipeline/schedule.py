@@ -12,15 +12,15 @@ class Schedule:
     """The state of each stage; `needs`: the stages that each depends on, in DVC's order."""
 
     def __init__(self, needs: Mapping[str, Collection[str]]) -> None:
-        self.needs = {stage: set(others) for stage, others in needs.items()}
+        self.needs = {stage: set(needed) for stage, needed in needs.items()}
         self.running, self.finished = set[str](), set[str]()
         self.failed: dict[str, list[str]] = {}  # failed stage -> stages that do not run because of it
 
     @property
     def waiting(self) -> list[str]:
         """Return the stages that have not started and may still run."""
-        others = {*self.running, *self.finished, *self.failed, *chain(*self.failed.values())}
-        return [stage for stage in self.needs if stage not in others]
+        started = {*self.running, *self.finished, *self.failed, *chain(*self.failed.values())}
+        return [stage for stage in self.needs if stage not in started]
 
     def ready(self) -> list[str]:
         """Return the stages that may start now."""

@@ -8,6 +8,7 @@ from wordcloud import STOPWORDS
 
 from captioning.base.files import atomic_folder, write_json, write_records
 from captioning.data import statistics
+from captioning.data.outputs import CaptionWords
 from captioning.data.tags import TaggedImage, count_tags, write_tagged, write_words
 from captioning.images.table import read_ids, read_images, read_table
 from captioning.metrics.cider import DocumentFrequencies
@@ -32,13 +33,13 @@ def main() -> None:
         write_json(folder / "document_frequencies.json", asdict(frequencies), indent=None, ensure_ascii=False)
     write_tags({id_: tokens[id_] for id_ in train})
     sources = dict(zip(table["id"], table["source"], strict=True))
-    write_json(
-        Path("data/caption-statistics.json"), statistics.describe(tokens, sources, STOPWORDS), ensure_ascii=False
-    )
+    described = statistics.describe(tokens, sources, STOPWORDS)
+    write_json(Path("data/caption-statistics.json"), described.model_dump(), ensure_ascii=False)
     flat = [caption for texts in tokens.values() for caption in texts]
     lengths, without = statistics.count_words(flat), statistics.count_words(flat, STOPWORDS)
     counts = statistics.count_occurrences(tokens, STOPWORDS)
-    write_json(Path("data/caption-words.json"), {"lengths": lengths, "without": without, "counts": counts}, indent=None)
+    words = CaptionWords(lengths=tuple(lengths), without=tuple(without), counts=counts)
+    write_json(Path("data/caption-words.json"), words.model_dump(), indent=None)
     histogram = statistics.histogram({"all words": lengths, "without stop words": without})
     write_records(Path("plots/caption-lengths.csv"), histogram, ["kind", "words", "captions"])
 

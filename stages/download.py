@@ -3,11 +3,11 @@
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 from captioning.base.files import atomic_folder, write_json
 from captioning.base.hashes import sha256
 from captioning.data.losses import count_reasons, describe_losses, refuse_losses, write_losses
+from captioning.data.outputs import Manifest
 from captioning.data.readers.rows import Source
 from captioning.data.sources import PARQUET, open_source
 from captioning.images.table import CaptionedImage, write_parquet
@@ -31,7 +31,7 @@ def main() -> None:
         if data.set_aside == "refuse" or not written:
             refuse_losses(source, data.path, written)
         write_losses(source, out / "set_aside.csv")
-        write_json(out / "manifest.json", make_manifest(data, source, counts) | {"sha256": {path.name: sha256(path)}})
+        write_json(out / "manifest.json", make_manifest(data, source, counts, {path.name: sha256(path)}).model_dump())
 
 
 def count_images(source: Source, counts: dict[str, Counter[str]]) -> Iterator[CaptionedImage]:
@@ -41,18 +41,19 @@ def count_images(source: Source, counts: dict[str, Counter[str]]) -> Iterator[Ca
         yield image
 
 
-def make_manifest(data: Data, source: Source, counts: dict[str, Counter[str]]) -> dict[str, Any]:
-    return {
-        "source": {"kind": data.source, **source.origin},
-        "declared": data.declared and data.declared.model_dump(),
-        "rows": source.rows,
-        "captions": source.captions,
-        "rows_read": source.total,
+def make_manifest(data: Data, source: Source, counts: dict[str, Counter[str]], hashes: dict[str, str]) -> Manifest:
+    return Manifest(
+        source={"kind": data.source, **source.origin},
+        declared=data.declared,
+        rows=source.rows,
+        captions=source.captions,
+        rows_read=source.total,
         **{name: dict(sorted(count.items())) for name, count in counts.items()},
-        "cleaning_rules_fired": dict(sorted(source.fired_rules.items())),
-        "set_aside": len(source.set_aside),
-        "set_aside_by_reason": count_reasons(source),
-    }
+        cleaning_rules_fired=dict(sorted(source.fired_rules.items())),
+        set_aside=len(source.set_aside),
+        set_aside_by_reason=count_reasons(source),
+        sha256=hashes,
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Score every row and the yardsticks with one scorer; the parameters decide which rows exist."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from captioning.base.files import atomic_folder, write_json
-from captioning.base.json_files import read_json, read_map
+from captioning.base.json_files import read_map
+from captioning.data.outputs import SplitStatistics
 from captioning.evaluation.exchange.coco_format import write_coco
 from captioning.evaluation.exchange.protocols import add_protocols
 from captioning.evaluation.exchange.texts import restore_texts
+from captioning.evaluation.outputs import Evaluation
 from captioning.evaluation.predictions import expected_runs, read_predictions, yardstick_run
 from captioning.evaluation.rows import ScoredImages, evaluate, score_rows, significance, write_image_scores, yardsticks
 from captioning.evaluation.scores import open_scorer, read_features
@@ -16,23 +17,24 @@ from captioning.images.table import read_captions, read_ids, read_table
 from captioning.metrics.ptb import tokenize
 from captioning.params.load import load_params
 from captioning.params.recipes import refined_rows
+from captioning.runtime.paths import CIDER, IMAGE_SCORES, IMAGES, PREDICTIONS, SCORES, SIGNIFICANCE, SPLITS, TOKENS
 from captioning.runtime.progress import progress
 from captioning.runtime.stage import stage_main
 
-IMAGES, OUTPUT, SEED = Path("data/captions/images.parquet"), Path("data/scores"), 1  # SEED: of the resamples
+SEED = 1  # of the resamples
 
 
 @stage_main
 def main() -> None:
-    params = load_params()
-    train, test, captioned = (read_ids(Path(f"data/splits/{name}.txt")) for name in ("train", "test", "captioned"))
-    tokens = read_map(Path("data/references/tokens.json"), *captioned)
+    params, splits = load_params(), SplitStatistics.read(SPLITS / "statistics.json")
+    train, test, captioned = (read_ids(SPLITS / f"{name}.txt") for name in ("train", "test", "captioned"))
+    tokens: dict[str, list[str]] = read_map(TOKENS, *captioned)
     facts = dict(zip(test, read_table(IMAGES, test, ["facts"])["facts"].to_pylist(), strict=True))
-    images = ScoredImages({id_: tokens[id_] for id_ in captioned}, facts, read_map(Path("data/splits/parts.json")))
+    images = ScoredImages({id_: tokens[id_] for id_ in captioned}, facts, read_map(SPLITS / "parts.json"))
     checkpoints = {row: params.variants[row].checkpoint for row in params.rows}
     starts = {row: start for row, (start, _) in refined_rows(params).items()}
     runs = expected_runs(params.zero_shot, checkpoints, starts, params.seeds)
-    predictions = [read_predictions(Path(f"data/predictions/{run.name}.jsonl"), captioned) for run in runs]
+    predictions = [read_predictions(PREDICTIONS / f"{run.name}.jsonl", captioned) for run in runs]
     tokenised = tokenize([record.caption for records in predictions for record in records])
     results = []
     with open_scorer() as scorer:
@@ -44,16 +46,15 @@ def main() -> None:
         features = read_features(IMAGES, train, captioned)
         for row, (references, captions) in yardsticks(tokens, train, captioned, *features).items():
             results.append(evaluate(yardstick_run(row), replace(images, references=references), captions, scorer))
-    texts = restore_texts(results, predictions, tokens, read_captions(IMAGES))
-    limit = params.decoding.maximum_tokens
+    texts, limit = restore_texts(results, predictions, tokens, read_captions(IMAGES)), params.decoding.maximum_tokens
     rows = add_protocols(score_rows(results, limit), results, texts, limit)
-    with atomic_folder(OUTPUT) as folder:
+    with atomic_folder(SCORES.parent) as folder:
         write_coco(folder / "coco", texts)
-        write_json(folder / "scores.json", {"images": len(test), "rows": rows})
-        write_json(folder / "significance.json", significance(results, SEED))
-        write_image_scores(folder / "by-image.parquet", results)
-    write_json(Path("metrics/CIDEr.json"), cider_metrics(rows))
-    write_json(Path("metrics/scores.json"), score_metrics(rows, starts, read_json("data/splits/statistics.json")))
+        write_json(folder / SCORES.name, Evaluation(images=len(test), rows=rows).model_dump())
+        write_json(folder / SIGNIFICANCE.name, significance(results, SEED).model_dump())
+        write_image_scores(folder / IMAGE_SCORES.name, results)
+    write_json(CIDER, cider_metrics(rows))
+    write_json(CIDER.with_name("scores.json"), score_metrics(rows, starts, splits))
 
 
 if __name__ == "__main__":

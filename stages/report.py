@@ -5,44 +5,48 @@ from pathlib import Path
 import pandas
 
 from captioning.base.files import write_text
-from captioning.base.json_files import read_json
+from captioning.data.outputs import CaptionStatistics, CaptionWords, Manifest, SplitStatistics
+from captioning.evaluation.outputs import Evaluation, Significance
 from captioning.params.load import load_params
 from captioning.params.recipe import read_any_recipe
 from captioning.params.recipes import refined_rows
 from captioning.report.examples import read_examples
 from captioning.report.figures import save_figure
 from captioning.report.page import draw_figures, render_page
-from captioning.report.table import Run, build_table
-from captioning.report.table_text import text_files
+from captioning.report.table import Refinement, RunOutputs, Training, build_table
+from captioning.report.table_text import format_files
 from captioning.runtime import resume
 from captioning.runtime.stage import stage_main
 
-PLOTS, IMAGES = Path("plots"), Path("data/captions/images.parquet")
+PLOTS, DATA = Path("plots"), Path("data")
 
 
 @stage_main
 def main() -> None:
     params = load_params()
-    rows = [*params.rows, *refined_rows(params)]
-    run = Run(
-        scores=read_json("data/scores/scores.json"),
-        significance=read_json("data/scores/significance.json"),
-        training={row: [read_json(f"data/training/{row}-{seed}.json") for seed in params.seeds] for row in rows},
-        recipes={row: read_any_recipe(Path(f"data/recipes/{row}.json")) for row in rows},
-        splits=read_json("data/splits/statistics.json"),
-        captions=read_json("data/caption-statistics.json"),
-        manifest=read_json("data/captions/manifest.json"),
+    rows = dict.fromkeys(params.rows, Training) | dict.fromkeys(refined_rows(params), Refinement)
+    run = RunOutputs(
+        scores=Evaluation.read(DATA / "scores/scores.json"),
+        significance=Significance.read(DATA / "scores/significance.json"),
+        training={
+            row: [kind.read(DATA / f"training/{row}-{seed}.json") for seed in params.seeds]
+            for row, kind in rows.items()
+        },
+        recipes={row: read_any_recipe(DATA / f"recipes/{row}.json") for row in rows},
+        splits=SplitStatistics.read(DATA / "splits/statistics.json"),
+        captions=CaptionStatistics.read(DATA / "caption-statistics.json"),
+        manifest=Manifest.read(DATA / "captions/manifest.json"),
         params_text=Path("params.yaml").read_text(encoding="utf-8"),
     )
     table = build_table(run, params.zero_shot, params.profile, params.seeds)
     steps = {row: [pandas.read_csv(PLOTS / f"steps/{row}-{seed}.csv") for seed in params.seeds] for row in rows}
-    words, examples = read_json("data/caption-words.json"), read_examples(table.rows, params.seeds[0])
+    words, examples = CaptionWords.read(DATA / "caption-words.json"), read_examples(table.rows, params.seeds[0])
     figures = draw_figures(table, run, steps, words) | {name: example.draw() for name, example in examples.items()}
     for name, figure in figures.items():
         save_figure(figure, PLOTS / name)
     svgs = {name: (PLOTS / f"svg/{name}.svg").read_bytes() for name in figures}
     page = render_page(table, run, svgs, examples, {row: int(seeds[0]["step"].max()) for row, seeds in steps.items()})
-    for name, text in (text_files(table) | {"report.html": page}).items():
+    for name, text in (format_files(table) | {"report.html": page}).items():
         write_text(PLOTS / name, text)
     resume.remove_finished_runs()
 

@@ -23,14 +23,13 @@ def main() -> None:
     images = SplitImages(ids, table["source"], published, hashes, distance, ratios, settings.seed, held_out)
     groups = images.group_images()
     splits = images.split(settings.method, groups)
-    leakages = images.measure_leakages(groups, read_captions(IMAGES))
-    statistics = {"method": settings.method, **images.count_images(splits, groups), "leakage": leakages}
+    statistics = images.describe(settings.method, splits, groups, read_captions(IMAGES))
     lists = splits | {"captioned": [*splits["test"], *splits.get(HELD_OUT, [])]}
     with atomic_folder(Path("data/splits")) as folder:
         for name, members in lists.items():
             write_text(folder / f"{name}.txt", "".join(f"{id_}\n" for id_ in members))
         write_json(folder / "parts.json", images.find_scored_parts(splits, settings.method), indent=None)
-        write_json(folder / "statistics.json", statistics)
+        write_json(folder / "statistics.json", statistics.model_dump())
 
 
 if __name__ == "__main__":

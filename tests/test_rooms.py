@@ -20,6 +20,7 @@ EDITS: dict[tuple[str, ...], set[str]] = {  # edited together, by the stages tha
     ("captioning/evaluation/rows.py",): {"evaluate", "report", "viewer"},
     ("captioning/metrics/bootstrap.py",): {"caption-stats", "scst", "evaluate", "report", "viewer"},
     ("captioning/data/splits.py",): {"check", "download", "split", "caption-stats"},
+    ("captioning/data/outputs.py",): EVERY_STAGE - TRAINED - CAPTIONED - {"recipes"},
     ("captioning/decoding.py",): {"scst", *CAPTIONED},
     ("captioning/scst/loss.py",): {"scst"},
     ("captioning/metrics/ptb.py",): {

@@ -51,7 +51,7 @@ X86_64 = ("x86_64", "AMD64")  # as Python names it
 
 
 @dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """A value that differs by more than it may; None if it is missing."""
 
     key: Key
@@ -70,16 +70,16 @@ def are_numbers(*values: Any) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
-def leaves(content: Any, key: Key) -> Iterator[tuple[Key, Any]]:
+def list_leaves(content: Any, key: Key) -> Iterator[tuple[Key, Any]]:
     """Yield each value of nested maps with its keys; a list is one value."""
     if isinstance(content, Mapping):
         for name, value in content.items():
-            yield from leaves(value, (*key, str(name)))
+            yield from list_leaves(value, (*key, str(name)))
     else:
         yield key, content
 
 
-def tolerance(key: Key) -> float:
+def choose_tolerance(key: Key) -> float:
     """Return how far a number may be from the committed one."""
     if key[0] in SCORE_FILES and len(key) > 1:
         measure = "CIDEr" if key[0] == CIDER_FILE else key[1]
@@ -87,16 +87,16 @@ def tolerance(key: Key) -> float:
     return 0.0
 
 
-def differences(committed: Mapping[Key, Any], computed: Mapping[Key, Any], exact: bool) -> list[Difference]:
+def list_mismatches(committed: Mapping[Key, Any], computed: Mapping[Key, Any], exact: bool) -> list[Mismatch]:
     """List values that are missing, added, or too far apart, by key; with `exact`, no tolerance applies."""
     results = []
     for key in sorted(committed.keys() | computed.keys()):
-        limit = 0.0 if exact else tolerance(key)
+        limit = 0.0 if exact else choose_tolerance(key)
         before: Any = committed.get(key)
         after: Any = computed.get(key)
         is_near = limit and are_numbers(before, after) and math.isfinite(after) and abs(before - after) <= limit
         if before != after and not is_near:
-            results.append(Difference(key, before, after, limit))
+            results.append(Mismatch(key, before, after, limit))
     return results
 
 
@@ -113,7 +113,7 @@ def lock_values(lock: Mapping[str, Any], checkpoints_agree: bool, exact: bool = 
         return values
     recipes = stages.get("recipes", {})
     code = {dep["path"]: dep.get("md5") for dep in recipes.get("deps", ()) if dep["path"].endswith(".py")}
-    return values | dict(leaves({"params": recipes.get("params", {}), "deps": code}, ("dvc.lock", "recipes")))
+    return values | dict(list_leaves({"params": recipes.get("params", {}), "deps": code}, ("dvc.lock", "recipes")))
 
 
 def checkpoint_hashes(lock: Mapping[str, Any]) -> dict[str, str]:
@@ -125,7 +125,7 @@ def checkpoint_hashes(lock: Mapping[str, Any]) -> dict[str, str]:
 def compared_values(files: Files, checkpoints_agree: bool, exact: bool = False) -> dict[Key, Any]:
     """Return each compared value of dvc.lock and metrics/*.json."""
     metrics = {path: _parse_json(path, text) for path, text in files.items() if path.endswith(".json")}
-    in_metrics = {key: value for path, content in metrics.items() for key, value in leaves(content, (path,))}
+    in_metrics = {key: value for path, content in metrics.items() for key, value in list_leaves(content, (path,))}
     return lock_values(_parse_lock(files["dvc.lock"]), checkpoints_agree, exact) | in_metrics
 
 
@@ -154,7 +154,7 @@ def _parse_json(name: str, text: str) -> Any:
         raise UserError(f"{name}: not JSON, or incomplete; `git checkout {name}`, or run `dvc repro`") from None
 
 
-def table(results: list[Difference]) -> str:
+def format_table(results: list[Mismatch]) -> str:
     """Format the differences in columns, a line each."""
     rows = [("what", "committed", "here", "differs by", "allowed"), *(difference.row() for difference in results)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -162,7 +162,7 @@ def table(results: list[Difference]) -> str:
     return "\n".join("  ".join(cells).rstrip() for cells in padded)
 
 
-def committed_files() -> dict[str, str]:
+def read_committed() -> dict[str, str]:
     """Return the compared files of HEAD. Raises `UserError` if there is no HEAD."""
     names = _git("ls-tree", "-r", "--name-only", "HEAD", *COMPARED_PATHS).splitlines()
     return {name: _git("show", f"HEAD:{name}") for name in names if not name.endswith(IMAGE_SUFFIXES)}
@@ -175,7 +175,7 @@ def _git(*arguments: str) -> str:
     return process.stdout
 
 
-def computed_files() -> dict[str, str]:
+def read_computed() -> dict[str, str]:
     """Return the compared files of the working tree."""
     paths = [path for name in COMPARED_PATHS for path in (Path(name), *Path(name).rglob("*"))]
     files = [path for path in paths if path.is_file() and path.suffix not in IMAGE_SUFFIXES]
@@ -190,7 +190,7 @@ def is_exact(params: Any, architecture: str) -> bool:
 
 @stage_main
 def main() -> None:
-    committed, computed = committed_files(), computed_files()
+    committed, computed = read_committed(), read_computed()
     for location, files in (("HEAD", committed), ("the working tree", computed)):
         if "dvc.lock" not in files:
             raise UserError(f"dvc.lock: not in {location}; `make repro` writes it, then `git commit` it")
@@ -204,8 +204,8 @@ def main() -> None:
     hashes = [checkpoint_hashes(_parse_lock(files["dvc.lock"])) for files in (committed, computed)]
     checkpoints_agree = hashes[0] == hashes[1]
     before, after = (compared_values(files, checkpoints_agree, exact) for files in (committed, computed))
-    if results := differences(before, after, exact):
-        print(table(results))
+    if results := list_mismatches(before, after, exact):
+        print(format_table(results))
         print(f"{len(results)} value(s) differ from the committed ones", file=sys.stderr)
         sys.exit(1)
     if committed == computed:

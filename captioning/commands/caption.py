@@ -18,11 +18,11 @@ from captioning.base.errors import UserError
 from captioning.base.files import write_text
 from captioning.commands.loading import choose_batch, load_row, resize_for_model
 from captioning.commands.picture_files import (
-    FORMATS,
+    CAPTION_FORMATS,
     FileCaption,
     check_output,
+    escape_path,
     find_image_files,
-    printable_path,
     summarise_notes,
 )
 from captioning.commands.scene import SCENE_FORMATS, caption_scene
@@ -55,7 +55,7 @@ A scene is captioned tile by tile, in little memory. If it is interrupted, give 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    options = parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     remedy = "nothing was written; give the command again, and it goes on" if options.tiles else "nothing was written"
     return exit_status(lambda: run(options), f"interrupted; {remedy}")
 
@@ -68,9 +68,9 @@ def run(options: argparse.Namespace) -> int:
         return caption_scene(options, row, options.maximum_tokens or params.decoding.maximum_tokens)
     files = find_image_files(options.images)
     if not files:
-        raise UserError(f"{', '.join(map(printable_path, options.images))}: no JPEG, PNG or TIFF files; name some")
+        raise UserError(f"{', '.join(map(escape_path, options.images))}: no JPEG, PNG or TIFF files; name some")
     check_output(options.out, files)
-    captions = [FileCaption(printable_path(path), error="no such file") for path in files]
+    captions = [FileCaption(escape_path(path), error="no such file") for path in files]
     if any(path.is_file() for path in files):
         limit, device = options.maximum_tokens or params.decoding.maximum_tokens, options.device or row.machine.device
         batch = choose_batch(options.batch, row, device, limit)
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
         readings = (_read_file(path, processor, options.bands) for path in files)
         stream = caption_files(model, processor, row.prompt, readings, limit, batch)
         captions = list(progress(stream, len(files), "captions"))
-    text = FORMATS[options.format or "text"](captions)
+    text = CAPTION_FORMATS[options.format or "text"](captions)
     write_text(options.out, text) if options.out else write_stdout(text)
     for line in summarise_notes(captions):
         print(f"note: {line}", file=sys.stderr)
@@ -111,7 +111,7 @@ def caption_files(
 
 def _read_file(path: Path, processor: Any, bands: tuple[int, ...] | None) -> Reading:
     """Read a file as a PNG of the processor's size, or None and the reason; the caption is still to come."""
-    name = printable_path(path)
+    name = escape_path(path)
     try:
         decoded = read_image(path, bands)
     except UnreadableImage as reason:
@@ -121,7 +121,7 @@ def _read_file(path: Path, processor: Any, bands: tuple[int, ...] | None) -> Rea
     return encode_png(resize_for_model(decoded.image, processor)), FileCaption(name, notes=decoded.notes)
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m captioning",
@@ -140,30 +140,30 @@ def parser() -> argparse.ArgumentParser:
     tokens = "cut captions off at N tokens (default: decoding.maximum_tokens of params.yaml)"
     add("images", nargs="+", type=Path, metavar="IMAGE", help="a JPEG, PNG or TIFF file, or a folder with some")
     add("--model", metavar="NAME", help=model)
-    add("--tiles", type=positive_int, metavar="N", help="caption one TIFF as a scene, in tiles of N pixels")
-    add("--bands", type=band_numbers, metavar="R,G,B", help=BANDS_HELP)
-    add("--format", choices=[*FORMATS, *SCENE_FORMATS], help=formats)
+    add("--tiles", type=parse_positive_int, metavar="N", help="caption one TIFF as a scene, in tiles of N pixels")
+    add("--bands", type=parse_bands, metavar="R,G,B", help=BANDS_HELP)
+    add("--format", choices=[*CAPTION_FORMATS, *SCENE_FORMATS], help=formats)
     add("--out", type=Path, metavar="FILE", help="write to FILE, completely or not at all (default: standard output)")
-    add("--batch", type=positive_int, metavar="N", help=BATCH_HELP)
-    add("--device", type=device_name, help=DEVICE_HELP)
-    add("--maximum-tokens", type=positive_int, metavar="N", help=tokens)
+    add("--batch", type=parse_positive_int, metavar="N", help=BATCH_HELP)
+    add("--device", type=parse_device, help=DEVICE_HELP)
+    add("--maximum-tokens", type=parse_positive_int, metavar="N", help=tokens)
     return parser
 
 
-def positive_int(text: str) -> int:
+def parse_positive_int(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 
-def band_numbers(text: str) -> tuple[int, ...]:
-    bands = tuple(map(positive_int, text.split(",")))
+def parse_bands(text: str) -> tuple[int, ...]:
+    bands = tuple(map(parse_positive_int, text.split(",")))
     if len(bands) not in (1, 3):
         raise argparse.ArgumentTypeError(f"{text!r}: name one band, or three as 4,3,2")
     return bands
 
 
-def device_name(text: str) -> str:
+def parse_device(text: str) -> str:
     if not re.fullmatch(DEVICE, text):
         raise argparse.ArgumentTypeError(f"{text!r}: choose cpu, cuda, cuda:N or mps")
     return text

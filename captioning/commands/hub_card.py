@@ -5,17 +5,19 @@ the same signatures as in data/scores, and the yardsticks are in the same table,
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from captioning.data.outputs import Manifest, SplitStatistics
 from captioning.evaluation.predictions import CAPTION_1
 from captioning.evaluation.scores import METRICS
+from captioning.evaluation.summary import CardScores
 from captioning.params.recipe import CHECKPOINT_FOLDER, AnyRecipe
 from captioning.report.table import YARDSTICKS
+from captioning.report.table_text import format_markdown
 
 TEMPLATE = Path(__file__).with_name("hub_card.md")
 TASK = "image-text-to-text"  # the Hub's pipeline of PaliGemma
@@ -24,13 +26,13 @@ RECIPE, USE = "## Recipe\n", "## Use\n"
 
 
 @dataclass(frozen=True)
-class Results:
+class RowResults:
     """What later stages found about an adapter's row and its data."""
 
     row: str
-    scores: Mapping[str, Mapping[str, Any]]  # of data/scores, rounded
-    splits: Mapping[str, Any]  # data/splits/statistics.json
-    manifest: Mapping[str, Any]  # data/captions/manifest.json
+    scores: Mapping[str, CardScores]
+    splits: SplitStatistics
+    manifest: Manifest
     seeds: int  # the scores are means over them
     is_drawn: bool  # whether the images are drawn scenes
 
@@ -48,7 +50,7 @@ class Loading:
     maximum_tokens: int
 
 
-def make_hub_card(card: str, recipe: AnyRecipe, adapter: str, loading: Loading, results: Results) -> str:
+def make_hub_card(card: str, recipe: AnyRecipe, adapter: str, loading: Loading, results: RowResults) -> str:
     """Return the stage's `card` for the Hub."""
     parsed = ModelCard(card)
     introduction, recipe_block = parsed.text.split(RECIPE, 1)
@@ -79,7 +81,7 @@ def _is_miniature(recipe: AnyRecipe) -> bool:
 
 
 def _make_metadata(
-    adapter: str, base: str | None, is_miniature: bool, tags: list[str], results: Results
+    adapter: str, base: str | None, is_miniature: bool, tags: list[str], results: RowResults
 ) -> ModelCardData:
     """Return the front matter, in which the Hub reads the scores as a model-index."""
     scores = results.scores[results.row]
@@ -95,9 +97,9 @@ def _make_metadata(
     )
 
 
-def _eval_result(metric: str, scores: Mapping[str, Any], is_drawn: bool) -> EvalResult:
+def _eval_result(metric: str, scores: CardScores, is_drawn: bool) -> EvalResult:
     dataset, name = DRAWN if is_drawn else REAL
-    interval = {"interval_low": scores["CIDEr low"], "interval_high": scores["CIDEr high"]}
+    interval = {"interval_low": scores.interval[0], "interval_high": scores.interval[1]}
     return EvalResult(
         task_type=TASK,
         dataset_type=dataset,
@@ -105,9 +107,8 @@ def _eval_result(metric: str, scores: Mapping[str, Any], is_drawn: bool) -> Eval
         dataset_split="test",
         metric_type=metric.lower(),
         metric_name=f"{metric} × 100",
-        metric_value=scores[metric],
-        metric_args={"signature": metric_signature(metric, scores["signature"])}
-        | (interval if metric == "CIDEr" else {}),
+        metric_value=scores.measures[metric],
+        metric_args={"signature": metric_signature(metric, scores.signature)} | (interval if metric == "CIDEr" else {}),
     )
 
 
@@ -118,25 +119,21 @@ def metric_signature(metric: str, signature: str) -> str:
     return "|".join([metric, *(part for part in signature.split("|")[1:] if not part.startswith("df:"))])
 
 
-def _scores_table(scores: Mapping[str, Mapping[str, Any]], rows: Sequence[str], suffix: str) -> str:
+def _scores_table(scores: Mapping[str, CardScores], rows: Sequence[str], suffix: str) -> str:
     """Return the table of the scores whose names end in `suffix`, for the `rows` that have them."""
-    metrics = [metric for metric in METRICS if metric + suffix in scores[rows[0]]]
-    scored = [row for row in rows if metrics[0] + suffix in scores.get(row, {})]
-    cells = [[row, *(f"{scores[row][metric + suffix]:.2f}" for metric in metrics)] for row in scored]
+    metrics = [metric for metric in METRICS if metric + suffix in scores[rows[0]].measures]
+    scored = [row for row in rows if row in scores and metrics[0] + suffix in scores[row].measures]
+    cells = [[row, *(f"{scores[row].measures[metric + suffix]:.2f}" for metric in metrics)] for row in scored]
     if not suffix:
         for line in cells:
-            line[1] += " [{CIDEr low:.2f}, {CIDEr high:.2f}]".format_map(scores[line[0]])
-    return _table(["row", *metrics], cells)
+            line[1] += " [{:.2f}, {:.2f}]".format(*scores[line[0]].interval)
+    return format_markdown(["row", *metrics], cells)
 
 
-def _images_table(results: Results) -> str:
-    splits, by_source = results.splits["images"], results.splits["images_by_source"]
+def _images_table(results: RowResults) -> str:
+    splits, by_source = results.splits.images, results.splits.images_by_source
     lines = [
         [source, f"{number:,}", *(f"{by_source.get(source, {}).get(split, 0):,}" for split in splits)]
-        for source, number in results.manifest["images"].items()
+        for source, number in results.manifest.images.items()
     ]
-    return _table(["source", "images", *splits], lines)
-
-
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])
+    return format_markdown(["source", "images", *splits], lines)

@@ -51,16 +51,18 @@ def check_output(path: Path | None, images: Sequence[Path]) -> None:
         return
     require_writable("--out", path)
     if path.exists() and any(image.exists() and path.samefile(image) for image in images):
-        raise UserError(f"--out {printable_path(path)}: this is one of the images; choose another")
+        raise UserError(f"--out {escape_path(path)}: this is one of the images; choose another")
 
 
-def require_writable(option: str, path: Path) -> None:
-    """Raise `UserError` if `path`, the value of a command's `option`, cannot be written as a file."""
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"{option} {printable_path(path)}: not a file in an existing, writable folder; choose another")
+def require_writable(option: str, path: Path, kind: str = "file") -> None:
+    """Raise `UserError` if `path`, the value of a command's `option`, cannot be written as a `file` or `new folder`."""
+    is_taken = path.is_dir() if kind == "file" else os.path.lexists(path)
+    if is_taken or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        fault = f"not a {kind} in an existing, writable folder"
+        raise UserError(f"{option} {escape_path(path)}: {fault}; choose another")
 
 
-def printable_path(path: Path) -> str:
+def escape_path(path: Path) -> str:
     """Return `path` as text: bytes that are not UTF-8 become replacement characters, control characters escapes."""
     return escape(os.fsencode(path).decode("utf-8", "replace"))
 
@@ -84,7 +86,7 @@ def format_csv(captions: Sequence[FileCaption]) -> str:
     return buffer.getvalue()
 
 
-FORMATS: dict[str, Callable[[Sequence[FileCaption]], str]] = {
+CAPTION_FORMATS: dict[str, Callable[[Sequence[FileCaption]], str]] = {
     "text": format_text,
     "json": format_json,
     "csv": format_csv,
@@ -105,5 +107,5 @@ def summarise_notes(captions: Sequence[FileCaption]) -> list[str]:
 
 def _summarise_kind(kind: str, notes: dict[str, list[str]]) -> str:
     files = [file for names in notes.values() for file in names]
-    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
-    return f"{kind if len(notes) > 1 else next(iter(notes))}: {', '.join(files[:3])}{more}"
+    remainder = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return f"{kind if len(notes) > 1 else next(iter(notes))}: {', '.join(files[:3])}{remainder}"

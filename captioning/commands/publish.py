@@ -15,26 +15,29 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from huggingface_hub import HfApi
 
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
 from captioning.base.redaction import redact
-from captioning.commands.hub_card import Loading, Results, make_hub_card
+from captioning.commands.hub_card import Loading, RowResults, make_hub_card
 from captioning.commands.trained_rows import find_adapter, read_trained_recipe, strip_seed
 from captioning.compute.packages import LIBRARIES
+from captioning.data.outputs import Manifest, SplitStatistics
+from captioning.evaluation.outputs import Evaluation, Significance
 from captioning.evaluation.summary import rounded_scores
 from captioning.paligemma.safetensors_header import read_shapes
 from captioning.params.load import load_params
 from captioning.params.recipe import StartCheckpoint
 from captioning.params.sections import HubCheckpoints, HubRepository, Params
 from captioning.runtime.command_line import exit_status
+from captioning.runtime.paths import IMAGES, SCORES, SIGNIFICANCE, SPLITS
 from captioning.runtime.progress import write_stdout
 
 SENT = ("README.md", "adapter_config.json", "adapter_model.safetensors")
-RESULTS = ("scores/scores.json", "scores/significance.json", "splits/statistics.json", "captions/manifest.json")
-DATA = Path("data")
-PINS = DATA / "packages/model.txt"  # of the packages that the stages `qlora-train` and `generate` work with
+STATISTICS, MANIFEST = SPLITS / "statistics.json", IMAGES.with_name("manifest.json")
+PINS = Path("data/packages/model.txt")  # of the packages that the stages `qlora-train` and `generate` work with
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # names in safetensors and in torch
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 MAIN = "main"
@@ -46,12 +49,12 @@ class Parcel:
     """The files for a repository by name, as content or as a path, and the names of files that stay here."""
 
     files: dict[str, bytes | Path]
-    left: tuple[str, ...]
+    unsent: tuple[str, ...]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    return exit_status(lambda: run(parser().parse_args(arguments)), "interrupted")
+    return exit_status(lambda: run(make_parser().parse_args(arguments)), "interrupted")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -74,13 +77,17 @@ def prepare_parcel(name: str, repository: str, params: Params) -> Parcel:
     recipe, row = read_trained_recipe(folder), strip_seed(folder.name)
     if row != recipe.variant:  # the card would have the scores of another row
         raise UserError(f"{folder}: its recipe is that of {recipe.variant}; name the folder {recipe.variant}-SEED")
-    if missing := [path for path in (*(DATA / name for name in RESULTS), PINS) if not path.is_file()]:
+    if missing := [path for path in (SCORES, SIGNIFICANCE, STATISTICS, MANIFEST, PINS) if not path.is_file()]:
         raise UserError(f"{missing[0]} is missing; `dvc repro` makes it, `dvc pull` fetches it")
-    scores, significance, splits, manifest = (read_json(DATA / path) for path in RESULTS)
-    scores = rounded_scores(scores["rows"], significance["rows"])
+    scores = rounded_scores(Evaluation.read(SCORES).rows, Significance.read(SIGNIFICANCE).rows)
     if row not in scores:
-        raise UserError(f"data/scores/scores.json: no scores of {row}; run `dvc repro evaluate`")
-    results = Results(row, scores, splits, manifest, len(params.seeds), params.data.source == "overhead")
+        raise UserError(f"{SCORES}: no scores of {row}; run `dvc repro evaluate`")
+    splits, manifest, is_drawn = (
+        SplitStatistics.read(STATISTICS),
+        Manifest.read(MANIFEST),
+        params.data.source == "overhead",
+    )
+    results = RowResults(row, scores, splits, manifest, len(params.seeds), is_drawn)
     weights, base = folder / "adapter_model.safetensors", find_base(recipe.checkpoint, params)
     loading = describe_loading(weights, repository, base, params.decoding.maximum_tokens)
     stage_card = (folder / "README.md").read_text(encoding="utf-8")
@@ -88,8 +95,8 @@ def prepare_parcel(name: str, repository: str, params: Params) -> Parcel:
     config = read_json(folder / "adapter_config.json")
     config["base_model_name_or_path"] = loading.base or f"models/checkpoints/{recipe.checkpoint.name}"
     contents = (card.encode(), (json.dumps(config, indent=2, sort_keys=True) + "\n").encode(), weights)
-    others = sorted(path.name for path in folder.iterdir() if path.name not in SENT)
-    return Parcel(dict(zip(SENT, contents, strict=True)), tuple(others))
+    unsent = sorted(path.name for path in folder.iterdir() if path.name not in SENT)
+    return Parcel(dict(zip(SENT, contents, strict=True)), tuple(unsent))
 
 
 def describe_loading(weights: Path, repository: str, base: HubRepository | None, maximum_tokens: int) -> Loading:
@@ -138,7 +145,7 @@ def describe_parcel(parcel: Parcel, options: argparse.Namespace) -> str:
     sizes = {name: len(part) if isinstance(part, bytes) else part.stat().st_size for name, part in parcel.files.items()}
     lines = [f"{options.repository} ({'public' if options.public else 'private'}), branch {options.revision}:"]
     lines += [f"  {name:<28}{size:>15,} bytes" for name, size in [*sizes.items(), ("together", sum(sizes.values()))]]
-    lines += [f"  stays here: {name}" for name in parcel.left]
+    lines += [f"  stays here: {name}" for name in parcel.unsent]
     return "\n".join([*lines, "", _extract_text(parcel.files["README.md"])])
 
 
@@ -172,7 +179,7 @@ def upload_parcel(parcel: Parcel, repository: str, public: bool, revision: str, 
         raise UserError(f"{repository}: the Hub cannot be reached ({reason}); be online and try again") from None
 
 
-def _open_repository(api: Any, repository: str, public: bool) -> None:
+def _open_repository(api: HfApi, repository: str, public: bool) -> None:
     """Create the repository if it does not exist. Raises `UserError` if it is public and `public` is false."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -197,7 +204,7 @@ def explain_status(repository: str, status: int) -> str:
     return f"{repository}: the Hub answered {status}; try again later"
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m captioning.commands.publish",
@@ -205,7 +212,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add, target = parser.add_argument, "the repository; it is created if it does not exist"
     add("row", metavar="ROW", help="a row with its seed (mix-1), or alone if it has one seed (mix)")
-    add("--repository", required=True, type=repository_name, metavar="USER/NAME", help=target)
+    add("--repository", required=True, type=parse_repository, metavar="USER/NAME", help=target)
     add("--upload", action="store_true", help="send it")
     add("--public", action="store_true", help="make a new repository public (default: private)")
     add("--revision", default=MAIN, metavar="BRANCH", help="created if it does not exist (default: %(default)s)")
@@ -213,7 +220,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def repository_name(text: str) -> str:
+def parse_repository(text: str) -> str:
     if not REPOSITORY.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{redact(text)!r} is not USER/NAME of letters, digits, dots, - and _")
     return text

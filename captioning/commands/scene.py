@@ -13,7 +13,7 @@ from captioning.base.errors import UserError
 from captioning.base.files import write_text
 from captioning.base.hashes import file_hashes
 from captioning.commands.loading import choose_batch, load_row, resize_for_model
-from captioning.commands.picture_files import check_output, printable_path
+from captioning.commands.picture_files import check_output, escape_path
 from captioning.commands.trained_rows import TrainedRow
 from captioning.images.decoded import TIFF_STARTS, UnreadableImage, encode_png
 from captioning.runtime.progress import write_stdout
@@ -25,7 +25,7 @@ def caption_scene(options: argparse.Namespace, row: TrainedRow, maximum_tokens: 
     """Caption the scene that `options` name, and return the exit status. Raises `UserError`."""
     path = _require_scene(options)
     from captioning.commands.scenes.captions import caption_tiles, saved_captions
-    from captioning.commands.scenes.maps import FORMATS, SceneMap
+    from captioning.commands.scenes.maps import MAP_FORMATS, SceneMap
     from captioning.commands.scenes.scene import cut_tiles, open_scene
 
     device = options.device or row.machine.device
@@ -39,12 +39,12 @@ def caption_scene(options: argparse.Namespace, row: TrainedRow, maximum_tokens: 
                 caption = _LazyCaptions(row, device, maximum_tokens, batch)
                 captions = caption_tiles(scene, tiles, batch, results, caption)
                 scene_map = SceneMap(scene, row.name, tiles, captions)
-                text = FORMATS[options.format or "geojson"](scene_map)
+                text = MAP_FORMATS[options.format or "geojson"](scene_map)
                 write_text(options.out, text) if options.out else write_stdout(text)
             for note in scene_map.notes:
-                print(f"note: {note}: {printable_path(path)}", file=sys.stderr)
+                print(f"note: {note}: {escape_path(path)}", file=sys.stderr)
     except UnreadableImage as reason:
-        raise UserError(f"{printable_path(path)}: {reason}; correct it or leave it out") from None
+        raise UserError(f"{escape_path(path)}: {reason}; correct it or leave it out") from None
     return 0
 
 
@@ -76,7 +76,7 @@ def _require_scene(options: argparse.Namespace) -> Path:
         raise UserError(f"--format {options.format}: only for a scene; add --tiles 256")
     if options.format not in (None, *SCENE_FORMATS):
         raise UserError(f"--format {options.format}: not for a scene; choose {formats}")
-    names = ", ".join(map(printable_path, options.images))
+    names = ", ".join(map(escape_path, options.images))
     if len(options.images) > 1 or options.images[0].is_dir():
         raise UserError(f"--tiles: {names} is not one scene; name one TIFF at a time")
     path: Path = options.images[0]
@@ -96,7 +96,7 @@ def _require_few(width: int, height: int, size: int) -> None:
         raise UserError(f"--tiles {size}: {count:,} tiles, at most {MAX_TILES:,}; choose larger ones")
 
 
-def _list_settings(row: TrainedRow) -> dict[str, Any]:
+def _list_settings(row: TrainedRow) -> dict[str, object]:
     """Return all that decides the captions of a row."""
     adapter = file_hashes(row.adapter) if row.adapter else {}
     machine = row.machine

@@ -32,24 +32,24 @@ class TrainedRow:
     machine: Machine
 
 
-def adapter_names() -> list[str]:
+def list_adapters() -> list[str]:
     """List the adapters on this disk."""
     return sorted(path.parent.name for path in ADAPTERS.glob("*/adapter_config.json"))
 
 
-def row_names() -> list[str]:
+def list_rows() -> list[str]:
     """List the rows on this disk: adapters, then checkpoints without one."""
     starts = sorted(path.parent.name for path in CHECKPOINT_FOLDER.glob("*/config.json"))
-    return adapter_names() + [f"{ZERO_SHOT}{name}" for name in starts]
+    return list_adapters() + [f"{ZERO_SHOT}{name}" for name in starts]
 
 
 def find_row(name: str | None, params: Params) -> TrainedRow:
     """Return the row of that name. Raises `UserError` if there is none, or if `name` fits several."""
     if name is None:
-        raise UserError(f"no --model; {_list_choices(row_names())}")
-    if name in row_names() and name.startswith(ZERO_SHOT):
+        raise UserError(f"no --model; {_list_choices(list_rows())}")
+    if name in list_rows() and name.startswith(ZERO_SHOT):
         return zero_shot_row(name, params)
-    folder = find_adapter(name, row_names())
+    folder = find_adapter(name, list_rows())
     recipe = read_trained_recipe(folder)
     checkpoint = recipe.checkpoint
     return TrainedRow(
@@ -60,7 +60,7 @@ def find_row(name: str | None, params: Params) -> TrainedRow:
 def find_adapter(name: str, choices: Sequence[str] = ()) -> Path:
     """Return the folder of the adapter `name`, of the row `name` if it has one seed, or at that path. Raises
     `UserError` if there is none, with `choices`: the adapters unless others are given."""
-    names = adapter_names()
+    names = list_adapters()
     seeds = [adapter for adapter in names if SEEDED.fullmatch(adapter) and strip_seed(adapter) == name]
     if name not in names and len(seeds) > 1:
         raise UserError(f"{name} has {len(seeds)} seeds; choose one of {', '.join(seeds)}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captioning.base.files import write_text
-from captioning.commands.caption import positive_int
+from captioning.commands.caption import parse_positive_int
 from captioning.commands.picture_files import require_writable
 from captioning.compare import text
 from captioning.compare.changes import compare_revisions, find_moved_captions
@@ -21,7 +21,7 @@ SHOWN = 5  # moved captions in the terminal; the page has more
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    return exit_status(lambda: run(parser().parse_args(arguments)), "interrupted")
+    return exit_status(lambda: run(make_parser().parse_args(arguments)), "interrupted")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,31 +46,31 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def revision_name(text: str) -> str:
+def parse_revision(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty name; give a commit, branch, tag or experiment")
     return text
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m captioning.compare",
         description="Compare the scores and captions of two revisions: commits, branches, tags or experiments.",
     )
     add = parser.add_argument
-    add("before", nargs="?", type=revision_name, default="HEAD", metavar="A", help="a revision (default: %(default)s)")
+    add("before", nargs="?", type=parse_revision, default="HEAD", metavar="A", help="a revision (default: %(default)s)")
     add(
         "after",
         nargs="?",
-        type=revision_name,
+        type=parse_revision,
         default=WORKSPACE,
         metavar="B",
         help="another (default: %(default)s, what lies here)",
     )
     add(
         "--images",
-        type=positive_int,
+        type=parse_positive_int,
         default=6,
         metavar="N",
         help="captions of each changed row (default: %(default)s)",

@@ -8,7 +8,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,9 +17,14 @@ from captioning.compare.revisions import Revision
 from captioning.evaluation.significance import Difference, compare_changes
 
 YARDSTICK = "yardstick"
-MEASURES = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "length")  # those that are compared
+COMPARED_MEASURES = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "length")  # those that are compared
 BOOTSTRAP_SEED = 1
-SAME, NOISE, BEYOND, ONE_ONLY = "same captions", "within noise", "more than noise", "in one revision only"
+SAME_CAPTIONS, WITHIN_NOISE, BEYOND_NOISE, ONE_ONLY = (
+    "same captions",
+    "within noise",
+    "more than noise",
+    "in one revision only",
+)
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,15 @@ class RowChange:
         if self.before is None or self.after is None:
             return ONE_ONLY
         if self.difference is None:
-            return "" if self.is_changed else SAME
-        return BEYOND if self.difference.differs else NOISE
+            return "" if self.is_changed else SAME_CAPTIONS
+        return BEYOND_NOISE if self.difference.differs else WITHIN_NOISE
 
     @property
     def is_changed(self) -> bool:
         """Whether a measure differs, or the row is in one revision only."""
         if self.before is None or self.after is None:
             return True
-        return any(self.before[name] != self.after[name] for name in MEASURES)
+        return any(self.before[name] != self.after[name] for name in COMPARED_MEASURES)
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,13 @@ def require_same_test_set(before: Revision, after: Revision) -> None:
     """Raise `UserError` unless both revisions have the same test images with the same references."""
     if before.references == after.references:
         return
-    both = before.references.keys() & after.references.keys()
-    different = [id_ for id_ in both if before.references[id_] != after.references[id_]]
-    apart = sorted(before.references.keys() ^ after.references.keys()) or sorted(different)
-    fault = f"{len(before.references):,} and {len(after.references):,} images, {len(apart):,} not the same"
+    common_ids = before.references.keys() & after.references.keys()
+    changed_ids = [id_ for id_ in common_ids if before.references[id_] != after.references[id_]]
+    unequal = sorted(before.references.keys() ^ after.references.keys()) or sorted(changed_ids)
+    fault = f"{len(before.references):,} and {len(after.references):,} images, {len(unequal):,} not the same"
     raise UserError(
-        f"{before.name}, {after.name}: their test sets differ ({fault}, such as {shorten(apart[0])}), so their scores "
-        "cannot be compared; choose revisions with the same data and split"
+        f"{before.name}, {after.name}: their test sets differ ({fault}, such as {shorten(unequal[0])}), so their "
+        "scores cannot be compared; choose revisions with the same data and split"
     )
 
 
@@ -90,13 +94,13 @@ def compare_revisions(before: Revision, after: Revision) -> list[RowChange]:
 
 
 def _has_changed(before: Revision, after: Revision, row: str) -> bool:
-    if row not in before.ciders or row not in after.ciders or after.rows[row]["kind"] == YARDSTICK:
+    if row not in before.ciders or row not in after.ciders or after.rows[row].kind == YARDSTICK:
         return False
     return before.ciders[row] != after.ciders[row]
 
 
 def _means(revision: Revision, row: str) -> Mapping[str, float] | None:
-    return revision.rows[row]["mean"] if row in revision.rows else None
+    return revision.rows[row].mean if row in revision.rows else None
 
 
 def find_moved_captions(before: Revision, after: Revision, changes: list[RowChange], number: int) -> list[MovedCaption]:
@@ -114,7 +118,7 @@ def _moved_captions(before: Revision, after: Revision, row: str) -> Iterator[Mov
     if not seeds:
         return
     texts = [revision.read_captions(row, seeds[0]) for revision in (before, after)]
-    scores: list[Any] = [revision.ciders[row][seeds[0]] for revision in (before, after)]
+    scores = [revision.ciders[row][seeds[0]] for revision in (before, after)]
     for id_ in after.references:
         if texts[0][id_] != texts[1][id_] and not np.isclose(scores[0][id_], scores[1][id_]):
             yield MovedCaption(row, id_, texts[0][id_], texts[1][id_], scores[0][id_], scores[1][id_])

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dvc.exceptions import NotDvcRepoError
@@ -12,9 +11,10 @@ from dvc.repo import Repo
 
 from captioning.base.errors import UserError
 from captioning.compare.revisions import WORKSPACE
-from captioning.compare.text import NONE, WIDTH, Cells
+from captioning.compare.text import WIDTH
+from captioning.report.table_text import NONE, Cells
+from captioning.runtime.paths import CIDER
 
-CIDER = Path("metrics/CIDEr.json").as_posix()
 GAP = 2  # spaces between columns
 Ciders = dict[str, Mapping[str, float]]  # by experiment, then by row
 
@@ -35,7 +35,7 @@ def _read_states(states: Any) -> Iterator[tuple[str, Mapping[str, float]]]:
             metrics = state.data.metrics if state.data else {}
             yield (
                 state.name or (state.rev if state.rev == WORKSPACE else state.rev[:7]),
-                metrics.get(CIDER, {}).get("data") or {},
+                metrics.get(CIDER.as_posix(), {}).get("data") or {},
             )
 
 

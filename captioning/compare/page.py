@@ -1,18 +1,14 @@
 """Write the comparison as one HTML file, complete in itself: pictures are data URIs, and nothing is fetched."""
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from captioning.compare.changes import MovedCaption
-from captioning.compare.text import Cells
+from captioning.report.table_text import Cells
+from captioning.report.viewer.html import make_image_uri, render_template
 
-Piece = tuple[str, bool]  # words, and whether the other caption lacks them
+MarkedWords = tuple[str, bool]  # words, and whether the other caption lacks them
 
 
 @dataclass(frozen=True)
@@ -32,22 +28,19 @@ def make_cards(
     by_image: dict[str, list[MovedCaption]] = {}
     for caption in moved:
         by_image.setdefault(caption.id, []).append(caption)
-    uris = {id_: f"data:image/webp;base64,{base64.b64encode(picture).decode()}" for id_, picture in pictures.items()}
+    uris = {id_: make_image_uri("webp", picture) for id_, picture in pictures.items()}
     return [Card(id_, uris[id_], references[id_], captions) for id_, captions in by_image.items()]
 
 
-def mark_words(text: str, other: str) -> Iterator[Piece]:
+def mark_words(text: str, other: str) -> Iterator[MarkedWords]:
     """Yield the words of `text` in order, in pieces that `other` has too or lacks."""
-    words, others = text.split(), other.split()
-    for kind, begin, end, *_ in SequenceMatcher(None, words, others, autojunk=False).get_opcodes():
+    words, other_words = text.split(), other.split()
+    for kind, begin, end, *_ in SequenceMatcher(None, words, other_words, autojunk=False).get_opcodes():
         if end > begin:
             yield " ".join(words[begin:end]), kind != "equal"
 
 
 def render_page(names: Sequence[str], tables: Sequence[Cells], sentences: Sequence[str], cards: Sequence[Card]) -> str:
     """Return the page; `names`: of both revisions."""
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    template = Environment(loader=loader, **options).get_template("compare.html.j2")
     content = {"names": names, "tables": tables, "sentences": sentences, "cards": cards, "mark_words": mark_words}
-    return template.render(content) + "\n"
+    return render_template("captioning.compare", "compare.html.j2", content) + "\n"

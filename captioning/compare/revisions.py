@@ -6,7 +6,8 @@ Nothing is checked out: DVC opens each file in the workspace or in its cache.
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,15 +19,25 @@ from jaxtyping import Float
 from PIL import Image
 
 from captioning.base.errors import UserError
-from captioning.base.json_files import parse_json
+from captioning.data.outputs import Output
 from captioning.evaluation.predictions import NO_SEED, Prediction
 from captioning.images.decoded import FORMATS
+from captioning.runtime.paths import IMAGE_SCORES, IMAGES, PREDICTIONS, SCORES, SPLITS
 
 WORKSPACE = "workspace"
-SCORES, BY_IMAGE = "data/scores/scores.json", "data/scores/by-image.parquet"
-TEST, IMAGES, PREDICTIONS = "data/splits/test.txt", "data/captions/images.parquet", "data/predictions"
-PIXELS = 224  # longest side of an embedded picture
+PICTURE_PIXELS = 224  # longest side of an embedded picture
 FETCH = "`dvc fetch --all-commits` looks for it on the remote, and `dvc repro` in that revision makes it again"
+
+
+class ComparedRow(Output):
+    """The part of data/scores/scores.json that every revision has of a row: its kind, and its mean measures."""
+
+    kind: str
+    mean: Mapping[str, float]
+
+
+class ComparedRows(Output):
+    rows: Mapping[str, ComparedRow]
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class Revision:
 
     name: str
     references: Mapping[str, Sequence[str]]  # by test image, in the split's order
-    rows: Mapping[str, Mapping[str, Any]]  # of data/scores/scores.json
+    rows: Mapping[str, ComparedRow]
     ciders: Mapping[str, Mapping[int, Mapping[str, float]]]
     files: DVCFileSystem
 
@@ -45,7 +56,7 @@ class Revision:
 
     def read_captions(self, row: str, seed: int) -> dict[str, str]:
         """Return the captions of a row by image."""
-        path = f"{PREDICTIONS}/{row}.jsonl" if seed == NO_SEED else f"{PREDICTIONS}/{row}-{seed}.jsonl"
+        path = PREDICTIONS / (f"{row}.jsonl" if seed == NO_SEED else f"{row}-{seed}.jsonl")
         lines = read_file(self.files, self.name, path).decode().splitlines()
         records = (Prediction.model_validate_json(line) for line in lines if line)
         return {record.id: record.caption for record in records}
@@ -60,15 +71,15 @@ class Revision:
 def read_revision(name: str) -> Revision:
     """Read a revision's results. Raises `UserError` if it does not exist, or if a file cannot be had."""
     files = open_revision(name)
-    scores = parse_json(f"{name}: {SCORES}", read_file(files, name, SCORES))
-    ids = read_file(files, name, TEST).decode().split("\n")[:-1]
+    rows = ComparedRows.parse(f"{name}: {SCORES}", read_file(files, name, SCORES)).rows
+    ids = read_file(files, name, SPLITS / "test.txt").decode().split("\n")[:-1]
     with open_file(files, name, IMAGES) as file:
         columns = pq.read_table(file, columns=["id", "captions"]).to_pydict()
     captions = dict(zip(columns["id"], columns["captions"], strict=True))
     ciders: dict[str, dict[int, dict[str, float]]] = {}
-    for record in pq.read_table(io.BytesIO(read_file(files, name, BY_IMAGE))).to_pylist():
+    for record in pq.read_table(io.BytesIO(read_file(files, name, IMAGE_SCORES))).to_pylist():
         ciders.setdefault(record["row"], {}).setdefault(record["seed"], {})[record["id"]] = record["CIDEr"]
-    return Revision(name, {id_: captions[id_] for id_ in ids}, scores["rows"], ciders, files)
+    return Revision(name, {id_: captions[id_] for id_ in ids}, rows, ciders, files)
 
 
 def open_revision(name: str) -> DVCFileSystem:
@@ -86,26 +97,26 @@ def open_revision(name: str) -> DVCFileSystem:
     return files
 
 
-def open_file(files: DVCFileSystem, revision: str, path: str) -> Any:
+def open_file(files: DVCFileSystem, revision: str, path: Path) -> IO[bytes]:
     """Open a file of a revision. Raises `UserError` if the cache does not hold it."""
     try:
-        return files.open(path, "rb")
+        return files.open(path.as_posix(), "rb")
     except Exception:  # of DVC, its index, its cache, or of a remote's library
         raise UserError(f"{revision}: {path} is not in DVC's cache; {FETCH}") from None
 
 
-def read_file(files: DVCFileSystem, revision: str, path: str) -> bytes:
+def read_file(files: DVCFileSystem, revision: str, path: Path) -> bytes:
     with open_file(files, revision, path) as file:
         return bytes(file.read())
 
 
 def encode_picture(encoded: bytes) -> bytes:
-    """Return a picture of at most `PIXELS` pixels a side as WebP; a small one is enlarged without interpolation."""
+    """Return a picture as WebP of at most `PICTURE_PIXELS` a side; a small one is enlarged without interpolation."""
     with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
         small = image.convert("RGB")
-    factor = max(1, PIXELS // max(small.size))
+    factor = max(1, PICTURE_PIXELS // max(small.size))
     small = small.resize((factor * small.width, factor * small.height), Image.Resampling.NEAREST)
-    small.thumbnail((PIXELS, PIXELS))
+    small.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=85)
     return buffer.getvalue()

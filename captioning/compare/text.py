@@ -3,13 +3,13 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from captioning.compare.changes import BEYOND, MEASURES, NOISE, ONE_ONLY, MovedCaption, RowChange
+from captioning.compare.changes import BEYOND_NOISE, COMPARED_MEASURES, ONE_ONLY, WITHIN_NOISE, MovedCaption, RowChange
 from captioning.metrics.bootstrap import RESAMPLES
+from captioning.report.table_text import NONE, Cells
 
-SCORES = MEASURES[1:]
-NONE, WORDS = "–", "in words"
+OTHER_MEASURES = COMPARED_MEASURES[1:]
+WORDS = "in words"
 WIDTH = 110  # characters of a line
-Cells = tuple[list[str], list[list[str]]]  # header and lines
 
 
 def cider_cells(changes: Sequence[RowChange], names: Sequence[str]) -> Cells:
@@ -20,8 +20,10 @@ def cider_cells(changes: Sequence[RowChange], names: Sequence[str]) -> Cells:
 
 def score_cells(changes: Sequence[RowChange]) -> Cells:
     """Return the other scores of Table II of both revisions, as `before → after`, of the rows that changed."""
-    lines = [[change.row, *(_arrow(change, name) for name in SCORES)] for change in changes if change.is_changed]
-    return ["row", *SCORES], lines
+    lines = [
+        [change.row, *(_arrow(change, name) for name in OTHER_MEASURES)] for change in changes if change.is_changed
+    ]
+    return ["row", *OTHER_MEASURES], lines
 
 
 def _pair(change: RowChange, name: str) -> list[str]:
@@ -48,14 +50,14 @@ def summarise(changes: Sequence[RowChange], images: int, seeds: int) -> list[str
     """Say which rows changed beyond noise, and what this does not show."""
     changed = [change for change in changes if change.difference]
     single = [change.row for change in changes if change.verdict == ONE_ONLY]
-    only = [f"In one revision only: {', '.join(single)}."] if single else []
+    one_sided = [f"In one revision only: {', '.join(single)}."] if single else []
     if not changed:
-        return [f"No row of both revisions has another CIDEr on any of {images:,} test images.", *only]
-    beyond = [_describe(change) for change in changed if change.verdict == BEYOND]
-    within = [change.row for change in changed if change.verdict == NOISE]
+        return [f"No row of both revisions has another CIDEr on any of {images:,} test images.", *one_sided]
+    noticed = [_describe(change) for change in changed if change.verdict == BEYOND_NOISE]
+    rows_within = [change.row for change in changed if change.verdict == WITHIN_NOISE]
     counts = f"{len(changed)} row{'s have' if len(changed) > 1 else ' has'} other captions of {images:,} test images."
-    sentences = [f"More than noise: {', '.join(beyond)}." if beyond else "No change is more than noise."]
-    sentences += [f"Within noise: {', '.join(within)}."] if within else []
+    sentences = [f"More than noise: {', '.join(noticed)}." if noticed else "No change is more than noise."]
+    sentences += [f"Within noise: {', '.join(rows_within)}."] if rows_within else []
     interval = (
         f"Intervals: paired bootstrap over images, {RESAMPLES:,} resamples, for all changed rows together (max-T)."
     )
@@ -66,7 +68,7 @@ def summarise(changes: Sequence[RowChange], images: int, seeds: int) -> list[str
             "One seed a row: this compares these captions. Another seed could move them as far; before you believe in "
             "the change of a recipe, train with several seeds."
         )
-    return [counts, *sentences, *only, interval, noise]
+    return [counts, *sentences, *one_sided, interval, noise]
 
 
 def _describe(change: RowChange) -> str:
@@ -91,10 +93,10 @@ def align(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     """Return a table's lines; the first column is aligned left, and the last if it has words."""
     widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
     rows = [header, *lines]
-    left = {0, len(header) - 1} if header[-1] == WORDS else {0}
+    left_columns = {0, len(header) - 1} if header[-1] == WORDS else {0}
     return [
         "  ".join(
-            cell.ljust(width) if number in left else cell.rjust(width)
+            cell.ljust(width) if number in left_columns else cell.rjust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

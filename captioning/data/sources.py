@@ -42,7 +42,7 @@ def open_source(data: Data) -> Source:
     source.bands = tuple(data.bands) if data.bands else None
     if declared is None:
         return source
-    actual = {"images": source.rows, "captions": source.captions}
+    actual: dict[str, object] = {"images": source.rows, "captions": source.captions}
     if declared.sha256 and data.source == "archive":
         actual["sha256"] = source.origin["sha256"]
     differences = [

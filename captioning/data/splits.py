@@ -15,10 +15,9 @@ at most `hash_distance` bits, or if a chain of such images joins them.
 import io
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt64
@@ -26,6 +25,7 @@ from PIL import Image
 
 from captioning.base.errors import UserError
 from captioning.base.quoting import shorten
+from captioning.data.outputs import Leakage, LeakedShares, SplitStatistics
 from captioning.images.decoded import FORMATS
 from captioning.images.table import apportion
 
@@ -118,49 +118,51 @@ class SplitImages:
                 parts[f"{'validation' if name == HELD_OUT else name}:{self.sources[index]}"].append(id_)
         return {label: sorted(ids) for label, ids in sorted(parts.items())}
 
-    def measure_leakages(self, groups: Sequence[int], captions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        """Measure the shares of the test split that are also in the training split, for each method.
-
-        `images_apart` splits image by image, `groups_whole` group by group; a method that is impossible is None.
-        `captions`: captions that also occur in the training split; `equal_images`: images whose hash occurs there;
-        `near_images`: images of a group that has a member there.
-        """
+    def measure_leakages(
+        self, groups: Sequence[int], captions: Mapping[str, Sequence[str]]
+    ) -> dict[str, Leakage | None]:
+        """Measure the leakage of each method; that of an impossible one is None. `captions`: by image."""
         hashes = {id_: [value] for id_, value in zip(self.ids, self.hashes, strict=True)}
         group_of = {id_: [group] for id_, group in zip(self.ids, groups, strict=True)}
         properties = {"captions": captions, "equal_images": hashes, "near_images": group_of}
         groupings = {"images_apart": range(len(self.ids)), "groups_whole": groups}
-        leakages: dict[str, Any] = {}
+        leakages: dict[str, Leakage | None] = {}
         for method in METHODS:
             try:
                 splits = {name: self.split(method, grouping) for name, grouping in groupings.items()}
-                leakages[method] = {name: _measure_leakage(split, properties) for name, split in splits.items()}
+                shares = {name: _measure_shares(split, properties) for name, split in splits.items()}
+                leakages[method] = Leakage(**shares)
             except UserError:  # the data set has no published split, or a split stays empty
                 leakages[method] = None
         return leakages
 
-    def count_images(self, split: Split, groups: Sequence[int]) -> dict[str, Any]:
-        """Count the images of each split, in all and by source, and the near-equal ones."""
+    def describe(
+        self, method: str, split: Split, groups: Sequence[int], captions: Mapping[str, Sequence[str]]
+    ) -> SplitStatistics:
+        """Count the images of each split, in all and by source, and the near-equal ones; measure the leakages."""
         source_of, sizes = dict(zip(self.ids, self.sources, strict=True)), np.unique(groups, return_counts=True)[1]
-        return {
-            "images": {name: len(ids) for name, ids in split.items()},
-            "images_by_source": {
+        return SplitStatistics(
+            method=method,
+            images={name: len(ids) for name, ids in split.items()},
+            images_by_source={
                 source: {name: sum(source_of[id_] == source for id_ in ids) for name, ids in split.items()}
                 for source in sorted(set(self.sources))
             },
-            "near_equal_groups": int((sizes > 1).sum()),
-            "images_in_groups": int(sizes[sizes > 1].sum()),
-            "largest_group": int(sizes.max()),
-        }
+            near_equal_groups=int((sizes > 1).sum()),
+            images_in_groups=int(sizes[sizes > 1].sum()),
+            largest_group=int(sizes.max()),
+            leakage=self.measure_leakages(groups, captions),
+        )
 
 
-def _measure_leakage(split: Split, properties: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, float]:
+def _measure_shares(split: Split, properties: Mapping[str, Mapping[str, Sequence[Hashable]]]) -> LeakedShares:
     """Return the share of each property's test values that are also training values, with four decimals."""
     shares = {}
     for name, values in properties.items():
         train = {value for id_ in split["train"] for value in values[id_]}
         share = np.mean([value in train for id_ in split["test"] for value in values[id_]])
         shares[name] = round(float(share), 4)
-    return shares
+    return LeakedShares(**shares)
 
 
 def perceptual_hash(encoded: bytes) -> int:

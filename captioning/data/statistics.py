@@ -13,6 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
+from captioning.data.outputs import CaptionStatistics, Lengths
+
 NEAR_DUPLICATE = 0.8  # words in both captions / words in either
 Captions = Mapping[str, Sequence[str]]  # tokenised captions by image
 
@@ -22,16 +24,16 @@ def count_words(captions: Sequence[str], stop_words: Collection[str] = ()) -> li
     return [sum(word not in stop_words for word in caption.split()) for caption in captions]
 
 
-def summarise(counts: Sequence[int]) -> dict[str, float]:
-    """Return mean, median, mode (the smallest of several), minimum and maximum."""
+def summarise(counts: Sequence[int]) -> Lengths:
+    """Return mean, median, mode, minimum and maximum."""
     values, times = np.unique(counts, return_counts=True)
-    return {
-        "mean": round(float(np.mean(counts)), 2),
-        "median": float(np.median(counts)),
-        "mode": int(values[np.argmax(times)]),
-        "minimum": int(values[0]),
-        "maximum": int(values[-1]),
-    }
+    return Lengths(
+        mean=round(float(np.mean(counts)), 2),
+        median=float(np.median(counts)),
+        mode=int(values[np.argmax(times)]),
+        minimum=int(values[0]),
+        maximum=int(values[-1]),
+    )
 
 
 def histogram(columns: Mapping[str, Sequence[int]]) -> list[dict[str, int | str]]:
@@ -63,21 +65,21 @@ def share_near_duplicates(captions: Captions) -> float:
     return near / len(pairs) if pairs else 0.0
 
 
-def describe(captions: Captions, sources: Mapping[str, str], stop_words: Collection[str]) -> dict[str, object]:
-    """Return the statistics of data/caption-statistics.json."""
+def describe(captions: Captions, sources: Mapping[str, str], stop_words: Collection[str]) -> CaptionStatistics:
+    """Return the statistics of `captions`; `sources`: by image."""
     flat = [caption for texts in captions.values() for caption in texts]
     first = [texts[0] for texts in captions.values()]
     by_source: dict[str, dict[str, Sequence[str]]] = {name: {} for name in sorted(set(sources.values()))}
     for id_, texts in captions.items():
         by_source[sources[id_]][id_] = texts
-    return {
-        "images": len(captions),
-        "captions": len(flat),
-        "distinct_words": len(count_occurrences(captions)),
-        "words": summarise(count_words(flat)),
-        "words_without_stop_words": summarise(count_words(flat, stop_words)),
-        "first_caption_words": summarise(count_words(first)),
-        "first_caption_words_without_stop_words": summarise(count_words(first, stop_words)),
-        "near_duplicate_pairs": round(share_near_duplicates(captions), 4),
-        "distinct_captions": {name: share_by_distinct_captions(group) for name, group in by_source.items()},
-    }
+    return CaptionStatistics(
+        images=len(captions),
+        captions=len(flat),
+        distinct_words=len(count_occurrences(captions)),
+        words=summarise(count_words(flat)),
+        words_without_stop_words=summarise(count_words(flat, stop_words)),
+        first_caption_words=summarise(count_words(first)),
+        first_caption_words_without_stop_words=summarise(count_words(first, stop_words)),
+        near_duplicate_pairs=round(share_near_duplicates(captions), 4),
+        distinct_captions={name: share_by_distinct_captions(group) for name, group in by_source.items()},
+    )

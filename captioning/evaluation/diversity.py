@@ -8,8 +8,8 @@ captions score 0; captions without a common n-gram score 1.
 
 1. Wang and Chan measure several captions of one image. Greedy decoding gives a single one, so c are the captions of
    different test images.
-2. Eigenvalues of all images of a large split would cost minutes a row: at most `IMAGES` are drawn, with a seed. Scores
-   of different numbers of images cannot be compared.
+2. Eigenvalues of all images of a large split would cost minutes a row: at most `MAX_IMAGES` are drawn, with a seed.
+   Scores of different numbers of images cannot be compared.
 3. K is CIDEr without CIDEr-D's clipping and penalty on length, since only that is symmetric and has no negative
    eigenvalue.
 """
@@ -24,13 +24,13 @@ from scipy.sparse import csr_array
 from captioning.images.table import draw_ids
 from captioning.metrics.cider import MAX_NGRAM, DocumentFrequencies, count_ngrams
 
-IMAGES, SEED = 500, "Self-CIDEr"
+MAX_IMAGES, SEED = 500, "Self-CIDEr"
 DIGITS = 4  # the last digits of an eigenvalue differ between machines
 
 
 def score_diversity(references: Mapping[str, Sequence[str]], captions: Mapping[str, str]) -> float:
     """Return Self-CIDEr, times 100, of tokenised `captions`, with the document frequencies of `references`."""
-    drawn = draw_ids(sorted(captions), IMAGES, SEED)
+    drawn = draw_ids(sorted(captions), MAX_IMAGES, SEED)
     frequencies = DocumentFrequencies.from_references(references.values())
     return round(100 * self_cider(similarities([captions[id_] for id_ in drawn], frequencies)), DIGITS)
 

@@ -9,16 +9,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from captioning.base.errors import UserError
 from captioning.base.quoting import escape, shorten
+from captioning.evaluation.outputs import Measures, Summary
 
 CAPTION_1 = " caption_1"  # at the end of the name of a score against each image's first reference alone
 NO_SEED = 0  # of a row without training
-REMEDY = "run its generate stage again"
+HUMAN = "human-caption"  # the yardstick row of first references
+GENERATE_AGAIN = "run its generate stage again"
 
 
 class Prediction(BaseModel):
@@ -72,12 +73,12 @@ def read_predictions(path: Path, ids: Sequence[str]) -> list[Prediction]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {escape(str(error))}; {REMEDY}") from None
+        raise UserError(f"{path}: {escape(str(error))}; {GENERATE_AGAIN}") from None
     records = [_parse_record(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line]
     predictions = {record.id: record for record in records}
     counts, expected = Counter(record.id for record in records), Counter(ids)
     if wrong := sorted((counts - expected) + (expected - counts)):
-        raise UserError(f"{path}: not one prediction for each test image ({shorten(wrong[0])}); {REMEDY}")
+        raise UserError(f"{path}: not one prediction for each test image ({shorten(wrong[0])}); {GENERATE_AGAIN}")
     return [predictions[id_] for id_ in ids]
 
 
@@ -86,13 +87,13 @@ def _parse_record(line: str, location: str) -> Prediction:
         return Prediction.model_validate_json(line)
     except ValidationError:
         fields = ", ".join(Prediction.model_fields)
-        raise UserError(f"{location}: {shorten(line)} is not JSON with {fields}; {REMEDY}") from None
+        raise UserError(f"{location}: {shorten(line)} is not JSON with {fields}; {GENERATE_AGAIN}") from None
 
 
-def summarize_seeds(seeds: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """Return `{"seeds", "mean", "deviation"}` with sample standard deviations, None for a single seed."""
+def summarize_seeds(seeds: Mapping[str, Measures]) -> Summary:
+    """Compute the means and deviations of `seeds`, which all have the same measures."""
     names = list(next(iter(seeds.values())))
     values = {name: [scores[name] for scores in seeds.values()] for name in names}
     deviation = {name: statistics.stdev(numbers) for name, numbers in values.items()} if len(seeds) > 1 else None
     mean = {name: statistics.fmean(numbers) for name, numbers in values.items()}
-    return {"seeds": dict(seeds), "mean": mean, "deviation": deviation}
+    return Summary(seeds=seeds, mean=mean, deviation=deviation)

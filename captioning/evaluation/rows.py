@@ -13,9 +13,8 @@ from 0 to 1; `length` is the mean number of PTB tokens. Only drawn images have `
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +23,7 @@ from jaxtyping import Float
 
 from captioning.evaluation import vocabulary
 from captioning.evaluation.diversity import score_diversity
+from captioning.evaluation.outputs import PartScores, RowScores, RowTest, Significance
 from captioning.evaluation.predictions import CAPTION_1, Run, summarize_seeds
 from captioning.evaluation.scores import (
     Scorer,
@@ -38,7 +38,7 @@ from captioning.evaluation.scores import (
 from captioning.evaluation.significance import compare_rows
 from captioning.metrics.bootstrap import LEVEL, RESAMPLES, interval, resampled_means
 
-BY_IMAGE = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L")  # also those against `caption_1` alone
+IMAGE_METRICS = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L")  # also those against `caption_1` alone
 HUMAN = "human-caption"
 DIGITS = 4  # of resampled numbers: the last digits of a sum differ between machines
 References = Mapping[str, Sequence[str]]  # tokenised, by image
@@ -88,10 +88,10 @@ def evaluate(
     captions = {id_: captions[id_] for id_ in facts if id_ in captions}
     references = {id_: images.references[id_] for id_ in captions}
     scores = scorer.score(references, captions)
-    alone = {} if run.row == HUMAN else scorer.score(first_references(references), captions).corpus
+    first_scores = {} if run.row == HUMAN else scorer.score(first_references(references), captions).corpus
     measures = {
         **scores.corpus,
-        **{name + CAPTION_1: alone[name] for name in BY_IMAGE if alone},
+        **{name + CAPTION_1: first_scores[name] for name in IMAGE_METRICS if first_scores},
         "length": float(np.mean([len(caption.split()) for caption in captions.values()])),
         **({"ended": float(np.mean(ended))} if ended else {}),
         "distinct": len(set(captions.values())) / len(captions),
@@ -130,32 +130,33 @@ def yardsticks(
     }
 
 
-def score_rows(results: Sequence[Result], maximum_tokens: int) -> dict[str, dict[str, Any]]:
-    """Return the rows of data/scores/scores.json."""
+def score_rows(results: Sequence[Result], maximum_tokens: int) -> dict[str, RowScores]:
+    """Return the scores of each row over its seeds, without those under other protocols."""
     groups = _group_by_row(results)
     usage = {
         row: vocabulary.term_usage([caption for result in group for caption in result.captions.values()])
         for row, group in groups.items()
     }
     return {
-        row: {
-            "kind": group[0].run.kind,
-            **_signatures(group[0], maximum_tokens),
-            **summarize_seeds({str(result.run.seed): result.measures for result in group}),
-            "sources": _summarize_parts(group, maximum_tokens),
-            "vocabulary": vocabulary.add_gain(usage[row], usage.get(group[0].run.zero_shot or "")),
-        }
+        row: RowScores(
+            kind=group[0].run.kind,
+            signature=_sign(group[0], maximum_tokens),
+            signature_alone=None if row == HUMAN else _sign(group[0], maximum_tokens, refs="caption_1"),
+            **dict(summarize_seeds({str(result.run.seed): result.measures for result in group})),
+            sources=_summarize_parts(group, maximum_tokens),
+            vocabulary=vocabulary.add_gain(usage[row], usage.get(group[0].run.zero_shot or "")),
+        )
         for row, group in groups.items()
     }
 
 
-def _summarize_parts(group: Sequence[Result], maximum_tokens: int) -> dict[str, dict[str, Any]]:
-    """Return of each part the number of images, the protocol, and scores over seeds."""
+def _summarize_parts(group: Sequence[Result], maximum_tokens: int) -> dict[str, PartScores]:
+    """Return the scores of each part over the seeds of a row."""
     summaries = {}
     for label, part in group[0].parts.items():
-        seeds = {str(result.run.seed): result.parts[label].scores.corpus for result in group}
+        seeds = summarize_seeds({str(result.run.seed): result.parts[label].scores.corpus for result in group})
         protocol = signature(part.references, _token_limit(group[0], maximum_tokens), split=label)
-        summaries[part_name(label)] = {"images": len(part.references), "signature": protocol, **summarize_seeds(seeds)}
+        summaries[part_name(label)] = PartScores(images=len(part.references), signature=protocol, **dict(seeds))
     return dict(sorted(summaries.items()))
 
 
@@ -176,16 +177,12 @@ def _group_by_row(results: Sequence[Result]) -> dict[str, list[Result]]:
     return groups
 
 
-def _signatures(result: Result, maximum_tokens: int) -> dict[str, str]:
-    limit = _token_limit(result, maximum_tokens)
-    signatures = {"signature": signature(result.references, limit)}
-    if result.run.row != HUMAN:
-        signatures[f"signature{CAPTION_1}"] = signature(result.references, limit, refs="caption_1")
-    return signatures
+def _sign(result: Result, maximum_tokens: int, refs: str = "") -> str:
+    return signature(result.references, _token_limit(result, maximum_tokens), refs=refs)
 
 
-def significance(results: Sequence[Result], seed: int) -> dict[str, Any]:
-    """Return the content of data/scores/significance.json: interval and letters of each row, and all differences.
+def significance(results: Sequence[Result], seed: int) -> Significance:
+    """Return interval and letters of each row, and all differences, rounded to `DIGITS`.
 
     Rows whose references differ from those of the first row have an interval and no letters. The intervals of parts
     are each on its own.
@@ -195,34 +192,25 @@ def significance(results: Sequence[Result], seed: int) -> dict[str, Any]:
     alike = [row for row, group in groups.items() if group[0].references == results[0].references]
     comparison = compare_rows({row: scores[row] for row in alike}, seed)
     intervals = comparison.intervals | {row: _interval(scores[row], seed) for row in groups.keys() - alike}
-    rows: dict[str, dict[str, Any]] = {}
+    rows = {}
     for row, group in groups.items():
         low, high = (round(bound, DIGITS) for bound in intervals[row])
-        rows[row] = {"low": low, "high": high, "letters": comparison.letters.get(row)}
-        if parts := _part_intervals(group, seed):
-            rows[row]["sources"] = parts
-    return {
-        "measure": "CIDEr",
-        "resamples": RESAMPLES,
-        "seed": seed,
-        "level": LEVEL,
-        "rows": rows,
-        "pairs": [
-            {name: round(value, DIGITS) if isinstance(value, float) else value for name, value in asdict(pair).items()}
-            for pair in comparison.differences
-        ],
-    }
+        sources, letters = _part_intervals(group, seed), comparison.letters.get(row)
+        rows[row] = RowTest(low=low, high=high, letters=letters, sources=sources)
+    pairs = tuple(pair.rounded(DIGITS) for pair in comparison.differences)
+    return Significance(measure="CIDEr", resamples=RESAMPLES, seed=seed, level=LEVEL, rows=rows, pairs=pairs)
 
 
 def _interval(scores: Float[np.ndarray, "seeds images"], seed: int) -> tuple[float, float]:
     return interval(resampled_means(scores.mean(axis=0)[None], seed=seed)[0])
 
 
-def _part_intervals(group: Sequence[Result], seed: int) -> dict[str, list[float]]:
+def _part_intervals(group: Sequence[Result], seed: int) -> dict[str, tuple[float, float]]:
     intervals = {}
     for label in group[0].parts:
         scores = np.stack([result.parts[label].scores.by_image["CIDEr"] for result in group])
-        intervals[part_name(label)] = [round(bound, DIGITS) for bound in _interval(scores, seed)]
+        low, high = _interval(scores, seed)
+        intervals[part_name(label)] = round(low, DIGITS), round(high, DIGITS)
     return dict(sorted(intervals.items()))
 
 
@@ -231,13 +219,13 @@ def write_image_scores(path: Path, results: Sequence[Result]) -> None:
     pq.write_table(pa.table(image_scores(results)), path, compression="zstd")
 
 
-def image_scores(results: Sequence[Result]) -> dict[str, list[Any]]:
+def image_scores(results: Sequence[Result]) -> dict[str, list[str | float]]:
     """Return the columns of data/scores/by-image.parquet; a row without training has the seed `NO_SEED`."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("row", "seed", "id", *BY_IMAGE)}
+    columns: dict[str, list[str | float]] = {name: [] for name in ("row", "seed", "id", *IMAGE_METRICS)}
     for result in results:
         columns["row"] += [result.run.row] * len(result.scores.ids)
         columns["seed"] += [result.run.seed] * len(result.scores.ids)
         columns["id"] += result.scores.ids
-        for name in BY_IMAGE:
+        for name in IMAGE_METRICS:
             columns[name] += result.scores.by_image[name].tolist()
     return columns

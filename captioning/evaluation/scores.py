@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -57,7 +56,7 @@ class Scores:
 class Scorer:
     """pycocoevalcap's metrics, with the METEOR process of `open_scorer` for all rows."""
 
-    def __init__(self, meteor_process: Any) -> None:
+    def __init__(self, meteor_process: meteor.Meteor) -> None:
         self._meteor = meteor_process
 
     def score(self, references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, str]) -> Scores:
@@ -180,8 +179,8 @@ def constant_caption(train: Mapping[str, Sequence[str]]) -> str:
 def human_caption(references: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return references and captions of the human row: `caption_1` against the others, of images with several."""
     several = {id_: captions for id_, captions in references.items() if len(captions) > 1}
-    others = {id_: list(captions[1:]) for id_, captions in several.items()}
-    return others, {id_: captions[0] for id_, captions in several.items()}
+    other_references = {id_: list(captions[1:]) for id_, captions in several.items()}
+    return other_references, {id_: captions[0] for id_, captions in several.items()}
 
 
 def image_feature(encoded: bytes) -> Float[np.ndarray, " values"]:

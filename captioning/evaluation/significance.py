@@ -49,6 +49,13 @@ class Difference:
         bounds = (-self.high, -self.low, -self.family_high, -self.family_low)
         return Difference(self.second, self.first, -self.difference, *bounds, self.seeds_p, self.differs)
 
+    def rounded(self, digits: int) -> "Difference":
+        """The same pair with its numbers rounded."""
+        alone = (round(self.difference, digits), round(self.low, digits), round(self.high, digits))
+        family = (round(self.family_low, digits), round(self.family_high, digits))
+        p = None if self.seeds_p is None else round(self.seeds_p, digits)
+        return Difference(self.first, self.second, *alone, *family, p, self.differs)
+
 
 def find_difference(differences: Iterable[Difference], first: str, second: str) -> Difference | None:
     """Return `first` minus `second`; None if the two are not compared."""

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
+from captioning.evaluation.outputs import Usage
+
 _LISTS = {
     "infrastructure": """
         runway, taxiway, terminal building, terminal, airport, apron, bridge, viaduct, overpass, road, highway,
@@ -32,15 +34,15 @@ TERMS = {group: tuple(" ".join(terms.split()).split(", ")) for group, terms in _
 WITHOUT_PLURAL = "spatial relationships"  # prepositions
 
 
-def term_usage(captions: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return of each group the share of tokenised captions that use a term (0 to 1), and the number of terms used."""
+def term_usage(captions: Sequence[str]) -> dict[str, Usage]:
+    """Return how tokenised captions use each group of terms, without a gain."""
     return {group: _group_usage(group, captions) for group in TERMS}
 
 
-def _group_usage(group: str, captions: Sequence[str]) -> dict[str, float]:
+def _group_usage(group: str, captions: Sequence[str]) -> Usage:
     patterns = _patterns(group)
     used = [{term for term, pattern in patterns.items() if pattern.search(caption)} for caption in captions]
-    return {"share": sum(map(bool, used)) / max(1, len(used)), "terms": len(set().union(*used))}
+    return Usage(share=sum(map(bool, used)) / max(1, len(used)), terms=len(set().union(*used)))
 
 
 @cache
@@ -49,11 +51,7 @@ def _patterns(group: str) -> dict[str, re.Pattern[str]]:
     return {term: re.compile(rf"(?<![^ ]){re.escape(term)}{ending}(?![^ ])") for term in TERMS[group]}
 
 
-def add_gain(
-    usage: Mapping[str, Mapping[str, float]], zero_shot: Mapping[str, Mapping[str, float]] | None
-) -> dict[str, dict[str, float | None]]:
-    """Add `gain` to each group of `usage`: its share minus that of the zero-shot row; None without such a row."""
-    return {
-        group: {**entry, "gain": None if zero_shot is None else entry["share"] - zero_shot[group]["share"]}
-        for group, entry in usage.items()
-    }
+def add_gain(usage: Mapping[str, Usage], zero_shot: Mapping[str, Usage] | None) -> dict[str, Usage]:
+    """Add the gain to each group of `usage`: its share minus that of the zero-shot row; None without such a row."""
+    gains = {group: zero_shot and entry.share - zero_shot[group].share for group, entry in usage.items()}
+    return {group: entry.model_copy(update={"gain": gains[group]}) for group, entry in usage.items()}

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from captioning.commands.trained_rows import TrainedRow
 from captioning.compute.packages import LIBRARIES
-from captioning.export.comparison import Comparison
+from captioning.export.comparison import MergeComparison
 
 TEMPLATE = Path(__file__).with_name("card.md")
 
@@ -25,7 +25,7 @@ class Merged:
     maximum_tokens: int
 
 
-def make_card(merged: Merged, comparison: Comparison) -> str:
+def make_card(merged: Merged, comparison: MergeComparison) -> str:
     """Return the card as Markdown in the Hub's format."""
     data = ModelCardData(
         model_name=merged.row.name,

@@ -6,7 +6,6 @@ captioned with the merged model too, and its card compares both: the share of eq
 
 import argparse
 import gc
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from captioning.adapters.folder import WEIGHTS
 from captioning.base.errors import UserError
 from captioning.base.files import atomic_folder, write_text
 from captioning.base.hashes import require_hashes, sha256
-from captioning.commands.caption import BATCH_HELP, DEVICE_HELP, device_name, positive_int
+from captioning.commands.caption import BATCH_HELP, DEVICE_HELP, parse_device, parse_positive_int
 from captioning.commands.loading import choose_batch, require_device
+from captioning.commands.picture_files import require_writable
 from captioning.commands.publish import find_base
 from captioning.commands.trained_rows import ADAPTERS, TrainedRow, find_row, read_trained_recipe
 from captioning.export.card import Merged, make_card
@@ -28,7 +28,7 @@ from captioning.runtime.progress import write_stdout
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    options = parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     return exit_status(lambda: run(options), "interrupted; nothing was written")
 
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     adapter = require_scored(row)
     checkpoint = read_trained_recipe(adapter).checkpoint
     base = find_base(checkpoint, params)
-    require_new(options.merged)
+    require_writable("--merged", options.merged, "new folder")
     require_hashes(row.checkpoint, row.files)
     scored = read_scored(row.name, options.images)
     with atomic_folder(options.merged) as folder:
@@ -77,16 +77,7 @@ def require_scored(row: TrainedRow) -> Path:
     return row.adapter
 
 
-def require_new(folder: Path) -> None:
-    """Raise `UserError` if `folder` exists, or cannot be made."""
-    if folder.exists() or folder.is_symlink():
-        raise UserError(f"--merged {folder}: exists already; remove it or choose another")
-    parent = folder.absolute().parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(f"--merged {folder}: not in an existing, writable folder; choose another")
-
-
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m captioning.export",
@@ -96,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     images = "compare on N test images, a seeded sample (default: on all of them)"
     add("row", metavar="ROW", help="a row with its seed (mix-1), or alone if it has one seed (mix)")
     add("--merged", required=True, type=Path, metavar="FOLDER", help="a new folder for the merged model")
-    add("--images", type=positive_int, metavar="N", help=images)
-    add("--batch", type=positive_int, metavar="N", help=BATCH_HELP)
-    add("--device", type=device_name, help=DEVICE_HELP)
+    add("--images", type=parse_positive_int, metavar="N", help=images)
+    add("--batch", type=parse_positive_int, metavar="N", help=BATCH_HELP)
+    add("--device", type=parse_device, help=DEVICE_HELP)
     return parser

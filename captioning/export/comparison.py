@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -13,9 +12,10 @@ from captioning.images.table import draw_ids, read_ids
 from captioning.metrics.bootstrap import interval, resampled_means
 from captioning.metrics.cider import CiderD, DocumentFrequencies
 from captioning.metrics.ptb import tokenize
+from captioning.runtime.paths import IMAGES, PREDICTIONS, SPLITS, TOKENS
 
-CAPTIONED, TEST = Path("data/splits/captioned.txt"), Path("data/splits/test.txt")
-NEEDED = (Path("data/captions/images.parquet"), CAPTIONED, TEST, Path("data/references/tokens.json"))
+CAPTIONED, TEST = SPLITS / "captioned.txt", SPLITS / "test.txt"
+NEEDED = (IMAGES, CAPTIONED, TEST, TOKENS)
 SEED = 1  # of the resamples
 
 
@@ -30,7 +30,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MergeComparison:
     """CIDEr is times 100; `difference` is the merged model's minus the adapter's, `low` to `high` its 95 % interval."""
 
     images: int
@@ -55,18 +55,18 @@ class Comparison:
 
 def read_scored(row: str, images: int | None) -> Scored:
     """Read the row's captions of the test images, or of `images` of them. Raises `UserError` if they are missing."""
-    predictions = Path(f"data/predictions/{row}.jsonl")
+    predictions = PREDICTIONS / f"{row}.jsonl"
     if missing := [path for path in (*NEEDED, predictions) if not path.is_file()]:
         raise UserError(f"{missing[0]} is missing; `dvc repro` makes it, `dvc pull` fetches it")
     captioned, test = (read_ids(path) for path in (CAPTIONED, TEST))
     captions = {record.id: record.caption for record in read_predictions(predictions, captioned)}
     ids = tuple(draw_ids(test, images or 0, "merged"))
-    tokens = read_map(Path("data/references/tokens.json"), *ids)
+    tokens: dict[str, list[str]] = read_map(TOKENS, *ids)
     references = {id_: tokens[id_] for id_ in ids}
     return Scored(ids, tuple(captions[id_] for id_ in ids), references, len(test))
 
 
-def compare(scored: Scored, captions: Sequence[str]) -> Comparison:
+def compare(scored: Scored, captions: Sequence[str]) -> MergeComparison:
     """Score both sets of captions with the document frequencies of their references, as the table does."""
     scorer = CiderD(DocumentFrequencies.from_references(scored.references.values()), scored.references)
     texts = tokenize([*scored.captions, *captions])
@@ -74,4 +74,4 @@ def compare(scored: Scored, captions: Sequence[str]) -> Comparison:
     adapter, merged = (100 * scorer.scores(scored.ids, part) for part in (texts[:count], texts[count:]))
     low, high = interval(resampled_means(np.stack([merged - adapter]), seed=SEED)[0])
     equal = sum(first == second for first, second in zip(scored.captions, captions, strict=True))
-    return Comparison(count, scored.total, equal, float(adapter.mean()), float(merged.mean()), low, high)
+    return MergeComparison(count, scored.total, equal, float(adapter.mean()), float(merged.mean()), low, high)

@@ -23,9 +23,9 @@ from captioning.images.table import read_images
 from captioning.paligemma.folder import require_checkpoint
 from captioning.paligemma.model import LOCAL_FILES, load_processor
 from captioning.paligemma.safetensors_header import read_shapes
+from captioning.runtime.paths import IMAGES
 from captioning.runtime.progress import progress
 
-IMAGES = Path("data/captions/images.parquet")
 WORK_BYTES = 10**9  # of the libraries, and of one layer's product
 SHARD = "4GB"  # of a file of weights
 

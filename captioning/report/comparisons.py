@@ -13,24 +13,23 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 from captioning.evaluation.significance import Difference, find_difference
 from captioning.params.recipe import FinetuneSettings, ScstRecipe, VariantRecipe
 from captioning.params.sections import Lora
-from captioning.report.table import Recipes, Row, Run, Table
+from captioning.report.table import Recipes, Refinement, RunOutputs, ScoreRow, ScoreTable
 from captioning.report.table_text import NONE, Cells
 
-RANKS = ("base-r4", "base-r8", "base-r16")
-CHECKPOINTS = ("base-r16", "mix", "cococap", "rsvqa-lr")
+RANK_ROWS = ("base-r4", "base-r8", "base-r16")
+CHECKPOINT_ROWS = ("base-r16", "mix", "cococap", "rsvqa-lr")
 CHOICES = ("first", "random", "all")
 CHOICE_HEADER = ["Model", "captions", "steps", "cost", "CIDEr", "95 % interval", "over the first"]
 
 
-def describe_sweeps(table: Table, differences: Sequence[Difference], recipes: Recipes) -> list[str]:
+def describe_sweeps(table: ScoreTable, differences: Sequence[Difference], recipes: Recipes) -> list[str]:
     """Return a sentence on the rank sweep and one on the checkpoints, each if at least two of its rows exist."""
     rows = {row.key: row for row in table.rows if row.letters}
-    ranks, checkpoints = ([key for key in keys if key in rows] for keys in (RANKS, CHECKPOINTS))
+    ranks, checkpoints = ([key for key in keys if key in rows] for keys in (RANK_ROWS, CHECKPOINT_ROWS))
     labels, names = {key: rows[key].label for key in ranks}, {key: rows[key].name for key in checkpoints}
     variants = {key: recipe for key, recipe in recipes.items() if isinstance(recipe, VariantRecipe)}
     without_rank = [_without_rank(variants[key]) for key in ranks]
@@ -46,7 +45,7 @@ def _without_rank(recipe: VariantRecipe) -> tuple[str, Lora, FinetuneSettings]:
     return recipe.checkpoint.name, recipe.lora.model_copy(update={"rank": 1}), recipe.finetune
 
 
-def _differ(settings: Sequence[Any]) -> bool:
+def _differ(settings: Sequence[object]) -> bool:
     return any(setting != settings[0] for setting in settings)
 
 
@@ -72,15 +71,15 @@ class Sweep:
         )
 
     def _describe_pairs(self, pairs: Sequence[Difference], differing: Sequence[Difference], seeds: int) -> str:
-        *names, last = self.names.values()
-        among = f"{', '.join(names)} and {last}" + (", whose other settings differ too," if self.is_mixed else "")
+        *names, last_name = self.names.values()
+        among = f"{', '.join(names)} and {last_name}" + (", whose other settings differ too," if self.is_mixed else "")
         noise = "image noise" + (" and the deviation of seeds" if seeds > 1 else "")
         if len(differing) in (0, len(pairs)):
             return f"{'every' if differing else 'no'} pair among {among} differs beyond {noise}"
-        alike = [pair for pair in pairs if not pair.differs]
-        only, listed = ("these", differing) if len(differing) <= len(alike) else ("all but these", alike)
+        equal_pairs = [pair for pair in pairs if not pair.differs]
+        scope, listed = ("these", differing) if len(differing) <= len(equal_pairs) else ("all but these", equal_pairs)
         listing = ", ".join(map(self._over, listed))
-        return f"{len(differing)} of {len(pairs)} pairs among {among} differ beyond {noise} ({only}: {listing})"
+        return f"{len(differing)} of {len(pairs)} pairs among {among} differ beyond {noise} ({scope}: {listing})"
 
     def _over(self, pair: Difference) -> str:
         return f"{self.names[pair.first]} over {self.names[pair.second]}"
@@ -101,12 +100,12 @@ def _larger_first(differences: Sequence[Difference], row: str, other_row: str) -
     return pair if pair.difference >= 0 else pair.swapped
 
 
-def caption_choice_table(
-    rows: Sequence[Row], recipes: Recipes, steps: Mapping[str, int], differences: Sequence[Difference]
+def make_choice_table(
+    rows: Sequence[ScoreRow], recipes: Recipes, steps: Mapping[str, int], differences: Sequence[Difference]
 ) -> Cells | None:
     """Compare rows that differ only in their choice of captions; None without such rows. `steps`: by row."""
     variants = {key: recipe for key, recipe in recipes.items() if isinstance(recipe, VariantRecipe)}
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[ScoreRow]] = {}
     for row in rows:
         if row.key in variants:
             groups.setdefault(_without_captions(variants[row.key]), []).append(row)
@@ -128,7 +127,7 @@ def _without_captions(recipe: VariantRecipe) -> str:
 
 
 def _choice_cells(
-    row: Row, first_row: str | None, steps: Mapping[str, int], differences: Sequence[Difference]
+    row: ScoreRow, first_row: str | None, steps: Mapping[str, int], differences: Sequence[Difference]
 ) -> Iterator[str]:
     gain = find_difference(differences, row.key, first_row) if first_row else None
     yield f"{steps[row.key]:,}"
@@ -138,7 +137,7 @@ def _choice_cells(
     yield f"{gain.difference:+.1f} ({gain.family_low:+.1f} to {gain.family_high:+.1f})" if gain else NONE
 
 
-def study_title(recipe: ScstRecipe, train_images: int) -> str:
+def name_study(recipe: ScstRecipe, train_images: int) -> str:
     """Name the study by its number of images; in SCST's recipe, 0 means the whole training split."""
     images = recipe.scst.images
     if not images or images >= train_images:
@@ -146,26 +145,28 @@ def study_title(recipe: ScstRecipe, train_images: int) -> str:
     return f"the {images:,}-image study"
 
 
-def refinement_name(recipe: ScstRecipe) -> str:
+def name_refinement(recipe: ScstRecipe) -> str:
     """Name a row of SCST by its start and its baseline."""
     return f"{recipe.scst.start}, {recipe.scst.baseline}"
 
 
-def study_table(run: Run) -> Cells:
+def make_study_table(run: RunOutputs) -> Cells:
     """Compare SCST's rows with their starts, one column for each row; several seeds are joined with semicolons."""
     columns = {}
     for row, recipe in run.refined.items():
-        start, rows = recipe.scst.start, run.scores["rows"]
-        test = _test_cells(rows[start]["mean"], rows[row]["mean"], find_difference(run.differences, row, start))
-        columns[refinement_name(recipe)] = _validation_cells(run.training[row]) | test
+        start, rows = recipe.scst.start, run.scores.rows
+        gain = find_difference(run.significance.pairs, row, start)
+        test = _test_cells(rows[start].mean, rows[row].mean, gain)
+        columns[name_refinement(recipe)] = _validation_cells(run.refinements[row]) | test
     titles = list(next(iter(columns.values()), {}))
     return ["", *columns], [[title, *(column[title] for column in columns.values())] for title in titles]
 
 
-def _validation_cells(seeds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    scores = [(seed["start_validation_cider"], seed["validation_cider"], seed["best_step"]) for seed in seeds]
-    gains = [_format_gain(seed["gain_percent"], seed["gain_percent_low"], seed["gain_percent_high"]) for seed in seeds]
-    improvements = "; ".join(f"{start:.1f} → {best:.1f} ({step})" for start, best, step in scores)
+def _validation_cells(seeds: Sequence[Refinement]) -> dict[str, str]:
+    gains = [_format_gain(seed.gain_percent, seed.gain_percent_low, seed.gain_percent_high) for seed in seeds]
+    improvements = "; ".join(
+        f"{seed.start_validation_cider:.1f} → {seed.validation_cider:.1f} ({seed.best_step})" for seed in seeds
+    )
     return {"validation CIDEr, start → best (step)": improvements, "validation gain, %": "; ".join(gains)}
 
 

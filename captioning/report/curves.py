@@ -22,7 +22,7 @@ OFFSET = 0.006  # share of the last step, between the points of two runs
 Records = Mapping[str, Sequence[pandas.DataFrame]]  # by variant or refinement, the step records of each seed
 
 
-def training_curves(records: Records) -> Figure:
+def draw_training_curves(records: Records) -> Figure:
     """Draw training and validation loss (nats per token) of each variant by optimizer step.
 
     Columns: `step`, `loss`, `validation_loss` (at the ends of epochs). Raises `ValueError` without records.
@@ -45,7 +45,7 @@ def training_curves(records: Records) -> Figure:
     return figure
 
 
-def scst_curves(records: Records) -> Figure:
+def draw_scst_curves(records: Records) -> Figure:
     """Draw what SCST did to each start with each baseline, one line for each seed, by step.
 
     Columns of steps: `step`, `reward`, `baseline`, `advantage`, `advantage_deviation`, `loss`, `length` (words),
@@ -56,12 +56,12 @@ def scst_curves(records: Records) -> Figure:
     if not all_runs:
         raise ValueError("no step records to draw; run SCST first")
     window = _smoothing_window([run["reward"].count() for run in all_runs])
-    last = max(run["step"].max() for run in all_runs)
+    last_step = max(run["step"].max() for run in all_runs)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.5, 9.8), layout="constrained")
         panels = figure.subplots(3, 2)
         for number, (name, runs) in enumerate(records.items()):
-            offset = OFFSET * last * (number - (len(records) - 1) / 2)
+            offset = OFFSET * last_step * (number - (len(records) - 1) / 2)
             for seed, run in enumerate(runs):
                 _draw_scst_run(panels, run, window, number)
                 style: Any = {"color": PALETTE[number % len(PALETTE)], "label": "_" * (seed > 0) + name}

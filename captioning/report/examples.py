@@ -9,19 +9,17 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from PIL import Image
 
 from captioning.evaluation.predictions import read_predictions
 from captioning.images.decoded import FORMATS
-from captioning.images.table import read_ids, read_table
-from captioning.report.figures import captioning_example
-from captioning.report.table import Row
+from captioning.images.table import CaptionedImage, read_ids, read_images, read_table
+from captioning.report.figures import draw_example
+from captioning.report.table import ScoreRow
+from captioning.runtime.paths import IMAGES, PREDICTIONS, SPLITS
 
-IMAGES = Path("data/captions/images.parquet")
 EXAMPLES = 4  # the paper's Figures 4-7
 SEED = "figures 4-7"  # random.Random hashes a string to the same number on every machine
 REFERENCE = "Reference C1"
@@ -38,7 +36,7 @@ class Example:
 
     def draw(self) -> Figure:
         image = Image.open(io.BytesIO(self.encoded), formats=FORMATS)
-        return captioning_example(image, self.captions, self.title)
+        return draw_example(image, self.captions, self.title)
 
     @property
     def heading(self) -> str:
@@ -61,20 +59,20 @@ def draw_examples(groups: Mapping[str, Sequence[str]], number: int = EXAMPLES, s
     return chosen
 
 
-def group_images(images: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Group ids by `scene_or_source`; `images` are rows of `images.parquet`."""
+def group_images(ids: Sequence[str], sources: Sequence[str], facts: Sequence[str]) -> dict[str, list[str]]:
+    """Group ids by `name_scene`."""
     groups: dict[str, list[str]] = {}
-    for image in images:
-        groups.setdefault(scene_or_source(image), []).append(image["id"])
+    for id_, source, fact in zip(ids, sources, facts, strict=True):
+        groups.setdefault(name_scene(source, fact), []).append(id_)
     return groups
 
 
-def scene_or_source(image: Mapping[str, Any]) -> str:
-    """Return the scene of a drawn image, the source of a real one."""
-    return str(json.loads(image["facts"])["scene"] if image["facts"] else image["source"])
+def name_scene(source: str, fact: str) -> str:
+    """Return the scene of a drawn image, the source of a real one. `fact`: JSON of what was drawn, or ""."""
+    return str(json.loads(fact)["scene"] if fact else source)
 
 
-def example_rows(number: int, rows: Sequence[Row]) -> list[Row]:
+def choose_rows(number: int, rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     """Return the rows in Figure `number` (4 to 7): the paper's if they exist, and one of SCST."""
     refined = [row.key for row in rows if row.key.startswith("scst-")]
     scst = "scst-mix-greedy" if "scst-mix-greedy" in refined else next(iter(refined), "")
@@ -83,27 +81,28 @@ def example_rows(number: int, rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.key in keys] or models[:3]
 
 
-def read_examples(rows: Sequence[Row], seed: int) -> dict[str, Example]:
+def read_examples(rows: Sequence[ScoreRow], seed: int) -> dict[str, Example]:
     """Return Figures 4 to 7 by name, with the captions of the adapters of `seed`."""
-    ids, captioned = (read_ids(Path(f"data/splits/{name}.txt")) for name in ("test", "captioned"))
-    drawn = draw_examples(group_images(read_table(IMAGES, ids, ["id", "source", "facts"]).to_pylist()))
+    ids, captioned = (read_ids(SPLITS / f"{name}.txt") for name in ("test", "captioned"))
+    table = read_table(IMAGES, ids, ["id", "source", "facts"]).to_pydict()
+    drawn = draw_examples(group_images(table["id"], table["source"], table["facts"]))
 
-    def read_captions(row: Row) -> dict[str, str]:
+    def read_captions(row: ScoreRow) -> dict[str, str]:
         name = row.key if row.key.startswith("zero-shot") else f"{row.key}-{seed}"
-        predictions = read_predictions(Path(f"data/predictions/{name}.jsonl"), captioned)
+        predictions = read_predictions(PREDICTIONS / f"{name}.jsonl", captioned)
         return {record.id: record.caption for record in predictions}
 
-    return make_examples(read_table(IMAGES, drawn).to_pylist(), rows, read_captions)
+    return make_examples(read_images(IMAGES, drawn), rows, read_captions)
 
 
 def make_examples(
-    images: Sequence[Mapping[str, Any]], rows: Sequence[Row], read_captions: Callable[[Row], Mapping[str, str]]
+    images: Sequence[CaptionedImage], rows: Sequence[ScoreRow], read_captions: Callable[[ScoreRow], Mapping[str, str]]
 ) -> dict[str, Example]:
     """Return Figures 4 and following by name; `read_captions` returns a row's captions by image id."""
     examples = {}
     for number, image in enumerate(images, start=4):
-        captions = [(row.name, read_captions(row)[image["id"]]) for row in example_rows(number, rows)]
-        title = f"Image {image['id']} ({scene_or_source(image)})"
-        lines = (*captions, (REFERENCE, image["captions"][0]))
-        examples[f"figure-{number}"] = Example(number, title, image["image"]["bytes"], lines)
+        captions = [(row.name, read_captions(row)[image.id]) for row in choose_rows(number, rows)]
+        title = f"Image {image.id} ({name_scene(image.source, image.facts)})"
+        lines = (*captions, (REFERENCE, image.captions[0]))
+        examples[f"figure-{number}"] = Example(number, title, image.image, lines)
     return examples

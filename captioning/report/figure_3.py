@@ -27,10 +27,10 @@ PLAIN, OBJECTIVE = ("#f4f6f8", "#9aa5b1"), ("#d9f0e6", "#009e73")
 WHITE = ("white", "#d5dbe2")
 GRADIENT = ADAPTER[1]
 LEGEND = {"frozen weights": FROZEN, "trained adapters": ADAPTER, "objective": OBJECTIVE, "data": PLAIN}
-PARTS = {"table2": "encoder decoder", "all-linear": "encoder projector decoder"}  # with adapters, by targets
-LAYERS = {"table2": "q k v o gate up down", "all-linear": "all linear layers"}
-LAYERS |= {"decoder": LAYERS["table2"], "decoder-attention": "q k v o"}
-SOURCES = {"first": "reference C1", "all": "each of the\nreferences"}
+ADAPTED_PARTS = {"table2": "encoder decoder", "all-linear": "encoder projector decoder"}  # with adapters, by targets
+ADAPTED_LAYERS = {"table2": "q k v o gate up down", "all-linear": "all linear layers"}
+ADAPTED_LAYERS |= {"decoder": ADAPTED_LAYERS["table2"], "decoder-attention": "q k v o"}
+REFERENCE_TEXTS = {"first": "reference C1", "all": "each of the\nreferences"}
 Point = tuple[float, float]
 
 
@@ -56,7 +56,7 @@ class Box:
         return self.x + self.width / 2, self.y + self.height / 2
 
 
-def two_stage_pipeline(recipe: VariantRecipe, refinement: ScstRecipe) -> Figure:
+def draw_figure_3(recipe: VariantRecipe, refinement: ScstRecipe) -> Figure:
     """Draw Figure 3 from the recipes of SCST and of the variant that it starts from."""
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(12.4, 6.4))
@@ -80,7 +80,7 @@ def _draw_supervised(axes: Axes, recipe: VariantRecipe) -> None:
     _draw_panel(axes, Box(1.5, 6, 57, 56.5), title)
     image, prompt = Box(4, 44, 10.5, 8), Box(4, 27, 10.5, 8)
     encoder, projector, decoder = Box(19, 41.5, 18, 13), Box(41.5, 41.5, 14.5, 13), Box(19, 23.5, 37, 15)
-    adapters = dict.fromkeys(PARTS.get(lora.targets, "decoder").split(), "adapters")
+    adapters = dict.fromkeys(ADAPTED_PARTS.get(lora.targets, "decoder").split(), "adapters")
     _draw_box(axes, image, "image")
     _draw_box(axes, prompt, f"prompt\n“{_shorten(tune.prompt, 14)}”", size=8)
     _draw_frozen(axes, encoder, "SigLIP encoder", "frozen", adapters.get("encoder", ""))
@@ -88,7 +88,7 @@ def _draw_supervised(axes: Axes, recipe: VariantRecipe) -> None:
     _draw_frozen(axes, decoder, "Gemma decoder", "frozen, 4-bit NF4", f"adapters: {_describe_lora(lora)}")
     loss, reference = Box(19, 12, 19, 7), Box(42.5, 12, 13.5, 7)
     _draw_box(axes, loss, "cross-entropy\nof the caption", OBJECTIVE)
-    _draw_box(axes, reference, SOURCES.get(tune.captions, "a random\nreference"))
+    _draw_box(axes, reference, REFERENCE_TEXTS.get(tune.captions, "a random\nreference"))
     _draw_arrow(axes, (image.right, 48), (encoder.x, 48))
     _draw_arrow(axes, (encoder.right, 48), (projector.x, 48))
     _draw_arrow(axes, (48.75, projector.y), (48.75, decoder.top))
@@ -191,7 +191,7 @@ def _draw_text(
 
 def _describe_lora(lora: Lora) -> str:
     scale = " (rsLoRA)" if lora.rslora else ""
-    layers = LAYERS.get(lora.targets, lora.targets)
+    layers = ADAPTED_LAYERS.get(lora.targets, lora.targets)
     return f"LoRA r = {lora.rank}, α = {lora.alpha:g}{scale}\non {layers}"
 
 

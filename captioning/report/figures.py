@@ -56,7 +56,7 @@ def save_figure(figure: Figure, path: Path) -> None:
                 figure.savefig(partial, facecolor="white", **options)
 
 
-def caption_lengths(all_words: Sequence[int], without_stop_words: Sequence[int]) -> Figure:
+def draw_caption_lengths(all_words: Sequence[int], without_stop_words: Sequence[int]) -> Figure:
     """Draw Figure 1: words per caption, with and without stop words; each sequence has one count for each caption.
 
     Raises `ValueError` if a sequence is empty.
@@ -77,18 +77,18 @@ def _draw_lengths(axes: Axes, lengths: np.ndarray, title: str, colour: str) -> N
     axes.bar(values, counts, width=0.85, color=colour, alpha=0.85)
     median = float(np.median(lengths))
     axes.axvline(median, color=INK, linewidth=1.0, linestyle=(0, (4, 3)))
-    last = int(np.quantile(lengths, 0.998, method="higher"))  # a few very long captions would compress the axis
-    longer = int((lengths > last).sum())
-    note = f"median {median:g}, mean {lengths.mean():.1f}" + (f"\n{longer} longer than {last}" if longer else "")
+    longest = int(np.quantile(lengths, 0.998, method="higher"))  # a few very long captions would compress the axis
+    longer = int((lengths > longest).sum())
+    note = f"median {median:g}, mean {lengths.mean():.1f}" + (f"\n{longer} longer than {longest}" if longer else "")
     axes.set_title(title)
     axes.set_title(note, loc="right", fontsize=8.5, fontweight="normal", color=QUIET)
-    axes.set_xlim(min(int(values[0]), last) - 1, last + 1)
+    axes.set_xlim(min(int(values[0]), longest) - 1, longest + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("words in a caption")
 
 
-def word_cloud(counts: Mapping[str, int], seed: int = CLOUD_SEED) -> Figure:
+def draw_word_cloud(counts: Mapping[str, int], seed: int = CLOUD_SEED) -> Figure:
     """Draw Figure 2: the words of the captions in sizes by their counts. Raises `ValueError` without words."""
     if not counts:
         raise ValueError("no words to draw; counts is empty")
@@ -103,7 +103,7 @@ def word_cloud(counts: Mapping[str, int], seed: int = CLOUD_SEED) -> Figure:
     return figure
 
 
-def captioning_example(image: Image.Image, captions: Sequence[tuple[str, str]], title: str) -> Figure:
+def draw_example(image: Image.Image, captions: Sequence[tuple[str, str]], title: str) -> Figure:
     """Draw one of Figures 4-7: a test image beside pairs (row, caption), the reference last and in another colour."""
     wrapped = [(row, textwrap.wrap(caption, 66) or ["(empty caption)"]) for row, caption in captions]
     heights = [0.30 + 0.21 * len(lines) + 0.12 for _, lines in wrapped]  # inches
@@ -112,12 +112,12 @@ def captioning_example(image: Image.Image, captions: Sequence[tuple[str, str]], 
         figure = Figure(figsize=(9.0, height))
         figure.text(0.25 / 9.0, 1 - 0.2 / height, title, fontsize=11, fontweight="bold", color=INK, va="top")
         _draw_image(figure.add_axes((0.25 / 9.0, (height - 0.5 - 2.95) / height, 2.95 / 9.0, 2.95 / height)), image)
-        top, left = height - 0.55, 3.5 / 9.0  # inches from the bottom, share of the width
+        top, text_x = height - 0.55, 3.5 / 9.0  # inches from the bottom, share of the width
         for number, (row, lines) in enumerate(wrapped):
             colour = GREEN if number == len(wrapped) - 1 else BLUE
-            figure.text(left, top / height, row, fontsize=8.5, fontweight="bold", color=colour, va="top")
+            figure.text(text_x, top / height, row, fontsize=8.5, fontweight="bold", color=colour, va="top")
             for line, text in enumerate(lines):
-                figure.text(left, (top - 0.22 - 0.21 * line) / height, text, fontsize=10, color=INK, va="top")
+                figure.text(text_x, (top - 0.22 - 0.21 * line) / height, text, fontsize=10, color=INK, va="top")
             top -= heights[number]
     return figure
 
@@ -143,7 +143,7 @@ class SeedRow:
     paper: float | None
 
 
-def seeds_figure(rows: Sequence[SeedRow]) -> Figure:
+def draw_seeds(rows: Sequence[SeedRow]) -> Figure:
     """Draw CIDEr of each row: a point for each seed, a bar at their mean, and a diamond at the paper's value."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.0, 1.2 + 0.34 * len(rows)), layout="constrained")
@@ -175,7 +175,7 @@ def _draw_seeds_legend(figure: Figure, has_paper: bool) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
-def table_figure(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> Figure:
+def draw_table(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> Figure:
     """Draw a table; a row of one cell is a group's title. The first column is aligned left, the others right."""
     columns = [[header[k], *(row[k] for row in rows if len(row) > 1)] for k in range(len(header))]
     widths = [max(map(_text_width, column)) + 0.28 for column in columns]

@@ -13,21 +13,27 @@ Source: the paper's Table II. Deliberate differences:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from captioning.base.errors import UserError
-from captioning.evaluation.significance import Difference
+from captioning.data.outputs import CaptionStatistics, Manifest, Output, SplitStatistics
+from captioning.evaluation.outputs import NO_PROTOCOLS, Evaluation, PartScores, ProtocolScores, Significance
 from captioning.params.recipe import AnyRecipe, ScstRecipe, VariantRecipe
 
-MODELS = {"paper": "PaliGemma"}  # by profile; all others have the miniature's model
-CHECKPOINTS = {"base": "Base", "mix": "Mix", "cococap": "COCOCap", "rsvqa-lr": "RSVQA/lr", "paligemma2": "PaliGemma 2"}
+MODEL_NAMES = {"paper": "PaliGemma"}  # by profile; all others have the miniature's model
+CHECKPOINT_NAMES = {
+    "base": "Base",
+    "mix": "Mix",
+    "cococap": "COCOCap",
+    "rsvqa-lr": "RSVQA/lr",
+    "paligemma2": "PaliGemma 2",
+}
 YARDSTICKS = {
     "constant-caption": "One constant caption",
     "human-caption": "Reference C1 against the others",
     "nearest-image": "Caption of the nearest training image",
 }
 BASE_RANKS, PRETRAINED = ("base-r4", "base-r8", "base-r16"), ("mix", "cococap", "rsvqa-lr")
-BEYOND, YARDSTICK_GROUP = "Beyond the paper", "Yardsticks, no model"
+BEYOND_PAPER, YARDSTICK_GROUP = "Beyond the paper", "Yardsticks, no model"
 Recipes = Mapping[str, AnyRecipe]  # by row
 
 
@@ -56,7 +62,7 @@ PAPER = {
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """One row of the table: `name` is complete, `label` omits what the group's title says."""
 
     key: str
@@ -73,37 +79,53 @@ class Row:
     parameters: int | None = None
     share: float | None = None  # percent of all parameters, including adapters
     paper: PaperRow | None = None
-    sources: Mapping[str, Any] = field(default_factory=dict)  # scores of each source alone; {} of a single one
-    protocols: Mapping[str, Any] = field(default_factory=dict)  # CIDEr under others' protocols, with signatures
+    sources: Mapping[str, PartScores] = field(default_factory=dict)  # of each source alone; {} of a single one
+    protocols: ProtocolScores = NO_PROTOCOLS
 
 
 @dataclass(frozen=True)
-class Table:
+class ScoreTable:
     """Table II, the number of its test images and of its resamples, and its seeds."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
     profile: str
     images: int
     seeds: tuple[int, ...]
     resamples: int
 
 
+class Training(Output):
+    """data/training/<row>-<seed>.json: the model's parameters; `share`: percent of all that were trained."""
+
+    trainable_parameters: int
+    all_parameters: int
+    share: float
+
+
+class Refinement(Training):
+    """The same of SCST: CIDEr times 100 of the validation images, and its gain in percent; None over a start of 0."""
+
+    best_step: int
+    start_validation_cider: float
+    validation_cider: float
+    gain_percent: float | None
+    gain_percent_low: float | None  # of the 95 % interval
+    gain_percent_high: float | None
+    signature: str
+
+
 @dataclass(frozen=True)
-class Run:
+class RunOutputs:
     """What the earlier stages wrote: scores, recipes and training by row, one training record for each seed."""
 
-    scores: Mapping[str, Any]  # data/scores/scores.json
-    significance: Mapping[str, Any]  # data/scores/significance.json
-    training: Mapping[str, Sequence[Mapping[str, Any]]]  # data/training
+    scores: Evaluation
+    significance: Significance
+    training: Mapping[str, Sequence[Training]]
     recipes: Recipes  # in the order of params.yaml
-    splits: Mapping[str, Any]  # data/splits/statistics.json
-    captions: Mapping[str, Any]  # data/caption-statistics.json
-    manifest: Mapping[str, Any]  # data/captions/manifest.json
+    splits: SplitStatistics
+    captions: CaptionStatistics
+    manifest: Manifest
     params_text: str
-
-    @property
-    def differences(self) -> list[Difference]:
-        return [Difference(**pair) for pair in self.significance["pairs"]]
 
     @property
     def variants(self) -> dict[str, VariantRecipe]:
@@ -115,42 +137,45 @@ class Run:
         """Return the recipes of SCST."""
         return {row: recipe for row, recipe in self.recipes.items() if isinstance(recipe, ScstRecipe)}
 
+    @property
+    def refinements(self) -> dict[str, list[Refinement]]:
+        """Return the training records of SCST."""
+        return {row: [seed for seed in self.training[row] if isinstance(seed, Refinement)] for row in self.refined}
 
-def build_table(run: Run, zero_shot: Sequence[str], profile: str, seeds: Sequence[int]) -> Table:
+
+def build_table(run: RunOutputs, zero_shot: Sequence[str], profile: str, seeds: Sequence[int]) -> ScoreTable:
     """Return the table with all rows in the paper's order. Raises `UserError` if a row has no scores."""
-    model, is_paper = MODELS.get(profile, "miniature"), profile == "paper"
+    model, is_paper = MODEL_NAMES.get(profile, "miniature"), profile == "paper"
     variants = [name for name in PAPER if name in run.recipes]
     variants += [name for name in run.recipes if name not in PAPER and name not in run.refined]
     groups = _group_titles(variants, run.recipes, model)
-    rows: list[Row] = []
-    beyond: list[Row] = []
+    rows: list[ScoreRow] = []
+    beyond: list[ScoreRow] = []
     for checkpoint in zero_shot:
         key, name = f"zero-shot-{checkpoint}", _zero_shot_name(checkpoint, model)
         rows.append(_make_row(run, key, name, paper=PAPER.get(key) if is_paper else None))
     for variant in variants:
         name, paper = _variant_name(variant, run.recipes[variant]), _paper_row(variant, run.recipes[variant])
         row = _make_row(run, variant, name, groups[variant], paper if is_paper else None)
-        (beyond if row.group == BEYOND else rows).append(row)
+        (beyond if row.group == BEYOND_PAPER else rows).append(row)
         refined = [(key, recipe.scst) for key, recipe in run.refined.items() if recipe.scst.start == variant]
-        beyond += [_make_row(run, key, f"{name} + SCST, {scst.baseline}", BEYOND) for key, scst in refined]
-    yardsticks = [(key, name) for key, name in YARDSTICKS.items() if key in run.scores["rows"]]
+        beyond += [_make_row(run, key, f"{name} + SCST, {scst.baseline}", BEYOND_PAPER) for key, scst in refined]
+    yardsticks = [(key, name) for key, name in YARDSTICKS.items() if key in run.scores.rows]
     rows += beyond + [_make_row(run, key, name, YARDSTICK_GROUP) for key, name in yardsticks]
-    return Table(tuple(rows), profile, int(run.scores["images"]), tuple(seeds), int(run.significance["resamples"]))
+    return ScoreTable(tuple(rows), profile, run.scores.images, tuple(seeds), run.significance.resamples)
 
 
-def _make_row(run: Run, key: str, name: str, group: str = "", paper: PaperRow | None = None) -> Row:
-    for file, record in (("scores", run.scores), ("significance", run.significance)):
-        if key not in record["rows"]:
+def _make_row(run: RunOutputs, key: str, name: str, group: str = "", paper: PaperRow | None = None) -> ScoreRow:
+    for file, rows in (("scores", run.scores.rows), ("significance", run.significance.rows)):
+        if key not in rows:
             raise UserError(f"data/scores/{file}.json: no row '{key}'; run the stage evaluate again")
-    entry, test = run.scores["rows"][key], run.significance["rows"][key]
-    counts = run.training[key][0] if key in run.training else {}  # the same for all seeds
+    entry, test = run.scores.rows[key], run.significance.rows[key]
+    counts = run.training[key][0] if key in run.training else None  # the same for all seeds
     label = name.removeprefix("Base + ") if group.startswith("Base ") else name
-    scores = entry["mean"], entry.get("deviation"), (test["low"], test["high"]), test["letters"]
-    protocol = entry["signature"], entry.get("signature caption_1"), len(entry["seeds"])
-    size = counts.get("trainable_parameters"), counts.get("share")
-    return Row(
-        key, name, label, group, *scores, *protocol, *size, paper, entry.get("sources", {}), entry.get("protocols", {})
-    )
+    scores = entry.mean, entry.deviation, (test.low, test.high), test.letters
+    protocol = entry.signature, entry.signature_alone, len(entry.seeds)
+    size: tuple[int | None, float | None] = (counts.trainable_parameters, counts.share) if counts else (None, None)
+    return ScoreRow(key, name, label, group, *scores, *protocol, *size, paper, entry.sources, entry.protocols)
 
 
 def _group_titles(variants: Sequence[str], recipes: Recipes, model: str) -> dict[str, str]:
@@ -159,11 +184,11 @@ def _group_titles(variants: Sequence[str], recipes: Recipes, model: str) -> dict
     pretrained = "Pre-trained checkpoints + QLoRA" + (f"-r{ranks.pop()}" if len(ranks) == 1 else "")
     titles = {"full-adapter": ""} | dict.fromkeys(BASE_RANKS, f"Base {model} + QLoRA")
     titles |= dict.fromkeys(PRETRAINED, pretrained)
-    return {name: titles.get(name, BEYOND) for name in variants}
+    return {name: titles.get(name, BEYOND_PAPER) for name in variants}
 
 
 def _zero_shot_name(checkpoint: str, model: str) -> str:
-    name = model if checkpoint == "base" else f"{model} {CHECKPOINTS.get(checkpoint, checkpoint)}"
+    name = model if checkpoint == "base" else f"{model} {CHECKPOINT_NAMES.get(checkpoint, checkpoint)}"
     return f"{name[0].upper()}{name[1:]} (zero-shot)"
 
 
@@ -171,12 +196,12 @@ def _variant_name(variant: str, recipe: AnyRecipe) -> str:
     if variant == "full-adapter":
         return "Full-Adapter"
     checkpoint = recipe.checkpoint.name
-    name = f"{CHECKPOINTS.get(checkpoint, checkpoint)} + QLoRA-r{recipe.lora.rank}"
+    name = f"{CHECKPOINT_NAMES.get(checkpoint, checkpoint)} + QLoRA-r{recipe.lora.rank}"
     return name if variant in PAPER else f"{variant}: {name}"
 
 
 def _paper_row(variant: str, recipe: AnyRecipe) -> PaperRow | None:
     """Return the paper's row if the variant still has its checkpoint and rank."""
     paper = PAPER.get(variant)
-    same = paper and (paper.checkpoint, paper.rank) == (recipe.checkpoint.name, recipe.lora.rank)
-    return paper if same else None
+    is_same = paper and (paper.checkpoint, paper.rank) == (recipe.checkpoint.name, recipe.lora.rank)
+    return paper if is_same else None

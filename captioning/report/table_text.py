@@ -8,12 +8,12 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from captioning.evaluation.predictions import CAPTION_1
-from captioning.report.table import Row, Table
+from captioning.report.table import ScoreRow, ScoreTable
 
 SCORES = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L", "length")
 DIVERSITY = "Self-CIDEr"
@@ -27,7 +27,7 @@ NONE = "–"
 Cells = tuple[list[str], list[list[str]]]  # header and rows; a row of one text is a group's title
 
 
-def table_notes(table: Table) -> list[str]:
+def table_notes(table: ScoreTable) -> list[str]:
     """Return what a reader must know to read the numbers."""
     seeds, tests = len(table.seeds), ""
     noise = (
@@ -50,10 +50,10 @@ def table_notes(table: Table) -> list[str]:
     ]
 
 
-def table_cells(table: Table) -> Cells:
+def table_cells(table: ScoreTable) -> Cells:
     """Return Table II as texts, without empty columns."""
     shares = {key: title for key, title in SHARES.items() if any(key in row.scores for row in table.rows)}
-    columns: dict[str, Callable[[Row], str]] = {
+    columns: dict[str, Callable[[ScoreRow], str]] = {
         "CIDEr": lambda row: _format_score(row, "CIDEr"),
         "95 % interval": lambda row: f"{row.interval[0]:.1f} to {row.interval[1]:.1f}",
         "differs": lambda row: row.letters or NONE,
@@ -70,28 +70,28 @@ def table_cells(table: Table) -> Cells:
     return ["Model", *columns], _group_rows(table.rows, lambda row: [cell(row) for cell in columns.values()])
 
 
-def source_cells(table: Table) -> Cells | None:
+def source_cells(table: ScoreTable) -> Cells | None:
     """Return each score of the total and of each source alone; None for a single source."""
     sources = list(table.rows[0].sources)
     header = [f"{name}, {part}" for name in SCORES[:-1] for part in ("all", *sources)]
     return (["Model", *header], _group_rows(table.rows, partial(_source_scores, sources=sources))) if sources else None
 
 
-def _source_scores(row: Row, sources: Sequence[str]) -> list[str]:
+def _source_scores(row: ScoreRow, sources: Sequence[str]) -> list[str]:
     scores = ([_format_score(row, key), *(source_score(row, name, key) for name in sources)] for key in SCORES[:-1])
     return [text for texts in scores for text in texts]
 
 
-def source_score(row: Row, source: str, key: str) -> str:
+def source_score(row: ScoreRow, source: str, key: str) -> str:
     """Return a score of one source alone; the human row has none if no image has a second reference."""
     entry = row.sources.get(source)
-    return _format_value(entry["mean"], entry["deviation"], key) if entry else NONE
+    return _format_value(entry.mean, entry.deviation, key) if entry else NONE
 
 
-def source_note(table: Table) -> str:
+def source_note(table: ScoreTable) -> str:
     """Say what the scores of a source are, and how many images it has."""
-    counts = ", ".join(f"{name} {entry['images']:,}" for name, entry in table.rows[0].sources.items())
-    is_held_out = any(entry["signature"].count("split:validation") for entry in table.rows[0].sources.values())
+    counts = ", ".join(f"{name} {entry.images:,}" for name, entry in table.rows[0].sources.items())
+    is_held_out = any("split:validation" in entry.signature for entry in table.rows[0].sources.values())
     held_out = " The validation part was held out: it chose no epoch and no step, and is not in the total."
     return (
         "Each source is scored alone, with the document frequencies of its own references, as published scores are; so "
@@ -100,32 +100,32 @@ def source_note(table: Table) -> str:
     )
 
 
-def caption_1_cells(table: Table) -> Cells:
+def caption_1_cells(table: ScoreTable) -> Cells:
     """Return the scores against `caption_1` alone, of the rows that have them."""
     rows = [row for row in table.rows if row.signature_alone]
     names = SCORES[:-1]
     return ["Model", *names], _group_rows(rows, lambda row: [_format_score(row, name + CAPTION_1) for name in names])
 
 
-def caption_1_note(table: Table) -> str:
+def caption_1_note(table: ScoreTable) -> str:
     """Return the protocol of the scores against `caption_1` alone."""
     reason = "Against each image's first reference alone; the paper does not say how many it scored."
     return f"{reason} Protocol: {table.rows[0].signature_alone}."
 
 
-def protocol_cells(table: Table) -> Cells:
+def protocol_cells(table: ScoreTable) -> Cells:
     """Return CIDEr of the same captions under each protocol."""
-    names = list(table.rows[0].protocols.get("signatures", {}))
+    names = list(table.rows[0].protocols.signatures)
     return ["Model", *names], _group_rows(table.rows, partial(_protocol_scores, names=names))
 
 
-def _protocol_scores(row: Row, names: Sequence[str]) -> list[str]:
-    return [_format_value(row.protocols["mean"], row.protocols["deviation"], name) for name in names]
+def _protocol_scores(row: ScoreRow, names: Sequence[str]) -> list[str]:
+    return [_format_value(row.protocols.mean, row.protocols.deviation, name) for name in names]
 
 
-def protocol_note(table: Table) -> str:
+def protocol_note(table: ScoreTable) -> str:
     """Say what the protocols are, and name their signatures."""
-    signatures = "; ".join(f"{name}: {text}" for name, text in table.rows[0].protocols.get("signatures", {}).items())
+    signatures = "; ".join(f"{name}: {text}" for name, text in table.rows[0].protocols.signatures.items())
     return (
         "CIDEr of the same captions under protocols that others used. Without PTB tokens, strings are compared as they "
         "are written; fewer images, drawn with a seed, and fewer references have other document frequencies. A "
@@ -133,7 +133,7 @@ def protocol_note(table: Table) -> str:
     )
 
 
-def _published(table: Table) -> str:
+def _published(table: ScoreTable) -> str:
     """Say which protocols the published scores of PaliGemma on RISC have; "" for other data."""
     peers = (
         "Two other trainings of PaliGemma-3B on RISC report 220.7 (no PTB tokens, 500 images of a random split) and "
@@ -142,7 +142,7 @@ def _published(table: Table) -> str:
     return peers if table.profile == "paper" else ""
 
 
-def _group_rows(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> list[list[str]]:
+def _group_rows(rows: Sequence[ScoreRow], cells: Callable[[ScoreRow], list[str]]) -> list[list[str]]:
     lines: list[list[str]] = []
     group = ""
     for row in rows:
@@ -153,7 +153,7 @@ def _group_rows(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> list[
     return lines
 
 
-def _format_score(row: Row, key: str, factor: float = 1.0) -> str:
+def _format_score(row: ScoreRow, key: str, factor: float = 1.0) -> str:
     return _format_value(row.scores, row.deviation, key, factor)
 
 
@@ -173,18 +173,18 @@ def format_count(parameters: int | None) -> str:
     return f"{parameters / 1e6:.3g}M" if parameters >= 1_000_000 else f"{parameters:,}"
 
 
-def text_files(table: Table) -> dict[str, str]:
+def format_files(table: ScoreTable) -> dict[str, str]:
     """Return all text forms of the table by file name."""
-    notes = [*table_notes(table), caption_1_note(table)]
+    content = TypeAdapter(ScoreTable).dump_python(table) | {"notes": [*table_notes(table), caption_1_note(table)]}
     return {
-        "table-2.md": markdown(table),
-        "table-2.csv": full_csv(table),
-        "table-2.json": json.dumps({**asdict(table), "notes": notes}, indent=1, ensure_ascii=False) + "\n",
-        "scores.csv": scores_csv(table),
+        "table-2.md": format_tables(table),
+        "table-2.csv": format_full_csv(table),
+        "table-2.json": json.dumps(content, indent=1, ensure_ascii=False) + "\n",
+        "scores.csv": format_scores_csv(table),
     }
 
 
-def markdown(table: Table) -> str:
+def format_tables(table: ScoreTable) -> str:
     """Return the tables as aligned Markdown, each with its notes."""
     first = [*_markdown_lines(table_cells(table)), "", *(f"{note}\n" for note in table_notes(table))]
     second = [*_markdown_lines(caption_1_cells(table)), "", f"{caption_1_note(table)}\n"]
@@ -192,6 +192,11 @@ def markdown(table: Table) -> str:
         second += ["## By source\n", *_markdown_lines(cells), "", f"{source_note(table)}\n"]
     second += ["## Under other protocols\n", *_markdown_lines(protocol_cells(table)), "", f"{protocol_note(table)}\n"]
     return "\n".join([*first, "## Against `caption_1` alone\n", *second])
+
+
+def format_markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table that is not aligned."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *lines))
 
 
 def _markdown_lines(cells: Cells) -> list[str]:
@@ -204,7 +209,7 @@ def _markdown_lines(cells: Cells) -> list[str]:
     return [lines[0], f"|-{'|-'.join(rule)}|", *lines[1:]]
 
 
-def full_csv(table: Table) -> str:
+def format_full_csv(table: ScoreTable) -> str:
     """Return both tables as one CSV, unrounded, with seeds, images and both protocols on each line."""
     scores = sorted({key for row in table.rows for key, value in row.scores.items() if isinstance(value, int | float)})
     records = [_csv_record(row, table.images, scores) for row in table.rows]
@@ -215,18 +220,18 @@ def full_csv(table: Table) -> str:
     return file.getvalue()
 
 
-def _csv_record(row: Row, images: int, scores: Sequence[str]) -> dict[str, Any]:
+def _csv_record(row: ScoreRow, images: int, scores: Sequence[str]) -> dict[str, str | float | None]:
     deviation = row.deviation or {}
-    record: dict[str, Any] = {"row": row.key, "name": row.name, "group": row.group}
+    record: dict[str, str | float | None] = {"row": row.key, "name": row.name, "group": row.group}
     record |= {key: row.scores.get(key) for key in scores}
     record |= {f"{key} deviation": deviation.get(key) for key in scores}
     record |= {"CIDEr low": row.interval[0], "CIDEr high": row.interval[1], "differs": row.letters}
-    record |= {"trainable_parameters": row.parameters, "share": row.share, "paper_CIDEr": row.paper and row.paper.CIDEr}
-    record |= {"seeds": row.seeds, "images": images}
+    record |= {"trainable_parameters": row.parameters, "share": row.share}
+    record |= {"paper_CIDEr": row.paper.CIDEr if row.paper else None, "seeds": row.seeds, "images": images}
     return record | {"protocol": row.signature, f"protocol{CAPTION_1}": row.signature_alone}
 
 
-def scores_csv(table: Table) -> str:
+def format_scores_csv(table: ScoreTable) -> str:
     """Return the main scores, one line for each row, for an interactive plot."""
     lines = [",".join(["row", *SCORES])]
     lines += [",".join([row.key, *(f"{row.scores[key]:.4f}" for key in SCORES)]) for row in table.rows]

@@ -3,8 +3,16 @@
 import sys
 from collections.abc import Callable
 
+from captioning.base import instructions
 from captioning.base.errors import FULL_DISK_ERRORS, UserError
 from captioning.base.redaction import install_hooks, redact
+from captioning.runtime.notices import silence_known_notices
+
+
+def prepare_process() -> None:
+    """Prepare the process as a stage does, before torch is imported."""
+    instructions.limit_instructions()
+    silence_known_notices()
 
 
 def exit_status(work: Callable[[], int], interrupted: str) -> int:

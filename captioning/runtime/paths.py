@@ -1,4 +1,5 @@
-"""Paths of what is not an output: below `.cache`, outside DVC, since DVC deletes outputs before a run."""
+"""Paths of outputs that several commands read, and of what is not an output: below `.cache`, outside DVC, since DVC
+deletes outputs before a run."""
 
 import os
 import shutil
@@ -9,6 +10,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 MAIN_CHECKOUT = "DVC_ROOT"  # environment variable that DVC sets, also in the copy of `dvc exp run --temp`
+IMAGES = Path("data/captions/images.parquet")
+SPLITS = Path("data/splits")  # a list of ids for each, <split>.txt, and statistics
+TOKENS = Path("data/references/tokens.json")
+PREDICTIONS = Path("data/predictions")  # <row>-<seed>.jsonl
+SCORES = Path("data/scores/scores.json")
+SIGNIFICANCE = SCORES.with_name("significance.json")
+IMAGE_SCORES = SCORES.with_name("by-image.parquet")
+CIDER = Path("metrics/CIDEr.json")
 CACHE = Path(".cache")
 DOWNLOADS = CACHE / "downloads"  # shards and weights before they become outputs
 LOGS = CACHE / "logs"  # messages of stages that ran side by side

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from captioning.base.errors import Terminated, UserError
-from captioning.commands.caption import BANDS_HELP, DEVICE_HELP, band_numbers, device_name, positive_int
-from captioning.commands.trained_rows import TrainedRow, adapter_names, find_row
+from captioning.commands.caption import BANDS_HELP, DEVICE_HELP, parse_bands, parse_device, parse_positive_int
+from captioning.commands.trained_rows import TrainedRow, find_row, list_adapters
 from captioning.params.load import load_params
 from captioning.params.sections import Params
 from captioning.runtime.command_line import exit_status
@@ -38,7 +38,7 @@ EPILOG = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    options = parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _terminate)
     return exit_status(lambda: run(options), "stopped")
 
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 def find_rows(names: Sequence[str] | None, params: Params) -> list[TrainedRow]:
     """Return the rows of these names, each once, or all trained rows. Raises `UserError`."""
-    adapters = adapter_names()
+    adapters = list_adapters()
     rows = [find_row(name, params) for name in names or adapters]
     if not rows:
         raise UserError("no row is trained here; run `dvc repro` or `dvc pull`, or name a checkpoint with --model")
@@ -93,7 +93,7 @@ def address(listener: socket.socket, host: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m captioning.serve",
@@ -105,14 +105,14 @@ def parser() -> argparse.ArgumentParser:
     model = "a row as for `python -m captioning`; may be given several times (default: every trained row)"
     add("--model", action="append", metavar="ROW", help=model)
     add("--host", default=LOOPBACK[0], help="address to listen at (default: %(default)s, this machine alone)")
-    add("--port", type=port_number, default=7860, help="0: any free one (default: %(default)s)")
-    add("--upload-limit", type=positive_int, default=50, metavar="MB", help="of a picture (default: %(default)s)")
-    add("--bands", type=band_numbers, metavar="R,G,B", help=BANDS_HELP)
-    add("--device", type=device_name, help=DEVICE_HELP)
+    add("--port", type=parse_port, default=7860, help="0: any free one (default: %(default)s)")
+    add("--upload-limit", type=parse_positive_int, default=50, metavar="MB", help="of a picture (default: %(default)s)")
+    add("--bands", type=parse_bands, metavar="R,G,B", help=BANDS_HELP)
+    add("--device", type=parse_device, help=DEVICE_HELP)
     return parser
 
 
-def port_number(text: str) -> int:
+def parse_port(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) > MAX_PORT:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to {MAX_PORT}")
     return int(text)

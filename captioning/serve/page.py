@@ -4,8 +4,6 @@ An uploaded file is in Gradio's temporary folder, which is this process's own, u
 removed. What the page shows is a small copy inside the page itself.
 """
 
-import base64
-import io
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,21 +12,21 @@ from pathlib import Path
 
 import gradio
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 from captioning.commands.loading import resize_for_model
 from captioning.images.decoded import DecodedImage, UnreadableImage, encode_png
 from captioning.images.pictures import read_image
+from captioning.report.viewer.html import make_jpeg_uri, render_template
 from captioning.serve.rows import LoadedRow
 from captioning.serve.words import WordedCaption, caption_words
 
 STYLE = Path(__file__).with_name("templates") / "page.css"
 FONTS = ("system-ui", "sans-serif")  # Gradio's own choice would be fetched from a host of fonts
-SHOWN_PIXELS = 640  # the longer side of the picture on the page
+SHOWN_PIXELS, JPEG_QUALITY = 640, 88  # of the picture on the page, whose longer side this is
 ABANDONED = 60  # seconds after which an upload that nobody asked to caption is removed, looked for as often
-Captions = Sequence[tuple[str, WordedCaption]]  # by the name of the row
+RowCaptions = Sequence[tuple[str, WordedCaption]]  # by the name of the row
 
 
 class Describer:
@@ -46,7 +44,7 @@ class Describer:
         except torch.OutOfMemoryError:
             return format_refusal("The device is out of memory. Serve fewer rows, or another device.")
 
-    def caption(self, image: Image.Image) -> Captions:
+    def caption(self, image: Image.Image) -> RowCaptions:
         """Return the caption of each row, read as `python -m captioning` reads the image."""
         return [(row.name, self._caption(row, image)) for row in self.rows]
 
@@ -86,23 +84,19 @@ def remove_upload(uploads: Path, data: bytes) -> None:
             shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def format_result(decoded: DecodedImage, captions: Captions) -> str:
+def format_result(decoded: DecodedImage, captions: RowCaptions) -> str:
     """Return the picture and its captions as HTML."""
-    environment = Environment(
-        loader=PackageLoader("captioning.serve"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("result.html.j2").render(
-        picture=_jpeg_uri(decoded.image),
-        width=decoded.image.width,
-        height=decoded.image.height,
-        notes=decoded.notes,
-        captions=captions,
-        percent=format_percent,
-    )
+    picture = decoded.image.copy()
+    picture.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
+    content = {
+        "picture": make_jpeg_uri(picture, JPEG_QUALITY),
+        "width": decoded.image.width,
+        "height": decoded.image.height,
+        "notes": decoded.notes,
+        "captions": captions,
+        "percent": format_percent,
+    }
+    return render_template("captioning.serve", "result.html.j2", content)
 
 
 def format_refusal(text: str) -> str:
@@ -113,10 +107,3 @@ def format_percent(probability: float) -> str:
     """Format with whole percent, but two digits where a whole number would be 0 or 1, and no 100 that is none."""
     percent = 100 * probability
     return f"{percent:.2g}" if percent < 9.5 else f"{min(math.floor(percent + 0.5), 99 if probability < 1 else 100)}"
-
-
-def _jpeg_uri(image: Image.Image) -> str:
-    small, buffer = image.copy(), io.BytesIO()
-    small.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
-    small.save(buffer, "JPEG", quality=88)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

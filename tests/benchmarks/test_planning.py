@@ -16,7 +16,7 @@ from benchmarks.planning import (
     Work,
     format_cell,
     format_measured,
-    page,
+    make_page,
     read_measured,
 )
 from captioning.limits.memory import Need
@@ -33,7 +33,7 @@ def make_work(**changes: Any) -> Work:
 
 
 def test_the_document_is_up_to_date() -> None:
-    text = page(load_params(), read_measured())
+    text = make_page(load_params(), read_measured())
     assert text == DOCUMENT.read_text(encoding="utf-8"), "run `python -m benchmarks.planning > docs/planning.md`"
     assert "base-r16 (22,597,632 weights)" in text and "full-adapter (14,179,072 weights)" in text
 

@@ -11,7 +11,7 @@ from benchmarks import rehearsal, rehearsal_report
 from benchmarks.copies import ROOT, set_values
 from benchmarks.rehearsal import SIDE, SPLITS, check_disk, draw_images, rehearse, settings, stage_begins
 from benchmarks.rehearsal_report import MAPPED, closing, memory_table
-from benchmarks.watch import Part, watch
+from benchmarks.watch import CommandPart, watch
 from captioning.data.readers.folder.forms import read_folder
 from captioning.limits.memory import Need
 from captioning.params.load import load_params
@@ -76,19 +76,19 @@ def test_a_command_is_split_into_parts(tmp_path: Path) -> None:
 def test_a_stages_last_line_is_parsed(capsys: pytest.CaptureFixture[str]) -> None:
     stage_main(lambda: None)()
     line = capsys.readouterr().err.strip()
-    values = closing(Part("any", 0.0, lines=("noise", re.sub(r"^[\w.]+:", "generate:", line))))
+    values = closing(CommandPart("any", 0.0, lines=("noise", re.sub(r"^[\w.]+:", "generate:", line))))
     assert 0.01 < values["memory"] < 100
     on_gpu = "generate: 1.0 s, 2.50 GB, 7.25 GB of the GPU"
-    assert closing(Part("any", 0.0, lines=(on_gpu,))) == {"memory": 2.5, "gpu": 7.25}
-    assert closing(Part("any", 0.0, lines=("nothing",))) == {}
+    assert closing(CommandPart("any", 0.0, lines=(on_gpu,))) == {"memory": 2.5, "gpu": 7.25}
+    assert closing(CommandPart("any", 0.0, lines=("nothing",))) == {}
 
 
 def test_a_row_tells_what_was_counted_beside_what_was_predicted() -> None:
     """On a CPU the weights that stay in their file are counted; on a GPU torch counts."""
     need = Need("k", 2, "rows", {MAPPED: 2 * GB}, lambda n: n * GB, "cpu")
     parts = [
-        Part("check", 0.0, seconds=1.2, resident=GB // 10),
-        Part(
+        CommandPart("check", 0.0, seconds=1.2, resident=GB // 10),
+        CommandPart(
             "qlora-train@a-1",
             0.0,
             seconds=90.0,
@@ -96,7 +96,7 @@ def test_a_row_tells_what_was_counted_beside_what_was_predicted() -> None:
             private=3 * GB,
             lines=("qlora_train: 90.0 s, 9.50 GB",),
         ),
-        Part(
+        CommandPart(
             "scst@a-1", 0.0, seconds=9.0, resident=GB, private=GB, lines=("scst: 9.0 s, 1.50 GB, 4.25 GB of the GPU",)
         ),
     ]
@@ -127,9 +127,9 @@ def test_an_adapter_whose_size_is_not_table_iis_fails(monkeypatch: pytest.Monkey
     sizes = dict(rehearsal_report.TABLE_II)
     monkeypatch.setattr(rehearsal_report, "adapter_sizes", lambda copy: sizes)
     monkeypatch.setattr(rehearsal_report, "scst_parts", lambda copy: "")
-    assert rehearsal_report.report(tmp_path, [Part("check", 0.0)], [], "cpu", against_paper=True)[0] == 0
+    assert rehearsal_report.report(tmp_path, [CommandPart("check", 0.0)], [], "cpu", against_paper=True)[0] == 0
     sizes["base-r8"] = (1, 0.1)
-    status, text = rehearsal_report.report(tmp_path, [Part("check", 0.0)], [], "cpu", against_paper=True)
+    status, text = rehearsal_report.report(tmp_path, [CommandPart("check", 0.0)], [], "cpu", against_paper=True)
     assert status == 1 and "not Table II's: base-r8" in text
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import throughput
 from benchmarks.planning import IMAGES
-from benchmarks.throughput import Speed, choose_speed, hours, measure, page, shorten, sweep
+from benchmarks.throughput import Speed, choose_speed, hours, make_page, measure, shorten, sweep
 from captioning.limits.memory import Need
 from captioning.params.load import load_params
 
@@ -19,7 +19,7 @@ GB = 10**9
 
 def test_everything_is_measured_on_a_miniature(checkpoint: Path) -> None:
     text = throughput.main(checkpoint, "cpu", sizes=(1, 2), threads=1)
-    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:]
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][2:]
     assert rows == ["training", "training", "captioning", "captioning", "SCST", "SCST"]
     entry = json.loads(text.splitlines()[-1])["cpu"]
     assert [(step["what"], step["batch"]) for step in entry["steps"][:3]] == [
@@ -79,9 +79,9 @@ def test_the_profiles_batch_or_the_next_smaller_one_is_chosen() -> None:
 
 def test_a_device_that_is_too_small_is_reported() -> None:
     speeds = [Speed(1, 1.0, GB)]
-    text = page(PARAMS, {"training": [], "captioning": speeds, "SCST": speeds}, "T4")
+    text = make_page(PARAMS, {"training": [], "captioning": speeds, "SCST": speeds}, "T4")
     assert text.endswith("T4: not even one image at a time fits for training")
-    text = page(PARAMS, dict.fromkeys(("training", "captioning", "SCST"), speeds), "T4")
+    text = make_page(PARAMS, dict.fromkeys(("training", "captioning", "SCST"), speeds), "T4")
     assert json.loads(text.splitlines()[-1]).keys() == {"T4"}
 
 

@@ -17,11 +17,11 @@ from captioning.commands import caption
 from captioning.commands.caption import main, resize_for_model
 from captioning.commands.picture_files import (
     FileCaption,
+    escape_path,
     find_image_files,
     format_csv,
     format_json,
     format_text,
-    printable_path,
     summarise_notes,
 )
 from captioning.images.decoded import encode_png
@@ -207,8 +207,8 @@ def test_text_json_and_csv() -> None:
 
 
 def test_any_path_can_be_printed() -> None:
-    assert printable_path(Path("a\tb\n.jpg")) == "a\\tb\\n.jpg"
-    assert printable_path(Path(b"caf\xe9.jpg".decode("utf-8", "surrogateescape"))).encode()
+    assert escape_path(Path("a\tb\n.jpg")) == "a\\tb\\n.jpg"
+    assert escape_path(Path(b"caf\xe9.jpg".decode("utf-8", "surrogateescape"))).encode()
 
 
 def test_bands_of_a_tiff_are_chosen(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from captioning.adapters.card import extract_recipe, model_card
 from captioning.params.recipe import VariantRecipe
 from tests.helpers.hub_uploads import COMMIT, TOKEN, Hub, hub_uploads
+from tests.helpers.invented_run import MANIFEST, SPLITS
 from tests.helpers.small_recipes import variant_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -30,13 +31,6 @@ INTERVAL = {"CIDEr low": 230.95, "CIDEr high": 254.96}
 SIGNATURES = {"signature": SIGNATURE, "signature caption_1": "CIDEr-D|refs:caption_1|n:319"}
 SCORES = METRICS | INTERVAL | SIGNATURES | {"CIDEr caption_1": 233.48}
 ROWS = {"mix": SCORES, "zero-shot-mix": SCORES | {"CIDEr": 47.12}, "nearest-image": SCORES | {"CIDEr": 168.23}}
-MANIFEST = {"images": {"NWPU": 1132, "UCM": 75}, "set_aside": 3, "sha256": {"images.parquet": "ab" * 32}}
-SPLITS = {
-    "method": "ratio",
-    "images": {"train": 700, "validation": 250, "test": 257},
-    "images_by_source": {"NWPU": {"train": 660, "validation": 236, "test": 236}, "UCM": {"train": 40}},
-    "leakage": {"ratio": {"groups_whole": {"captions": 0.1423, "near_images": 0.0}}},
-}
 
 
 def write(path: Path, content: Any) -> None:
@@ -49,10 +43,12 @@ def write_scores(project: Path, rows: dict[str, dict[str, Any]]) -> None:
     entries, intervals = {}, {}
     for row, scores in rows.items():
         mean = {name: value for name, value in scores.items() if name not in SIGNATURES | INTERVAL}
-        entries[row] = {"mean": mean} | {name: scores[name] for name in SIGNATURES}
-        intervals[row] = {end: scores[f"CIDEr {end}"] + 0.001 for end in ("low", "high")}
+        entries[row] = {"kind": "adapted", "seeds": {"1": mean}, "mean": mean, "deviation": None}
+        entries[row] |= {"sources": {}, "vocabulary": {}} | {name: scores[name] for name in SIGNATURES}
+        intervals[row] = {end: scores[f"CIDEr {end}"] + 0.001 for end in ("low", "high")} | {"letters": "a"}
     write(project / "data/scores/scores.json", {"images": 257, "rows": entries})
-    write(project / "data/scores/significance.json", {"rows": intervals})
+    settings = {"measure": "CIDEr", "resamples": 10_000, "seed": 1, "level": 0.95, "pairs": []}
+    write(project / "data/scores/significance.json", settings | {"rows": intervals})
 
 
 def recipe(origin: str) -> VariantRecipe:
@@ -65,8 +61,8 @@ def project(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     make_adapter(tmp_path, "miniature")
     write_scores(tmp_path, ROWS)
-    write(tmp_path / "data/splits/statistics.json", SPLITS)
-    write(tmp_path / "data/captions/manifest.json", MANIFEST)
+    write(tmp_path / "data/splits/statistics.json", SPLITS.model_dump())
+    write(tmp_path / "data/captions/manifest.json", MANIFEST.model_dump())
     (tmp_path / "data/packages").mkdir()
     (tmp_path / "data/packages/model.txt").write_text("numpy==2.0\ntorch==2.0\npeft==0.1\npillow==9\n")
     return tmp_path
@@ -172,7 +168,7 @@ def test_the_card_holds_scores_data_licence_and_recipe(project: Path, hub: Hub) 
         f"`{SIGNATURE}`",
         "| NWPU | 1,132 | 660 | 236 | 236 |",
         "3 rows or captions were set aside",
-        "captions 0.1423, near images 0.0000.",
+        "captions 0.1423, equal images 0.0000, near images 0.0000.",
         "under Apache-2.0",
         f'BASE, ADAPTER = "models/checkpoints/mix", "{REPOSITORY}"\n',
         f"llm_int8_skip_modules={json.dumps(UNQUANTISED)},\n",

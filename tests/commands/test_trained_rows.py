@@ -9,7 +9,7 @@ import pytest
 
 from captioning.adapters.card import model_card
 from captioning.base.errors import UserError
-from captioning.commands.trained_rows import find_row, read_trained_recipe, row_names
+from captioning.commands.trained_rows import find_row, list_rows, read_trained_recipe
 from captioning.params.load import load_params
 from captioning.params.recipe import AnyRecipe
 from tests.helpers.small_recipes import change, scst_recipe, variant_recipe
@@ -81,7 +81,7 @@ def test_an_adapter_in_another_folder_is_found(project: Path) -> None:
 
 def test_an_error_lists_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["mix-1", "mix-r4-1", "mix-r4-2", "scst-mix-leave-one-out-7", "zero-shot-base"]
-    assert row_names() == names
+    assert list_rows() == names
     for name in (None, "mixx"):
         with pytest.raises(UserError, match=", ".join(names)):
             find_row(name, PARAMS)

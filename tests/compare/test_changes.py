@@ -1,24 +1,23 @@
 """Changes between two revisions: noise or more, rows in one revision only, captions that moved most, refusals."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from captioning.base.errors import UserError
 from captioning.compare.changes import (
-    BEYOND,
-    NOISE,
+    BEYOND_NOISE,
     ONE_ONLY,
-    SAME,
+    SAME_CAPTIONS,
+    WITHIN_NOISE,
     RowChange,
     compare_revisions,
     find_moved_captions,
     require_same_test_set,
 )
 from captioning.compare.page import make_cards, mark_words, render_page
-from captioning.compare.revisions import Revision
+from captioning.compare.revisions import ComparedRow, Revision
 from captioning.compare.text import cider_cells, format_text, score_cells, summarise
 from captioning.evaluation.significance import compare_changes
 from captioning.metrics.bootstrap import interval, resampled_means
@@ -40,9 +39,8 @@ def revision(name: str, rows: dict[str, np.ndarray], kind: str = "adapted") -> R
         row: {seed: dict(zip(IDS, line, strict=True)) for seed, line in enumerate(v, 1)} for row, v in rows.items()
     }
     other = {"BLEU-4": 40.0, "METEOR": 30.0, "ROUGE-L": 50.0, "length": 10.0}
-    entries: dict[str, Any] = {
-        row: {"kind": kind, "mean": {"CIDEr": float(scores.mean())} | other} for row, scores in rows.items()
-    }
+    means = {row: {"CIDEr": float(scores.mean())} | other for row, scores in rows.items()}
+    entries = {row: ComparedRow(kind=kind, mean=mean) for row, mean in means.items()}
     return Texts(name, {id_: [f"a reference of {id_}"] for id_ in IDS}, entries, ciders, None)
 
 
@@ -60,7 +58,7 @@ def changes(after: dict[str, np.ndarray], before: dict[str, np.ndarray] | None =
 
 def test_the_words_tell_noise_from_more() -> None:
     rows = changes({"far": BASE + 10 + noise(10), "near": BASE + noise(10, seed=3), "same": BASE})
-    assert [rows[name].verdict for name in ("far", "near", "same")] == [BEYOND, NOISE, SAME]
+    assert [rows[name].verdict for name in ("far", "near", "same")] == [BEYOND_NOISE, WITHIN_NOISE, SAME_CAPTIONS]
     far = rows["far"].difference
     assert far is not None and far.difference == pytest.approx(float((10 + noise(10)).mean()))
     assert far.family_low > 0
@@ -69,9 +67,10 @@ def test_the_words_tell_noise_from_more() -> None:
 
 def test_a_measure_that_one_revision_lacks_is_no_change() -> None:
     old, new = revision("HEAD", {"mix": BASE}), revision("workspace", {"mix": BASE})
-    new.rows["mix"]["mean"]["Self-CIDEr"] = 50.0
+    measured = ComparedRow(kind="adapted", mean={**new.rows["mix"].mean, "Self-CIDEr": 50.0})
+    new = replace(new, rows={"mix": measured})
     (change,) = compare_revisions(old, new)
-    assert change.verdict == SAME and score_cells([change])[1] == []
+    assert change.verdict == SAME_CAPTIONS and score_cells([change])[1] == []
     alone = replace(change, row="new", before=None)
     assert summarise([change, alone], len(IDS), 1) == [
         "No row of both revisions has another CIDEr on any of 60 test images.",
@@ -110,7 +109,7 @@ def test_with_several_seeds_their_deviation_counts_too() -> None:
     before, shift = np.repeat(BASE, 2, axis=0) + noise(0.5, seeds=2), np.array([[10.0], [-4.0]])
     row = changes({"mix": before + shift + noise(0.1, seed=2, seeds=2)}, {"mix": before})["mix"]
     assert row.difference is not None and row.difference.family_low > 0
-    assert row.verdict == NOISE
+    assert row.verdict == WITHIN_NOISE
     assert "2 seeds" in summarise([row], 60, seeds=2)[-1]
 
 

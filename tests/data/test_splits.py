@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from captioning.base.errors import UserError
+from captioning.data.outputs import Leakage, LeakedShares
 from captioning.data.readers.drawn import draw_world
 from captioning.data.splits import SplitImages, find_near_pairs, group_near_equal, perceptual_hash
 
@@ -82,14 +83,15 @@ TWO_SOURCES = split_images("abcdefgh", "NNNNRRRR", ["train", "val", "test", "tra
 
 def test_held_out_validation_images_choose_nothing_and_are_scored() -> None:
     """Near-equal images go to the later of train, validation, held out and test; the scored parts stay as published."""
-    images = replace(TWO_SOURCES, held_out=["R"])
+    images = replace(TWO_SOURCES, held_out=["R"], hashes=range(8))
     apart = images.split("own", range(8))
     assert apart == {"train": ["a", "d", "e"], "validation": ["b"], "test": ["c", "h"], "held_out": ["f", "g"]}
     joined = images.split("own", [0, 1, 2, 2, 5, 5, 7, 7])  # d near c, e near f, g near h
     assert joined == {"train": ["a"], "validation": ["b"], "test": ["c", "d", "g", "h"], "held_out": ["e", "f"]}
     parts = {"test:N": ["c"], "test:R": ["h"], "validation:R": ["f", "g"]}
     assert images.find_scored_parts(apart, "own") == images.find_scored_parts(joined, "own") == parts
-    assert images.count_images(joined, range(8))["images"] == {"train": 1, "validation": 1, "test": 4, "held_out": 2}
+    statistics = images.describe("own", joined, range(8), dict.fromkeys("abcdefgh", ("",)))
+    assert statistics.images == {"train": 1, "validation": 1, "test": 4, "held_out": 2}
 
 
 def test_without_held_out_sources_each_source_of_the_test_split_is_a_part() -> None:
@@ -123,10 +125,9 @@ def test_leakage_by_hand() -> None:
     captions = {"a": ["x", "y"], "b": ["z"], "v": ["x"], "c": ["x", "new"], "d": ["new", "z"], "e": ["other"]}
     images = split_images("abvcde", "AAAAAA", ["train", "train", "val", "test", "test", "train"], [1, 2, 9, 1, 3, 4])
     leakages = images.measure_leakages([0, 1, 2, 0, 1, 3], captions)
-    assert leakages["own"] == {
-        "images_apart": {"captions": 0.5, "equal_images": 0.5, "near_images": 1.0},
-        "groups_whole": {"captions": 0.0, "equal_images": 0.0, "near_images": 0.0},
-    }
+    apart = LeakedShares(captions=0.5, equal_images=0.5, near_images=1.0)
+    whole = LeakedShares(captions=0.0, equal_images=0.0, near_images=0.0)
+    assert leakages["own"] == Leakage(images_apart=apart, groups_whole=whole)
     assert images.measure_leakages([0] * 6, captions)["own"] is None, "a split stays empty"
 
 

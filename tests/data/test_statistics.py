@@ -18,7 +18,7 @@ def test_words_are_counted_with_and_without_stop_words() -> None:
 
 def test_lengths_are_summarised_and_listed() -> None:
     summary = {"mean": 5.0, "median": 5.0, "mode": 3, "minimum": 3, "maximum": 9}
-    assert statistics.summarise([5, 3, 3, 5, 9]) == summary, "the mode is the smallest of several"
+    assert statistics.summarise([5, 3, 3, 5, 9]).model_dump() == summary, "the mode is the smallest of several"
     rows = [{"kind": "all", "words": 1, "captions": 1}, {"kind": "all", "words": 2, "captions": 2}]
     assert statistics.histogram({"all": [2, 1, 2]}) == rows
 
@@ -39,7 +39,7 @@ def test_near_duplicates_share_four_of_five_words(captions: list[str], share: fl
 
 def test_statistics_are_described_by_source() -> None:
     described = statistics.describe(CAPTIONS, {"a": "X", "b": "Y", "c": "X"}, {"the", "a"})
-    assert described["images"] == 3 and described["captions"] == 7
-    assert described["distinct_captions"] == {"X": {"2": 0.5, "3": 0.5}, "Y": {"1": 1.0}}
+    assert described.images == 3 and described.captions == 7
+    assert described.distinct_captions == {"X": {"2": 0.5, "3": 0.5}, "Y": {"1": 1.0}}
     expected = {"mean": 2.33, "median": 2.0, "mode": 0, "minimum": 0, "maximum": 5}
-    assert described["first_caption_words_without_stop_words"] == expected
+    assert described.first_caption_words_without_stop_words.model_dump() == expected

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from captioning.evaluation.diversity import IMAGES, SEED, score_diversity, self_cider, similarities
+from captioning.evaluation.diversity import MAX_IMAGES, SEED, score_diversity, self_cider, similarities
 from captioning.metrics.cider import DocumentFrequencies
 
 PORTS = {"i": ["a port"], "j": ["a lake"], "k": ["two planes"], "l": ["green trees"]}
@@ -85,12 +85,12 @@ def test_the_formula_with_singular_values_instead_of_eigenvalues() -> None:
 
 def test_many_images_are_drawn() -> None:
     """Two kinds of captions have the eigenvalues of their numbers among the drawn images, times a common factor."""
-    references = {f"i{number}": ["a port", "a lake"][: 1 + number % 2] for number in range(10 * IMAGES)}
+    references = {f"i{number}": ["a port", "a lake"][: 1 + number % 2] for number in range(10 * MAX_IMAGES)}
     captions = {id_: "blue boats" if number % 100 == 0 else "red cars" for number, id_ in enumerate(references)}
-    drawn = random.Random(SEED).sample(sorted(captions), IMAGES)
+    drawn = random.Random(SEED).sample(sorted(captions), MAX_IMAGES)
     boats = sum(captions[id_] == "blue boats" for id_ in drawn)
-    ratio = math.sqrt(IMAGES - boats) / (math.sqrt(IMAGES - boats) + math.sqrt(boats))
-    expected = pytest.approx(-100 * math.log(ratio) / math.log(IMAGES), abs=1e-4)
+    ratio = math.sqrt(MAX_IMAGES - boats) / (math.sqrt(MAX_IMAGES - boats) + math.sqrt(boats))
+    expected = pytest.approx(-100 * math.log(ratio) / math.log(MAX_IMAGES), abs=1e-4)
     assert 0 < boats < 20
     assert score_diversity(references, captions) == expected
     assert score_diversity(references, dict(reversed(captions.items()))) == expected

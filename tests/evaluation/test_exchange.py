@@ -123,25 +123,23 @@ def test_each_protocol_is_scored_alone(
     monkeypatch.setattr(protocols, "SUBSET", subset)
     results, texts = _evaluate(captions, predictions, Scorer(NoMeteor()))
     rows = add_protocols(score_rows(results, 40), results, texts, 40)
-    row = rows["mix"]["protocols"]
+    row = rows["mix"].protocols
     raw = {record.id: record.caption for record in predictions["mix-2"]}
     first = {id_: captions[id_][:1] for id_ in TEST}
-    values = row["seeds"]["2"]
-    assert values["Table II"] == rows["mix"]["seeds"]["2"]["CIDEr"]
-    assert values["one reference"] == rows["mix"]["seeds"]["2"]["CIDEr caption_1"]
+    values = row.seeds["2"]
+    assert values["Table II"] == rows["mix"].seeds["2"]["CIDEr"]
+    assert values["one reference"] == rows["mix"].seeds["2"]["CIDEr caption_1"]
     assert values["no PTB tokens"] == pytest.approx(_cider({id_: captions[id_] for id_ in TEST}, raw))
     assert values["no PTB tokens, one reference"] == pytest.approx(_cider(first, raw))
-    assert row["mean"]["no PTB tokens"] == (row["seeds"]["1"]["no PTB tokens"] + values["no PTB tokens"]) / 2
-    assert row["signatures"]["no PTB tokens, one reference"].endswith(
+    assert row.mean["no PTB tokens"] == (row.seeds["1"]["no PTB tokens"] + values["no PTB tokens"]) / 2
+    assert row.signatures["no PTB tokens, one reference"].endswith(
         "|raw|refs:caption_1|df:test|greedy|max_tokens:40|split:test|n:24"
     )
     assert len(values) == (4 if subset == 24 else 6)
-    assert list(rows["human-caption"]["protocols"]["mean"]) == [name for name in values if "one reference" not in name]
+    assert list(rows["human-caption"].protocols.mean) == [name for name in values if "one reference" not in name]
     if subset == 10:
         drawn = sorted(random.Random(protocols.SEED).sample(TEST, 10))
         assert values["no PTB tokens, 500 images"] == pytest.approx(_cider({id_: captions[id_] for id_ in drawn}, raw))
         tokens = {id_: tokenize(captions[id_]) for id_ in drawn}
         assert values["500 images"] == pytest.approx(_cider(tokens, results[1].captions))
-        assert (
-            "|PTB|refs:2-5|df:test:drawn|greedy|max_tokens:40|split:test:drawn|n:10" in row["signatures"]["500 images"]
-        )
+        assert "|PTB|refs:2-5|df:test:drawn|greedy|max_tokens:40|split:test:drawn|n:10" in row.signatures["500 images"]

@@ -51,6 +51,6 @@ def test_damaged_predictions_name_the_stage_that_writes_them(tmp_path: Path, tex
 
 def test_mean_and_deviation_over_seeds() -> None:
     summary = summarize_seeds({"1": {"CIDEr": 1.0}, "2": {"CIDEr": 4.0}, "3": {"CIDEr": 4.0}})
-    assert summary["mean"] == {"CIDEr": 3.0}
-    assert summary["deviation"]["CIDEr"] == pytest.approx(3**0.5)
-    assert summarize_seeds({"1": {"CIDEr": 1.0}})["deviation"] is None
+    assert summary.mean == {"CIDEr": 3.0}
+    assert summary.deviation and summary.deviation["CIDEr"] == pytest.approx(3**0.5)
+    assert summarize_seeds({"1": {"CIDEr": 1.0}}).deviation is None

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from pycocoevalcap.cider.cider import Cider
 
+from captioning.evaluation.outputs import Usage
 from captioning.evaluation.predictions import Run
 from captioning.evaluation.rows import (
-    BY_IMAGE,
+    IMAGE_METRICS,
     Result,
     ScoredImages,
     evaluate,
@@ -57,28 +58,28 @@ def test_rows_have_seeds_means_and_gains() -> None:
     zero_shot = _result("zero-shot-base", 0, "a view", "a view")
     rows = score_rows([zero_shot, _result("r4", 1, "a port", "a view"), _result("r4", 2, "a port", "a lake")], 40)
     assert list(rows) == ["zero-shot-base", "r4"]
-    assert list(rows["r4"]["seeds"]) == ["1", "2"]
-    assert rows["r4"]["mean"]["scene"] == 0.75
-    assert rows["r4"]["deviation"]["scene"] == pytest.approx(0.125**0.5)
-    assert rows["zero-shot-base"]["deviation"] is None
-    assert rows["r4"]["vocabulary"]["infrastructure"] == {"share": 0.5, "terms": 1, "gain": 0.5}
-    assert rows["zero-shot-base"]["vocabulary"]["infrastructure"]["gain"] is None
+    assert list(rows["r4"].seeds) == ["1", "2"]
+    assert rows["r4"].mean["scene"] == 0.75
+    assert rows["r4"].deviation["scene"] == pytest.approx(0.125**0.5)
+    assert rows["zero-shot-base"].deviation is None
+    assert rows["r4"].vocabulary["infrastructure"] == Usage(share=0.5, terms=1, gain=0.5)
+    assert rows["zero-shot-base"].vocabulary["infrastructure"].gain is None
 
 
 def test_scores_against_caption_1_have_a_signature_of_their_own() -> None:
     row = score_rows([_result("r4", 1, "a red port", "a lake")], 40)["r4"]
     # "a lake" is one reference of b; against "a blue lake": LCS 2, precision 1, recall 2/3, beta 1.2
-    assert row["mean"]["ROUGE-L"] == pytest.approx(100)
-    assert row["mean"]["ROUGE-L caption_1"] == pytest.approx(50 * (1 + 2.44 * (2 / 3) / (2 / 3 + 1.44)))
-    assert {f"{name} caption_1" for name in BY_IMAGE} <= row["mean"].keys()
-    assert "|refs:2|df:test|greedy|max_tokens:40|" in row["signature"]
-    assert "|refs:caption_1|df:test|greedy|max_tokens:40|" in row["signature caption_1"]
+    assert row.mean["ROUGE-L"] == pytest.approx(100)
+    assert row.mean["ROUGE-L caption_1"] == pytest.approx(50 * (1 + 2.44 * (2 / 3) / (2 / 3 + 1.44)))
+    assert {f"{name} caption_1" for name in IMAGE_METRICS} <= row.mean.keys()
+    assert "|refs:2|df:test|greedy|max_tokens:40|" in row.signature
+    assert "|refs:caption_1|df:test|greedy|max_tokens:40|" in str(row.signature_alone)
 
 
 def test_the_human_row_is_not_scored_against_itself() -> None:
     row = score_rows([_human_result(REFERENCES)], 40)["human-caption"]
-    assert not any("caption_1" in name for name in [*row, *row["mean"]])
-    assert "|refs:1|df:test|split:test|" in row["signature"]  # nothing was decoded
+    assert not any("caption_1" in name for name in [*row.model_dump(), *row.mean])
+    assert "|refs:1|df:test|split:test|" in row.signature  # nothing was decoded
 
 
 def _results(*error_rates: float) -> list[Result]:
@@ -96,29 +97,29 @@ def _results(*error_rates: float) -> list[Result]:
 def test_rows_with_other_references_have_an_interval_and_no_letter() -> None:
     results = _results(0.0, 0.9, 0.9)
     record = significance(results, seed=1)
-    assert [(pair["first"], pair["second"]) for pair in record["pairs"]] == [("r0", "r1"), ("r0", "r2"), ("r1", "r2")]
-    letters = {row: entry["letters"] for row, entry in record["rows"].items()}
+    assert [(pair.first, pair.second) for pair in record.pairs] == [("r0", "r1"), ("r0", "r2"), ("r1", "r2")]
+    letters = {row: entry.letters for row, entry in record.rows.items()}
     assert letters == {"r0": "a", "r1": "b", "r2": "b", "human-caption": None}
-    human = record["rows"]["human-caption"]
+    human = record.rows["human-caption"]
     expected = interval(resampled_means(results[-1].scores.by_image["CIDEr"][None], seed=1)[0])
-    assert (human["low"], human["high"]) == pytest.approx(expected, abs=1e-4)
-    assert (record["resamples"], record["level"], record["seed"]) == (10_000, 0.95, 1)
+    assert (human.low, human.high) == pytest.approx(expected, abs=1e-4)
+    assert (record.resamples, record.level, record.seed) == (10_000, 0.95, 1)
 
 
 def test_a_card_has_rounded_scores_with_interval_and_signatures() -> None:
     results = _results(0.3)
     row = score_rows(results, 40)["r0"]
-    rounded = rounded_scores({"r0": row}, significance(results, seed=1)["rows"])["r0"]
-    assert rounded["CIDEr"] == round(row["mean"]["CIDEr"], 2)
-    assert rounded["CIDEr caption_1"] == round(row["mean"]["CIDEr caption_1"], 2)
-    assert rounded["CIDEr low"] < rounded["CIDEr"] < rounded["CIDEr high"]
-    assert rounded["distinct"] == round(row["mean"]["distinct"], 4)
-    assert rounded["signature caption_1"] == row["signature caption_1"]
+    rounded = rounded_scores({"r0": row}, significance(results, seed=1).rows)["r0"]
+    assert rounded.measures["CIDEr"] == round(row.mean["CIDEr"], 2)
+    assert rounded.measures["CIDEr caption_1"] == round(row.mean["CIDEr caption_1"], 2)
+    assert rounded.interval[0] < rounded.measures["CIDEr"] < rounded.interval[1]
+    assert rounded.measures["distinct"] == round(row.mean["distinct"], 4)
+    assert rounded.signature_alone == row.signature_alone
 
 
 def test_image_scores_have_a_line_for_each_image_and_seed() -> None:
     columns = image_scores([_result("r4", seed, "a port", "a lake") for seed in (1, 2)])
-    assert list(columns) == ["row", "seed", "id", *BY_IMAGE]
+    assert list(columns) == ["row", "seed", "id", *IMAGE_METRICS]
     assert columns["id"] == ["a", "b"] * 2 and columns["seed"] == [1, 1, 2, 2]
     assert all(len(values) == 4 for values in columns.values())
 
@@ -151,15 +152,15 @@ def _result_of_parts() -> Result:
 def test_each_part_is_scored_with_its_own_document_frequencies() -> None:
     """pycocoevalcap's scores of the part's images alone, as if there were no others."""
     row = score_rows([_result_of_parts()], 40)["r4"]
-    assert list(row["sources"]) == list(NAMES.values())
+    assert list(row.sources) == list(NAMES.values())
     for label, part in PARTS.items():
-        entry = row["sources"][NAMES[label]]
+        entry = row.sources[NAMES[label]]
         truth = {id_: texts for id_, (texts, _) in part.items()}
         corpus, _ = Cider().compute_score(truth, {id_: [caption] for id_, (_, caption) in part.items()})
-        assert entry["mean"]["CIDEr"] == pytest.approx(100 * corpus)
-        assert entry["images"] == 2
-        assert entry["signature"].endswith(f"|df:{label}|greedy|max_tokens:40|split:{label}|n:2")
-    assert len({entry["mean"]["CIDEr"] for entry in row["sources"].values()} | {row["mean"]["CIDEr"]}) == 4
+        assert entry.mean["CIDEr"] == pytest.approx(100 * corpus)
+        assert entry.images == 2
+        assert entry.signature.endswith(f"|df:{label}|greedy|max_tokens:40|split:{label}|n:2")
+    assert len({entry.mean["CIDEr"] for entry in row.sources.values()} | {row.mean["CIDEr"]}) == 4
 
 
 def test_held_out_images_are_in_no_score_of_the_test_split() -> None:
@@ -170,18 +171,19 @@ def test_held_out_images_are_in_no_score_of_the_test_split() -> None:
 
 def test_parts_have_intervals_of_their_own() -> None:
     result = _result_of_parts()
-    record = significance([result], seed=1)["rows"]["r4"]
-    assert list(record["sources"]) == list(NAMES.values())
+    record = significance([result], seed=1).rows["r4"]
+    assert list(record.sources) == list(NAMES.values())
     scores = result.parts["validation:UCM"].scores.by_image["CIDEr"]
     expected = interval(resampled_means(scores[None], seed=1)[0])
-    assert record["sources"]["UCM validation part"] == pytest.approx(expected, abs=1e-4)
-    assert "sources" not in significance([_result("r4", 1, "a port", "a lake")], seed=1)["rows"]["r4"]
+    assert record.sources["UCM validation part"] == pytest.approx(expected, abs=1e-4)
+    alone = significance([_result("r4", 1, "a port", "a lake")], seed=1).rows["r4"]
+    assert "sources" in record.model_dump() and "sources" not in alone.model_dump()
 
 
 def test_a_single_part_is_not_scored_twice() -> None:
     result = _human_result(REFERENCES, {"test:UCM": ["a", "b"]})
-    assert score_rows([result], 40)["human-caption"]["sources"] == {}
-    assert "sources" not in significance([result], seed=1)["rows"]["human-caption"]
+    assert score_rows([result], 40)["human-caption"].sources == {}
+    assert significance([result], seed=1).rows["human-caption"].sources == {}
 
 
 def test_one_reference_an_image_has_no_human_row() -> None:

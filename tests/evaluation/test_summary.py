@@ -1,26 +1,27 @@
 """DVC's metrics are few: scores of each row, gains of SCST's rows, leakage of the split that was used."""
 
+from captioning.data.outputs import Leakage, LeakedShares, SplitStatistics
+from captioning.evaluation.outputs import RowScores
 from captioning.evaluation.summary import cider_metrics, score_metrics
 
-ROWS = {
-    "mix": {
-        "mean": {"CIDEr": 200.004, "BLEU-1": 70.0, "BLEU-4": 40.0, "METEOR": 39.0, "ROUGE-L": 58.0, "length": 12.5}
-    },
+MEANS = {
+    "mix": {"CIDEr": 200.004, "BLEU-1": 70.0, "BLEU-4": 40.0, "METEOR": 39.0, "ROUGE-L": 58.0, "length": 12.5},
     "scst-mix-greedy": {
-        "mean": {"CIDEr": 210.0, "BLEU-1": 71.0, "BLEU-4": 41.0, "METEOR": 38.0, "ROUGE-L": 59.0, "length": 10.25}
+        "CIDEr": 210.0,
+        "BLEU-1": 71.0,
+        "BLEU-4": 41.0,
+        "METEOR": 38.0,
+        "ROUGE-L": 59.0,
+        "length": 10.25,
     },
 }
+ROWS = {row: RowScores.model_construct(mean=mean) for row, mean in MEANS.items()}
 STARTS = {"scst-mix-greedy": "mix"}
-SPLITS = {
-    "method": "own",
-    "leakage": {
-        "ratio": {"groups_whole": {"captions": 0.9, "equal_images": 0.9, "near_images": 0.9}},
-        "own": {
-            "images_apart": {"captions": 0.8, "equal_images": 0.8, "near_images": 0.8},
-            "groups_whole": {"captions": 0.14, "equal_images": 0.02, "near_images": 0.03},
-        },
-    },
-}
+APART = LeakedShares(captions=0.8, equal_images=0.8, near_images=0.8)
+WHOLE = LeakedShares(captions=0.14, equal_images=0.02, near_images=0.03)
+LEAKAGE = {"ratio": Leakage(images_apart=APART, groups_whole=APART)}
+LEAKAGE |= {"own": Leakage(images_apart=APART, groups_whole=WHOLE)}
+SPLITS = SplitStatistics.model_construct(method="own", leakage=LEAKAGE)
 
 
 def test_ciders_have_a_file_of_their_own_by_row() -> None:
@@ -36,5 +37,5 @@ def test_scores_are_those_that_a_person_compares() -> None:
 
 
 def test_no_gain_over_a_start_that_scores_nothing() -> None:
-    rows = ROWS | {"mix": {"mean": ROWS["mix"]["mean"] | {"CIDEr": 0.0}}}
+    rows = ROWS | {"mix": RowScores.model_construct(mean=MEANS["mix"] | {"CIDEr": 0.0})}
     assert score_metrics(rows, STARTS, SPLITS)["SCST gain %"] == {}

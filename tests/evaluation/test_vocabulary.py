@@ -2,6 +2,7 @@
 
 import pytest
 
+from captioning.evaluation.outputs import Usage
 from captioning.evaluation.vocabulary import TERMS, add_gain, term_usage
 
 
@@ -18,7 +19,7 @@ from captioning.evaluation.vocabulary import TERMS, add_gain, term_usage
     ],
 )
 def test_terms_by_hand(caption: str, group: str, terms: int) -> None:
-    assert term_usage([caption])[group] == {"share": float(terms > 0), "terms": terms}
+    assert term_usage([caption])[group] == Usage(share=float(terms > 0), terms=terms)
 
 
 def test_the_lists_contain_the_papers_examples() -> None:
@@ -30,7 +31,7 @@ def test_the_lists_contain_the_papers_examples() -> None:
 
 def test_share_distinct_terms_and_gain_over_zero_shot() -> None:
     usage = term_usage(["a port", "ports and a pier", "a lake"])
-    assert usage["infrastructure"] == {"share": 2 / 3, "terms": 2}
+    assert usage["infrastructure"] == Usage(share=2 / 3, terms=2)
     zero_shot = term_usage(["a view", "a view"])
-    assert add_gain(usage, zero_shot)["infrastructure"] == {"share": 2 / 3, "terms": 2, "gain": 2 / 3}
-    assert add_gain(usage, None)["infrastructure"]["gain"] is None
+    assert add_gain(usage, zero_shot)["infrastructure"] == Usage(share=2 / 3, terms=2, gain=2 / 3)
+    assert add_gain(usage, None)["infrastructure"].gain is None

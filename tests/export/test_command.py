@@ -111,8 +111,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
         "mixx --merged out": "mixx: no such row",
         "zero-shot-mix --merged out": "zero-shot-mix: a checkpoint without an adapter",
         "elsewhere/mix-1 --merged out": "elsewhere/mix-1: only rows of this project were scored",
-        "mix --merged full": "--merged full: exists already",
-        "mix --merged no/where": "--merged no/where: not in an existing, writable folder",
+        "mix --merged full": "--merged full: not a new folder in an existing, writable folder",
+        "mix --merged no/where": "--merged no/where: not a new folder in an existing, writable folder",
     }
     for arguments, message in mistakes.items():
         assert main(arguments.split()) == 1

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from captioning.base.files import write_records
+from captioning.data.outputs import CaptionStatistics, Leakage, LeakedShares, Lengths, Manifest, SplitStatistics
 from captioning.evaluation.significance import compare_rows
 from captioning.params.recipe import VariantRecipe
 from tests.helpers.small_recipes import change, scst_recipe, variant_recipe
@@ -24,6 +25,29 @@ VARIANTS = {name: ("base", rank) for name, rank in RANKS.items()}
 VARIANTS |= {name: (name, 16) for name in ("mix", "cococap", "rsvqa-lr")} | {"rslora": ("mix", 16)}
 SCST = ("scst-mix-greedy", "scst-mix-leave-one-out")
 ZERO_SHOT = ("base", "mix")
+SHARES = LeakedShares(captions=0.1423, equal_images=0.0, near_images=0.0)
+SPLITS = SplitStatistics(
+    method="ratio",
+    images={"train": 700, "validation": 250, "test": 257},
+    images_by_source={"NWPU": {"train": 660, "validation": 236, "test": 236}, "UCM": {"train": 40}},
+    near_equal_groups=3,
+    images_in_groups=6,
+    largest_group=2,
+    leakage={"ratio": Leakage(images_apart=SHARES, groups_whole=SHARES), "own": None},
+)
+MANIFEST = Manifest(
+    source={"kind": "overhead"},
+    declared=None,
+    rows=1210,
+    captions=6050,
+    rows_read=1210,
+    images={"NWPU": 1132, "UCM": 75},
+    images_by_captions_kept={"5": 1207},
+    cleaning_rules_fired={},
+    set_aside=3,
+    set_aside_by_reason={},
+    sha256={"images.parquet": "ab" * 32},
+)
 HOSTILE = "<script>alert('a & b')</script> $x$"
 
 
@@ -49,10 +73,12 @@ def write_run(folder: Path, images: int = 12, steps: int = 8) -> None:
     for name in SCST:
         write_scst(folder, name, steps, draw)
     write_scores(folder, images, draw)
-    write_json(
-        folder / "data/splits/statistics.json", {"images": {"train": 720, "test": 240}, "leakage": {"text": 0.57}}
-    )
-    write_json(folder / "data/caption-statistics.json", {"captions": 6000, "mean_words": 12.1, "histogram": [1] * 50})
+    write_json(folder / "data/splits/statistics.json", SPLITS.model_dump())
+    lengths = Lengths(mean=12.1, median=12.0, mode=11, minimum=3, maximum=50)
+    numbers = {name: 6000 for name, field in CaptionStatistics.model_fields.items() if field.annotation is int}
+    numbers |= {name: lengths for name, field in CaptionStatistics.model_fields.items() if field.annotation is Lengths}
+    described = CaptionStatistics(**numbers, near_duplicate_pairs=0.1, distinct_captions={"overhead": {"5": 1.0}})
+    write_json(folder / "data/caption-statistics.json", described.model_dump())
 
 
 def write(path: Path, text: str) -> None:
@@ -75,7 +101,7 @@ def write_images(folder: Path, number: int) -> None:
         rows.append(row | {"image": {"bytes": png.getvalue(), "path": ""}})
     (folder / "data/captions").mkdir(parents=True)
     reasons = {"no such file": 2, "a caption is nearly empty": 1}
-    write_json(folder / "data/captions/manifest.json", {"set_aside": 3, "set_aside_by_reason": reasons})
+    write_json(folder / "data/captions/manifest.json", MANIFEST.model_dump() | {"set_aside_by_reason": reasons})
     pq.write_table(pa.Table.from_pylist(rows), folder / "data/captions/images.parquet")
     for name in ("test", "captioned"):
         write(folder / f"data/splits/{name}.txt", "".join(f"{row['id']}\n" for row in rows))
@@ -98,7 +124,8 @@ def write_scores(folder: Path, images: int, draw: random.Random) -> None:
     entries = {name: {"low": low, "high": high} for name, (low, high) in bounds.items() if name in rows}
     for name, entry in entries.items():
         entry["letters"] = comparison.letters.get(name)
-    significance = {"resamples": 10_000, "pairs": [asdict(pair) for pair in comparison.differences], "rows": entries}
+    significance = {"measure": "CIDEr", "resamples": 10_000, "seed": 1, "level": 0.95, "rows": entries}
+    significance["pairs"] = [asdict(pair) for pair in comparison.differences]
     write_json(folder / "data/scores/significance.json", significance)
 
 
@@ -141,5 +168,5 @@ def score_entry(kind: str, draw: random.Random, cider: float) -> dict[str, Any]:
     entry = {"kind": kind, "signature": "PTB|refs:5", "signature caption_1": "PTB|refs:caption_1"}
     ciders = {"Table II": scores["CIDEr"], "no PTB tokens": 0.8 * scores["CIDEr"]}
     signatures = {"Table II": "PTB|refs:5", "no PTB tokens": "raw|refs:5"}
-    entry["protocols"] = {"signatures": signatures, "mean": ciders, "deviation": None}
-    return entry | {"seeds": {"1": scores}, "mean": scores, "deviation": None, "vocabulary": vocabulary}
+    entry["protocols"] = {"signatures": signatures, "seeds": {"1": ciders}, "mean": ciders, "deviation": None}
+    return entry | {"sources": {}, "seeds": {"1": scores}, "mean": scores, "deviation": None, "vocabulary": vocabulary}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from captioning.images.table import CaptionedImage
 from captioning.report.viewer.content import ShownImage, show_image
 from captioning.report.viewer.page import render_page
 from captioning.report.viewer.rows import ShownRow
@@ -30,13 +31,15 @@ def shown_rows(number: int = 45) -> tuple[list[ShownRow], list[ShownImage]]:
         rows.append(ShownRow(key, f"Row {key}", captions, tokens, {id_: 300 * draw.random() for id_ in ids}))
     images = [
         show_image(
-            {
-                "id": id_,
-                "source": ("NWPU", "UCM")[number % 2],
-                "facts": f'{{"scene": "scene {number % 3}"}}',
-                "captions": references[id_],
-                "image": {"bytes": png(number)},
-            },
+            CaptionedImage(
+                id=id_,
+                source=("NWPU", "UCM")[number % 2],
+                split="",
+                image=png(number),
+                path="",
+                captions=tuple(references[id_]),
+                facts=f'{{"scene": "scene {number % 3}"}}',
+            ),
             rows,
             [reference.rstrip(" .").split() for reference in references[id_]],
             STOP_WORDS,

@@ -2,8 +2,8 @@
 
 from captioning.evaluation.significance import Difference
 from captioning.params.recipe import AnyRecipe, VariantRecipe
-from captioning.report.comparisons import caption_choice_table
-from captioning.report.table import Row
+from captioning.report.comparisons import make_choice_table
+from captioning.report.table import ScoreRow
 from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
 
@@ -11,8 +11,8 @@ def recipe(captions: str, rate: float = 1e-3, checkpoint: str = "mix") -> Varian
     return variant_recipe(captions=captions, learning_rate=rate, name=checkpoint)
 
 
-def row(key: str, cider: float) -> Row:
-    return Row(key, f"Name {key}", key, "", {"CIDEr": cider}, None, (cider - 5, cider + 5), "a", "", None, 1)
+def row(key: str, cider: float) -> ScoreRow:
+    return ScoreRow(key, f"Name {key}", key, "", {"CIDEr": cider}, None, (cider - 5, cider + 5), "a", "", None, 1)
 
 
 ROWS = [row("mix-all", 120.0), row("base", 80.0), row("mix", 110.0), row("mix-random", 112.5), row("human", 150.0)]
@@ -26,7 +26,7 @@ PAIRS = [
 
 
 def test_table_by_hand() -> None:
-    header, lines = caption_choice_table(ROWS, RECIPES, STEPS, PAIRS) or ([], [])
+    header, lines = make_choice_table(ROWS, RECIPES, STEPS, PAIRS) or ([], [])
     assert header == ["Model", "captions", "steps", "cost", "CIDEr", "95 % interval", "over the first"]
     assert lines == [
         ["Name mix", "first", "120", "1.0×", "110.0", "105.0 to 115.0", "–"],
@@ -37,9 +37,9 @@ def test_table_by_hand() -> None:
 
 def test_rows_with_other_differences_are_not_compared() -> None:
     recipes = RECIPES | {"mix-random": recipe("random", 2e-3), "mix-all": recipe("all", 3e-3)}
-    assert caption_choice_table(ROWS, recipes, STEPS, PAIRS) is None
+    assert make_choice_table(ROWS, recipes, STEPS, PAIRS) is None
 
 
 def test_without_a_row_of_first_captions_no_difference_is_shown() -> None:
-    _, lines = caption_choice_table(ROWS[:1] + ROWS[3:4], RECIPES, STEPS, PAIRS) or ([], [])
+    _, lines = make_choice_table(ROWS[:1] + ROWS[3:4], RECIPES, STEPS, PAIRS) or ([], [])
     assert [line[3] for line in lines] == [line[-1] for line in lines] == ["–", "–"]

@@ -9,7 +9,7 @@ import pytest
 from captioning.evaluation.significance import Difference
 from captioning.params.recipe import VariantRecipe
 from captioning.report.comparisons import describe_sweeps
-from captioning.report.table import Row, Table
+from captioning.report.table import ScoreRow, ScoreTable
 from tests.helpers.small_recipes import variant_recipe
 
 CIDER = {"base-r4": 83.0, "base-r8": 81.0, "base-r16": 82.0, "mix": 113.0, "cococap": 88.0, "rsvqa-lr": 75.0}
@@ -25,13 +25,13 @@ def recipe(key: str, rank: int = 16) -> VariantRecipe:
 def sentences(threshold: float, keys: tuple[str, ...] = tuple(CIDER), seeds: int = 1, **ranks: int) -> list[str]:
     """Sentences if rows differ whose scores are more than `threshold` points apart."""
     shared: Any = (None, (0.0, 1.0), "a", "", None, seeds)
-    rows = [Row(key, f"Name {key}", key, "", {"CIDEr": CIDER[key]}, *shared) for key in keys]
+    rows = [ScoreRow(key, f"Name {key}", key, "", {"CIDEr": CIDER[key]}, *shared) for key in keys]
     pairs = []
     for first, second in combinations(keys, 2):
         gap, p = CIDER[first] - CIDER[second], 0.03 if seeds > 1 else None
         pairs.append(Difference(first, second, gap, gap - 1, gap + 1, gap - 4, gap + 4, p, abs(gap) > threshold))
     recipes = {key: recipe(key, ranks.get(key, 16)) for key in keys}
-    return describe_sweeps(Table(tuple(rows), "paper", 100, tuple(range(seeds)), 10_000), pairs, recipes)
+    return describe_sweeps(ScoreTable(tuple(rows), "paper", 100, tuple(range(seeds)), 10_000), pairs, recipes)
 
 
 def test_a_sweep_without_differences_shows_no_effect() -> None:

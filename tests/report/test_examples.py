@@ -5,21 +5,21 @@ from typing import Any
 
 from PIL import Image
 
-from captioning.report.examples import draw_examples, example_rows, group_images, make_examples
-from captioning.report.table import Row
+from captioning.images.table import CaptionedImage
+from captioning.report.examples import choose_rows, draw_examples, group_images, make_examples
+from captioning.report.table import ScoreRow
 
 
-def rows(*keys: str) -> list[Row]:
+def rows(*keys: str) -> list[ScoreRow]:
     trained = {key: None if key.startswith(("zero-shot", "constant")) else 1.0 for key in keys}
     shared: Any = ("", {}, None, (0.0, 1.0), "a", "", None, 1, 9)
-    return [Row(key, f"Name {key}", key, *shared, share) for key, share in trained.items()]
+    return [ScoreRow(key, f"Name {key}", key, *shared, share) for key, share in trained.items()]
 
 
-def image(id_: str, facts: str = "", source: str = "UCM") -> dict[str, Any]:
+def image(id_: str) -> CaptionedImage:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
-    captions = ["a first one", "another"]
-    return {"id": id_, "source": source, "facts": facts, "captions": captions, "image": {"bytes": buffer.getvalue()}}
+    return CaptionedImage(id_, "UCM", "", buffer.getvalue(), f"{id_}.png", ("a first one", "another"))
 
 
 def test_examples_come_from_different_groups_in_any_order() -> None:
@@ -31,8 +31,8 @@ def test_examples_come_from_different_groups_in_any_order() -> None:
 
 
 def test_drawn_images_are_grouped_by_scene_and_real_ones_by_source() -> None:
-    images = [image("a"), image("b", '{"scene": "harbor"}'), image("c")]
-    assert group_images(images) == {"UCM": ["a", "c"], "harbor": ["b"]}
+    facts = ["", '{"scene": "harbor"}', ""]
+    assert group_images("abc", ["UCM"] * 3, facts) == {"UCM": ["a", "c"], "harbor": ["b"]}
 
 
 def test_figures_show_the_papers_rows_and_one_of_scst() -> None:
@@ -45,10 +45,10 @@ def test_figures_show_the_papers_rows_and_one_of_scst() -> None:
         "scst-mix-leave-one-out",
         "constant",
     ]
-    assert [row.key for row in example_rows(4, rows(*keys))] == keys[:2]
-    assert [row.key for row in example_rows(5, rows(*keys))] == [keys[0], *keys[2:5]]
-    assert [row.key for row in example_rows(5, rows("mix", keys[5]))] == ["mix", keys[5]]
-    assert [row.key for row in example_rows(4, rows("mix", "second", "third", "fourth"))] == ["mix", "second", "third"]
+    assert [row.key for row in choose_rows(4, rows(*keys))] == keys[:2]
+    assert [row.key for row in choose_rows(5, rows(*keys))] == [keys[0], *keys[2:5]]
+    assert [row.key for row in choose_rows(5, rows("mix", keys[5]))] == ["mix", keys[5]]
+    assert [row.key for row in choose_rows(4, rows("mix", "second", "third", "fourth"))] == ["mix", "second", "third"]
 
 
 def test_a_figure_has_each_rows_caption_and_the_first_reference() -> None:

@@ -18,25 +18,25 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from captioning.params.recipe import ScstRecipe, VariantRecipe
-from captioning.report.curves import scst_curves, training_curves
-from captioning.report.figure_3 import two_stage_pipeline
+from captioning.report.curves import draw_scst_curves, draw_training_curves
+from captioning.report.figure_3 import draw_figure_3
 from captioning.report.figures import (
     SeedRow,
-    caption_lengths,
-    captioning_example,
-    seeds_figure,
-    table_figure,
-    word_cloud,
+    draw_caption_lengths,
+    draw_example,
+    draw_seeds,
+    draw_table,
+    draw_word_cloud,
 )
 from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
 ROOT = str(Path(__file__).parents[2])
 DRAWING = """
 import sys; from pathlib import Path
-from captioning.report.figures import caption_lengths, save_figure, word_cloud
+from captioning.report.figures import draw_caption_lengths, save_figure, draw_word_cloud
 counts = {"runway": 12, "forest": 30, "road": 30, "river": 40}
-save_figure(word_cloud(counts, 1), Path(sys.argv[1]) / "cloud")
-save_figure(caption_lengths([9, 10, 11, 40], [5, 6, 6, 20]), Path(sys.argv[1]) / "lengths")
+save_figure(draw_word_cloud(counts, 1), Path(sys.argv[1]) / "cloud")
+save_figure(draw_caption_lengths([9, 10, 11, 40], [5, 6, 6, 20]), Path(sys.argv[1]) / "lengths")
 """
 
 
@@ -80,24 +80,24 @@ def test_two_processes_write_the_same_bytes_without_date_and_program(tmp_path: P
 
 
 def test_histogram_bars_are_the_counts() -> None:
-    figure = caption_lengths([10] * 7 + [11] * 3, [6] * 10)
+    figure = draw_caption_lengths([10] * 7 + [11] * 3, [6] * 10)
     bars = [bar for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
     assert {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in bars} == {10: 7, 11: 3}
     assert "median 10, mean 10.3" in [text for text, _ in text_boxes(figure)]
 
 
 def test_figures_without_data_are_refused() -> None:
-    for draw, data in ((word_cloud, {}), (training_curves, {}), (scst_curves, {"greedy": []})):
+    for draw, data in ((draw_word_cloud, {}), (draw_training_curves, {}), (draw_scst_curves, {"greedy": []})):
         with pytest.raises(ValueError, match=r"no .* to draw"):
             draw(data)
     with pytest.raises(ValueError, match="no caption lengths to draw"):
-        caption_lengths([], [1])
+        draw_caption_lengths([], [1])
 
 
 @pytest.mark.parametrize("baseline", ["greedy", "leave-one-out"])
 @pytest.mark.parametrize("targets", ["table2", "decoder", "decoder-attention", "all-linear"])
 def test_pipeline_texts_stay_apart_and_inside_their_boxes(targets: str, baseline: str) -> None:
-    figure = two_stage_pipeline(*recipes(targets, baseline, rank=256, alpha=512.5, rslora=True))
+    figure = draw_figure_3(*recipes(targets, baseline, rank=256, alpha=512.5, rslora=True))
     assert overlaps(figure) == []
     boxes = [patch.get_window_extent() for patch in figure.findobj(FancyBboxPatch)]
     for text, extent in text_boxes(figure):
@@ -110,7 +110,7 @@ def test_pipeline_texts_stay_apart_and_inside_their_boxes(targets: str, baseline
 
 def test_pipeline_draws_the_recipe_and_only_that() -> None:
     def words(**settings: str) -> list[str]:
-        return [text for text, _ in text_boxes(two_stage_pipeline(*recipes(**settings)))]
+        return [text for text, _ in text_boxes(draw_figure_3(*recipes(**settings)))]
 
     greedy, leave_one_out = " ".join(words()), " ".join(words(baseline="leave-one-out"))
     for number in ("128 × 16 = 2048", "2e-5", "1.25e-5", "r = 16, α = 16", "5 sampled captions", "26,712 images"):
@@ -122,7 +122,7 @@ def test_pipeline_draws_the_recipe_and_only_that() -> None:
 
 def test_example_wraps_long_captions_and_accepts_dollar_signs() -> None:
     captions = [("Zero-shot", "costs $5 and $6"), ("Mix", "houses " * 40), ("SCST", ""), ("Reference C1", "x" * 150)]
-    figure = captioning_example(Image.new("RGB", (48, 48), "teal"), captions, "Image 1")
+    figure = draw_example(Image.new("RGB", (48, 48), "teal"), captions, "Image 1")
     texts = [text for text, _ in text_boxes(figure)]
     assert "costs $5 and $6" in texts and "(empty caption)" in texts
     assert sum(text.count("houses") for text in texts) == 40
@@ -131,13 +131,13 @@ def test_example_wraps_long_captions_and_accepts_dollar_signs() -> None:
 
 def test_table_figure_separates_columns() -> None:
     rows = [["Model with a long name", "100.1 ± 10.2", "1"], ["A group"], ["b", "2", "3"]]
-    assert_readable(table_figure(["Model", "CIDEr", "share %"], rows, ["A note " * 30]))
+    assert_readable(draw_table(["Model", "CIDEr", "share %"], rows, ["A note " * 30]))
 
 
 def test_training_curves_show_all_variants_and_only_measured_points() -> None:
     losses = {"loss": [3.0, 2.0, None, 1.0], "validation_loss": [None, 2.5, None, 1.5]}
     run = pandas.DataFrame({"step": [1, 2, 3, 4], **losses})
-    figure = training_curves({"mix": [run, run], "base-r4": [run]})
+    figure = draw_training_curves({"mix": [run, run], "base-r4": [run]})
     training, validation = figure.axes
     assert len(training.lines) == len(validation.lines) == 3
     assert list(np.asarray(validation.lines[0].get_xdata())) == [2, 4]
@@ -161,7 +161,7 @@ def scst_run(gain: float) -> pandas.DataFrame:
 
 
 def test_scst_curves_draw_each_measured_quantity_of_each_run() -> None:
-    figure = scst_curves({"greedy": [scst_run(10), scst_run(8)], "leave-one-out": [scst_run(20)]})
+    figure = draw_scst_curves({"greedy": [scst_run(10), scst_run(8)], "leave-one-out": [scst_run(20)]})
     reward, cider, length, share, advantage, loss = figure.axes
     assert [len(axes.lines) for axes in (reward, length, share, advantage, loss)] == [6, 6, 3, 6, 3]
     assert len({line.get_color() for line in reward.lines}) == 2  # one for each baseline
@@ -175,7 +175,7 @@ def test_scst_curves_draw_each_measured_quantity_of_each_run() -> None:
 
 def test_each_seed_is_a_point_and_the_bar_is_at_their_mean() -> None:
     rows = [SeedRow("Zero-shot", [12.5], False, 15.2), SeedRow("Mix", [110.0, 118.0, 114.0], True, 113.2)]
-    (axes,) = seeds_figure(rows).axes
+    (axes,) = draw_seeds(rows).axes
     drawn = {(line.get_marker(), tuple(np.ravel(line.get_xdata()))) for line in axes.lines}
     points = {("o", (12.5,)), ("o", (110.0, 118.0, 114.0)), ("D", (15.2,)), ("D", (113.2,))}
     assert drawn == points | {("None", (12.5, 12.5)), ("None", (114.0, 114.0))}
@@ -184,6 +184,6 @@ def test_each_seed_is_a_point_and_the_bar_is_at_their_mean() -> None:
 
 
 def test_one_seed_shows_no_spread_and_says_so() -> None:
-    figure = seeds_figure([SeedRow("Mix", [110.0], True, None)])
+    figure = draw_seeds([SeedRow("Mix", [110.0], True, None)])
     assert "unknown" in figure.axes[0].get_title(loc="left")
     assert "paper" not in " ".join(text.get_text() for text in figure.legends[0].get_texts())

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from captioning.report.page import key_figures, model_notice
-from captioning.report.table import Row, Table
+from captioning.report.page import describe_model, list_key_figures
+from captioning.report.table import ScoreRow, ScoreTable
 from stages import report as stage
 from tests.helpers.invented_run import write_run
 
@@ -81,7 +81,7 @@ def test_page_of_one_reference_an_image_has_no_human_row(run: Path) -> None:
 
 def test_key_figures_join_nested_names_and_omit_long_lists() -> None:
     sizes = {"train": 26712, "test": 8904}
-    figures = key_figures({"sizes": sizes, "share": 0.57183, "modes": [11, 12], "histogram": list(range(50))})
+    figures = list_key_figures({"sizes": sizes, "share": 0.57183, "modes": [11, 12], "histogram": list(range(50))})
     expected = {"sizes: train": "26,712", "sizes: test": "8,904", "share": "0.5718", "modes": "11, 12"}
     assert figures == list(expected.items())
 
@@ -95,6 +95,6 @@ def test_key_figures_join_nested_names_and_omit_long_lists() -> None:
     ],
 )
 def test_only_the_paper_profile_has_no_notice(profile: str, scores: dict[str, float], notice: str | None) -> None:
-    row = Row("mix", "Mix", "Mix", "", scores, None, (0.0, 1.0), "a", "", None, 1)
-    text = model_notice(Table((row,), profile, 1, (1,), 1), 1_900_000)
+    row = ScoreRow("mix", "Mix", "Mix", "", scores, None, (0.0, 1.0), "a", "", None, 1)
+    text = describe_model(ScoreTable((row,), profile, 1, (1,), 1), 1_900_000)
     assert bool(re.search(notice, text)) if notice else text == ""

@@ -3,13 +3,21 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from captioning.evaluation.outputs import PartScores, RowTest
 from captioning.report.published.comparison import PublishedComparison, compare_published
-from captioning.report.published.systems import published_cells, read_published
-from captioning.report.table import Run, Table
+from captioning.report.published.systems import (
+    DETAILS,
+    MEASURES,
+    System,
+    describe_source,
+    group_systems,
+    read_published,
+)
+from captioning.report.table import ScoreTable
+from tests.report.test_table import make_run
 from tests.report.test_table import table as make_table
 
 DOCS = Path(__file__).parents[2] / "docs/scores.md"
@@ -20,15 +28,17 @@ CIDERS = {"NWPU": 190.0, "RSICD": 255.0, "RSICD validation part": 101.0, "UCM": 
 def compare(images: dict[str, int], method: str = "own", **facts: float) -> PublishedComparison:
     """Compare a run whose parts have so many images."""
     scores = {"BLEU-4": 60.0, "METEOR": 40.0, "ROUGE-L": 70.0}
-    sources: dict[str, Any] = {
-        name: {"images": number, "mean": scores | {"CIDEr": CIDERS[name]}, "deviation": None, "signature": ""}
+    sources = {
+        name: PartScores(images=number, signature="", seeds={}, mean=scores | {"CIDEr": CIDERS[name]}, deviation=None)
         for name, number in images.items()
     }
-    whole: Table = make_table(**facts)
+    whole: ScoreTable = make_table(**facts)
     rows = tuple(replace(row, sources=sources) for row in whole.rows)
-    bounds = {name: [value - 5, value + 6] for name, value in CIDERS.items()}
-    significance = {"rows": {row.key: {"sources": bounds} for row in rows}}
-    return compare_published(replace(whole, rows=rows), Run({}, significance, {}, {}, {"method": method}, {}, {}, ""))
+    bounds = {name: (value - 5, value + 6) for name, value in CIDERS.items()}
+    tests = {row.key: RowTest(low=80.25, high=86.0, letters="ab", sources=bounds) for row in rows}
+    run = make_run({}, tests, {}, {})
+    run = replace(run, splits=run.splits.model_copy(update={"method": method}))
+    return compare_published(replace(whole, rows=rows), run)
 
 
 def test_a_run_on_the_official_tests_stands_beside_published_systems() -> None:
@@ -86,10 +96,18 @@ def test_other_images_have_no_published_number(
     assert comparison.tables == {}
 
 
+def docs_cells(system: System, names: list[str]) -> list[str]:
+    """Return the cells of docs/scores.md: the measures of a set in one."""
+    scores = [[system.format_score(name, measure) for measure in MEASURES] for name in names]
+    return ["–" if set(texts) == {"–"} else " / ".join(texts) for texts in scores] + describe_source(system)
+
+
 def test_docs_show_the_published_scores_of_the_data_file() -> None:
     text = DOCS.read_text(encoding="utf-8").partition("\n## Published scores\n")[2].partition("\n## ")[0]
     lines = [re.split(r" *\| *", line.strip("| \n")) for line in text.splitlines() if line.startswith("|")]
-    header, rows = published_cells(read_published())
+    sets = (published := read_published()).sets
+    rows = group_systems(published, list(sets), lambda system: docs_cells(system, list(sets)))
+    header = ["System", *(entry.title for entry in sets.values()), *DETAILS]
     expected = [header, *([f"**{row[0]}**"] if len(row) == 1 else row for row in rows)]
     assert [line for line in lines if not line[0].startswith("--")] == expected
 

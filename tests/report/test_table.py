@@ -3,27 +3,31 @@
 import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from captioning.base.errors import UserError
+from captioning.data.outputs import CaptionStatistics
+from captioning.evaluation.outputs import Evaluation, PartScores, ProtocolScores, RowScores, RowTest, Significance
+from captioning.evaluation.significance import Difference
 from captioning.params.recipe import AnyRecipe
-from captioning.report.table import PAPER, Run, Table, build_table
+from captioning.report.table import PAPER, RunOutputs, ScoreTable, Training, build_table
 from captioning.report.table_text import (
     caption_1_cells,
     caption_1_note,
     format_count,
-    markdown,
+    format_files,
+    format_tables,
     protocol_cells,
     protocol_note,
     source_cells,
     source_note,
     table_cells,
     table_notes,
-    text_files,
 )
+from tests.helpers.invented_run import MANIFEST, SPLITS
 from tests.helpers.small_recipes import scst_recipe, variant_recipe
 
 VARIANTS = {"full-adapter": ("base", 8), "base-r4": ("base", 4), "base-r8": ("base", 8), "base-r16": ("base", 16)}
@@ -44,36 +48,57 @@ def table(
     profile: str = "paper",
     seeds: tuple[int, ...] = (1,),
     **facts: float,
-) -> Table:
+) -> ScoreTable:
     recipes: dict[str, AnyRecipe] = {
         variant: variant_recipe(name=name, rank=rank) for variant, (name, rank) in variants.items()
     }
     recipes |= {row: scst_recipe(baseline=row.removeprefix("scst-mix-")) for row in SCST}
     mean = MEAN | ALONE | facts
-    entry = {"seeds": {str(seed): mean for seed in seeds}, "mean": mean, "signature": "PTB | refs:5"}
-    entry["deviation"] = dict.fromkeys(mean, 0.5) if len(seeds) > 1 else None
-    entry["protocols"] = protocols(PROTOCOLS, len(seeds))
-    human = entry | {"mean": MEAN | facts, "signature": "PTB | refs:4"}
-    human["protocols"] = protocols({name: PROTOCOLS[name] for name in ("Table II", "no PTB tokens")}, len(seeds))
-    entry["signature caption_1"] = "PTB | refs:caption_1"
+    entry = RowScores(
+        kind="adapted",
+        signature="PTB | refs:5",
+        signature_alone="PTB | refs:caption_1",
+        seeds={str(seed): mean for seed in seeds},
+        mean=mean,
+        deviation=dict.fromkeys(mean, 0.5) if len(seeds) > 1 else None,
+        sources={},
+        vocabulary={},
+        protocols=protocols(PROTOCOLS, len(seeds)),
+    )
     rows = dict.fromkeys([*recipes, *YARDSTICKS, *(f"zero-shot-{name}" for name in zero_shot)], entry)
-    rows["human-caption"] = human
-    tests: dict[str, Any] = {row: {"low": 80.25, "high": 86.0, "letters": "ab"} for row in rows}
-    tests["human-caption"]["letters"] = None
-    training = {name: [{"trainable_parameters": 22_597_632, "share": 0.76704}] for name in recipes}
-    significance = {"resamples": 10_000, "rows": tests}
-    run = Run({"images": 8904, "rows": rows}, significance, training, recipes, {}, {}, {}, "")
-    return build_table(run, zero_shot, profile, seeds)
+    human = {"mean": MEAN | facts, "signature": "PTB | refs:4", "signature_alone": None}
+    human["protocols"] = protocols({name: PROTOCOLS[name] for name in ("Table II", "no PTB tokens")}, len(seeds))
+    rows["human-caption"] = entry.model_copy(update=human)
+    tests = {row: RowTest(low=80.25, high=86.0, letters=None if row == "human-caption" else "ab") for row in rows}
+    training = Training(trainable_parameters=22_597_632, all_parameters=2_946_000_000, share=0.76704)
+    return build_table(make_run(rows, tests, dict.fromkeys(recipes, (training,)), recipes), zero_shot, profile, seeds)
 
 
-def protocols(ciders: dict[str, float], seeds: int) -> dict[str, Any]:
+def make_run(
+    rows: dict[str, RowScores],
+    tests: dict[str, RowTest],
+    training: Mapping[str, Sequence[Training]],
+    recipes: dict[str, AnyRecipe],
+    pairs: Sequence[Difference] = (),
+) -> RunOutputs:
+    """Make a run of 8904 test images, with the split's statistics and the manifest of an invented run."""
+    settings = {"measure": "CIDEr", "resamples": 10_000, "seed": 1, "level": 0.95}
+    significance = Significance(**settings, rows=tests, pairs=tuple(pairs))
+    described = CaptionStatistics.model_construct()
+    return RunOutputs(
+        Evaluation(images=8904, rows=rows), significance, training, recipes, SPLITS, described, MANIFEST, ""
+    )
+
+
+def protocols(ciders: dict[str, float], seeds: int) -> ProtocolScores:
     """Return CIDEr under other protocols."""
     deviation = dict.fromkeys(ciders, 0.5) if seeds > 1 else None
-    return {"signatures": {name: f"signature of {name}" for name in ciders}, "mean": ciders, "deviation": deviation}
+    signatures = {name: f"signature of {name}" for name in ciders}
+    return ProtocolScores(signatures=signatures, seeds={"1": ciders}, mean=ciders, deviation=deviation)
 
 
-def csv_lines(result: Table) -> dict[str, dict[str, str]]:
-    return {line["row"]: line for line in csv.DictReader(io.StringIO(text_files(result)["table-2.csv"]))}
+def csv_lines(result: ScoreTable) -> dict[str, dict[str, str]]:
+    return {line["row"]: line for line in csv.DictReader(io.StringIO(format_files(result)["table-2.csv"]))}
 
 
 def test_rows_have_the_papers_order_and_groups() -> None:
@@ -91,7 +116,7 @@ def test_the_papers_numbers_are_only_next_to_its_configuration() -> None:
     changed = table(variants=VARIANTS | {"mix": ("mix", 4)})
     assert "mix" not in {row.key for row in changed.rows if row.paper}
     miniature = table(profile="miniature")
-    assert not any(row.paper for row in miniature.rows) and "PaliGemma" not in markdown(miniature)
+    assert not any(row.paper for row in miniature.rows) and "PaliGemma" not in format_tables(miniature)
     assert "CIDEr, paper" in table_cells(table())[0] and "CIDEr, paper" not in table_cells(miniature)[0]
 
 
@@ -106,7 +131,7 @@ def test_other_variants_and_ranks_get_rows_and_removed_ones_do_not() -> None:
 
 
 def test_deviations_appear_with_several_seeds_and_the_note_names_the_noise() -> None:
-    single, several = markdown(table()), markdown(table(seeds=(1, 2, 3)))
+    single, several = format_tables(table()), format_tables(table(seeds=(1, 2, 3)))
     assert "83.0 ± 0.5" in several and "over 3 seeds" in several and "t tests over them" in several
     assert "±" not in single and "noise between runs is not measured" in single and "t tests" not in single
 
@@ -122,7 +147,7 @@ def test_diversity_is_beside_each_row() -> None:
     assert {row[header.index("distinct %")] for row in rows if len(row) > 1} == {"65.4"}
     assert {row[header.index("Self-CIDEr")] for row in rows if len(row) > 1} == {"58.2"}
     assert float(csv_lines(table())["mix"]["Self-CIDEr"]) == 58.25
-    assert "100 if no two share an n-gram" in markdown(table())
+    assert "100 if no two share an n-gram" in format_tables(table())
 
 
 def test_other_protocols_have_a_table_with_their_signatures() -> None:
@@ -134,11 +159,11 @@ def test_other_protocols_have_a_table_with_their_signatures() -> None:
     assert "70.5 ± 0.5" in protocol_cells(table(seeds=(1, 2)))[1][0]
     assert all(f"{name}: signature of {name}" in protocol_note(table()) for name in PROTOCOLS)
     assert "220.7" in protocol_note(table()) and "220.7" not in protocol_note(table(profile="miniature"))
-    assert "## Under other protocols" in markdown(table())
+    assert "## Under other protocols" in format_tables(table())
 
 
 def test_markdown_is_aligned_and_names_its_protocol() -> None:
-    text = markdown(table())
+    text = format_tables(table())
     lines = [line for line in text.splitlines() if line.startswith("|")]
     # Table II, that of caption_1 alone, and that of other protocols
     assert len({(len(line), line.count("|")) for line in lines}) == 3
@@ -158,7 +183,7 @@ def test_all_forms_have_interval_letters_exact_scores_and_protocols() -> None:
     assert float(line["CIDEr"]) == EXACT and line["CIDEr caption_1"] == "61.5"
     assert (line["protocol"], line["protocol caption_1"]) == ("PTB | refs:5", "PTB | refs:caption_1")
     assert (human["protocol"], human["protocol caption_1"], human["differs"]) == ("PTB | refs:4", "", "")
-    files = text_files(result)
+    files = format_files(result)
     first = json.loads(files["table-2.json"])["rows"][0]
     assert first["interval"] == [80.25, 86.0] and first["letters"] == "ab" and first["signature"] == "PTB | refs:5"
     assert first["scores"]["CIDEr"] == EXACT
@@ -178,18 +203,18 @@ def test_scores_against_caption_1_are_a_table_without_the_human_row() -> None:
 def test_scores_by_source_are_beside_the_total_and_not_repeated_for_one() -> None:
     result = table(seeds=(1, 2))
     assert source_cells(result) is None
-    assert "By source" not in markdown(result)
+    assert "By source" not in format_tables(result)
     mean, deviation = MEAN | {"CIDEr": 120.0}, dict.fromkeys(MEAN, 1.5)
-    entry = {"images": 15, "mean": mean, "deviation": deviation}
-    sources = {name: entry | {"signature": f"split:test:{name}"} for name in ("NWPU", "UCM")}
+    entry = PartScores(images=15, signature="", seeds={}, mean=mean, deviation=deviation)
+    sources = {name: entry.model_copy(update={"signature": f"split:test:{name}"}) for name in ("NWPU", "UCM")}
     several = replace(result, rows=tuple(replace(row, sources=sources) for row in result.rows))
     header, rows = source_cells(several) or ([], [])
     assert header[:4] == ["Model", "CIDEr, all", "CIDEr, NWPU", "CIDEr, UCM"]
     assert len(header) == 1 + 4 * 3
     assert rows[0][:4] == ["PaliGemma (zero-shot)", "83.0 ± 0.5", "120.0 ± 1.5", "120.0 ± 1.5"]
     assert "NWPU 15, UCM 15" in source_note(several)
-    assert "## By source" in markdown(several) and "held out" not in source_note(several)
-    part = {"RSICD validation part": entry | {"signature": "split:validation:RSICD"}}
+    assert "## By source" in format_tables(several) and "held out" not in source_note(several)
+    part = {"RSICD validation part": entry.model_copy(update={"signature": "split:validation:RSICD"})}
     first, *others = several.rows
     held_out = replace(several, rows=(replace(first, sources=sources | part), *others))
     header, rows = source_cells(held_out) or ([], [])
@@ -202,8 +227,10 @@ def test_counts_have_the_papers_digits() -> None:
     assert list(map(format_count, counts)) == ["5.65M", "11.3M", "22.6M", "14.2M", "49,152", "–"]
 
 
-@pytest.mark.parametrize(("rows", "file"), [({}, "scores"), ({"zero-shot-base": {}}, "significance")])
-def test_a_row_without_scores_names_the_remedy(rows: dict[str, Any], file: str) -> None:
-    run = Run({"images": 1, "rows": rows}, {"resamples": 1, "rows": {}}, {}, {}, {}, {}, {}, "")
+@pytest.mark.parametrize(
+    ("rows", "file"), [({}, "scores"), ({"zero-shot-base": RowScores.model_construct()}, "significance")]
+)
+def test_a_row_without_scores_names_the_remedy(rows: dict[str, RowScores], file: str) -> None:
+    run = make_run(rows, {}, {}, {})
     with pytest.raises(UserError, match=rf"{file}\.json: no row 'zero-shot-base'; run the stage evaluate again"):
         build_table(run, ["base"], "paper", [1])

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from captioning.base.errors import UserError
 from captioning.params.load import load_params
 from captioning.params.sections import Tracking
-from captioning.report.page import shown_params
+from captioning.report.page import strip_params
 from captioning.runtime import tracking
 from captioning.runtime.tracking import missing_package, tracked
 from captioning.supervised.finetune import CaptionRows, finetune
@@ -138,4 +138,4 @@ def test_the_report_does_not_show_tracking() -> None:
     assert load_params(ROOT / "params.yaml").tracking == settings("none")
     changed = text.replace("report_to: none", "report_to: wandb").replace("mode: offline  ", "mode: online  ")
     assert changed != text
-    assert shown_params(changed) == shown_params(text) and "report_to" not in shown_params(text)
+    assert strip_params(changed) == strip_params(text) and "report_to" not in strip_params(text)

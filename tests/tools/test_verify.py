@@ -15,10 +15,10 @@ from captioning.evaluation.summary import COMPARED, GAIN
 from tools.verify import (
     ROUNDING,
     TOLERANCES,
+    choose_tolerance,
     compared_values,
-    differences,
     is_exact,
-    tolerance,
+    list_mismatches,
 )
 
 CIDERS = {"mix": 120.0, "human-caption": 170.0}
@@ -46,7 +46,7 @@ def files(ciders: Any = CIDERS, scores: Any = SCORES, lock: str = LOCK) -> dict[
 
 def different_keys(computed: dict[str, str], checkpoints_agree: bool = True, exact: bool = False) -> list[str]:
     before, after = (compared_values(content, checkpoints_agree, exact) for content in (files(), computed))
-    return [".".join(difference.key[1:]) for difference in differences(before, after, exact)]
+    return [".".join(difference.key[1:]) for difference in list_mismatches(before, after, exact)]
 
 
 def replaced(content: dict[str, Any], value: Any, *keys: str) -> dict[str, Any]:
@@ -139,18 +139,18 @@ def test_the_command_compares_with_head(tmp_path: Path) -> None:
 
 
 def test_each_score_has_its_tolerance() -> None:
-    assert tolerance(("metrics/CIDEr.json", "mix")) == TOLERANCES["CIDEr"]
-    assert tolerance(("metrics/CIDEr.json", "nearest-image")) == ROUNDING
+    assert choose_tolerance(("metrics/CIDEr.json", "mix")) == TOLERANCES["CIDEr"]
+    assert choose_tolerance(("metrics/CIDEr.json", "nearest-image")) == ROUNDING
     for name in (*COMPARED, GAIN):
-        assert tolerance(("metrics/scores.json", name, "mix")) == TOLERANCES[name] > 0
-        assert tolerance(("metrics/scores.json", name, "nearest-image")) == ROUNDING
-    assert tolerance(("metrics/scores.json", "leakage", "images")) == 0
+        assert choose_tolerance(("metrics/scores.json", name, "mix")) == TOLERANCES[name] > 0
+        assert choose_tolerance(("metrics/scores.json", name, "nearest-image")) == ROUNDING
+    assert choose_tolerance(("metrics/scores.json", "leakage", "images")) == 0
 
 
 def test_with_avx2_nothing_may_differ() -> None:
     key = ("metrics/CIDEr.json", "mix")
-    assert differences({key: 279.0}, {key: 279.1}, exact=False) == []
-    assert [difference.key for difference in differences({key: 279.0}, {key: 279.1}, exact=True)] == [key]
+    assert list_mismatches({key: 279.0}, {key: 279.1}, exact=False) == []
+    assert [difference.key for difference in list_mismatches({key: 279.0}, {key: 279.1}, exact=True)] == [key]
     lock = files(lock=LOCK.replace("md5: f", "md5: x").replace("md5: c", "md5: y"))
     assert different_keys(lock) == []
     changed = ["checkpoint@base.models/checkpoints/base.json", "generate@mix-1.data/predictions/mix-1.jsonl"]

@@ -7,16 +7,16 @@ that goes on captions the same groups, and so writes the same bytes.
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 from PIL import Image
 
 from captioning.base.errors import UserError
-from captioning.commands.scenes.scene import Scene, Tile
+from captioning.commands.scenes.scene import OpenScene, Tile
 from captioning.runtime.paths import SCENES
 from captioning.runtime.progress import progress
 from captioning.runtime.resume import Results
@@ -34,7 +34,7 @@ CaptionImages = Callable[[Sequence[Image.Image]], Sequence[tuple[str, float]]]
 
 
 def caption_tiles(
-    scene: Scene, tiles: Sequence[Tile], group: int, results: Results, caption: CaptionImages
+    scene: OpenScene, tiles: Sequence[Tile], group: int, results: Results, caption: CaptionImages
 ) -> list[TileCaption | None]:
     """Return a caption of each tile, None for those without data; `group` tiles are captioned at once and saved."""
     groups = [tiles[start : start + group] for start in range(0, len(tiles), group)]
@@ -47,7 +47,7 @@ def caption_tiles(
     return [text and TileCaption(*text) for texts in results.results for text in texts]
 
 
-def _caption_group(scene: Scene, tiles: Sequence[Tile], caption: CaptionImages) -> list[TileCaption | None]:
+def _caption_group(scene: OpenScene, tiles: Sequence[Tile], caption: CaptionImages) -> list[TileCaption | None]:
     readings = [scene.read_tile(tile) for tile in tiles]
     images = [image for image, _ in readings if image is not None]
     texts = iter(caption(images) if images else [])
@@ -55,7 +55,7 @@ def _caption_group(scene: Scene, tiles: Sequence[Tile], caption: CaptionImages) 
 
 
 @contextmanager
-def saved_captions(scene: Scene, settings: dict[str, Any]) -> Iterator[Results]:
+def saved_captions(scene: OpenScene, settings: Mapping[str, object]) -> Iterator[Results]:
     """Give the captions of an interrupted run of the same scene with the same `settings`; remove them at the end.
 
     Raises `UserError` if such a run is at work.

@@ -18,8 +18,8 @@ from captioning.images.tiff import GDAL_ERRORS
 
 WGS_84 = CRS.from_epsg(4326)
 DECIMALS = 7  # of a degree: a centimetre
-PIXELS = "so coordinates are pixels: column and row, from the top left corner"
-Geometry = dict[str, Any]
+PIXEL_NOTE = "so coordinates are pixels: column and row, from the top left corner"
+Geometry = dict[str, Any]  # GeoJSON, as rasterio takes and gives it
 Ring = list[tuple[float, float]]
 
 
@@ -60,7 +60,7 @@ def find_georeference(dataset: DatasetReader) -> Georeference:
 
 
 def _pixel_coordinates(reason: str) -> Georeference:
-    return Georeference(Affine.identity(), None, (f"{reason}, {PIXELS}",))
+    return Georeference(Affine.identity(), None, (f"{reason}, {PIXEL_NOTE}",))
 
 
 def _is_on_earth(dataset: DatasetReader, affine: Affine, crs: CRS) -> bool:

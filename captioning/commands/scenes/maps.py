@@ -4,23 +4,18 @@ GeoJSON is in WGS 84 by definition (RFC 7946). A scene without georeference gets
 of older GeoJSON with a system of its own, so that GDAL, QGIS and geopandas do not take them for degrees.
 """
 
-import base64
-import io
 import json
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from captioning.commands.scenes.captions import TileCaption
-from captioning.commands.scenes.georeference import Georeference, find_georeference
-from captioning.commands.scenes.scene import Scene, Tile
+from captioning.commands.scenes.georeference import Geometry, Georeference, find_georeference
+from captioning.commands.scenes.scene import OpenScene, Tile
+from captioning.report.viewer.html import make_jpeg_uri, render_template
 
 PIXEL_SYSTEM = 'LOCAL_CS["pixels",UNIT["pixel",1],AXIS["column",EAST],AXIS["row",SOUTH]]'  # in WKT
-TEMPLATE = "map.html.j2"
 LINE_CHARACTERS = 24  # of a caption on the map
 JPEG_QUALITY = 85
 DECIMALS = 5  # of a degree on the map: a metre
@@ -30,7 +25,7 @@ DECIMALS = 5  # of a degree on the map: a metre
 class SceneMap:
     """The captions of a scene by tile, None for a tile without data."""
 
-    scene: Scene
+    scene: OpenScene
     row: str
     tiles: Sequence[Tile]
     captions: Sequence[TileCaption | None]
@@ -53,14 +48,14 @@ class SceneMap:
         return [(tile, caption) for tile, caption in pairs if caption is not None]
 
     @cached_property
-    def outlines(self) -> list[dict[str, Any] | None]:
+    def outlines(self) -> list[Geometry | None]:
         """The outlines of `captioned`."""
         return self.georeference.outlines([tile for tile, _ in self.captioned])
 
 
 def format_geojson(scene_map: SceneMap) -> str:
     """Return a FeatureCollection, one tile a line."""
-    head: dict[str, Any] = {"type": "FeatureCollection", "name": scene_map.scene.path.stem, "notes": scene_map.notes}
+    head: dict[str, object] = {"type": "FeatureCollection", "name": scene_map.scene.path.stem, "notes": scene_map.notes}
     if scene_map.georeference.crs is None:
         head["crs"] = {"type": "name", "properties": {"name": PIXEL_SYSTEM}}
     opening = json.dumps(head, ensure_ascii=False)[:-1]
@@ -68,7 +63,7 @@ def format_geojson(scene_map: SceneMap) -> str:
     return f'{opening}, "features": [\n{features}\n]}}\n'.encode("utf-8", "replace").decode()
 
 
-def _features(scene_map: SceneMap) -> Iterator[dict[str, Any]]:
+def _features(scene_map: SceneMap) -> Iterator[dict[str, object]]:
     for (tile, text), outline in zip(scene_map.captioned, scene_map.outlines, strict=True):
         properties = {"caption": text.caption, "row": scene_map.row, "confidence": text.confidence, "valid": text.valid}
         yield {"type": "Feature", "geometry": outline, "properties": properties | vars(tile)}
@@ -76,27 +71,20 @@ def _features(scene_map: SceneMap) -> Iterator[dict[str, Any]]:
 
 def format_html(scene_map: SceneMap) -> str:
     """Return the page."""
-    environment = Environment(
-        loader=PackageLoader("captioning.commands.scenes"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    dataset = scene_map.scene.dataset
-    page = environment.get_template(TEMPLATE).render(
-        name=scene_map.scene.path.name.encode("utf-8", "replace").decode(),
-        row=scene_map.row,
-        notes=scene_map.notes,
-        width=dataset.width,
-        height=dataset.height,
-        picture=_jpeg_uri(scene_map.scene),
-        labels=list(_labels(scene_map)),
-    )
-    return page + "\n"
+    scene = scene_map.scene
+    content = {
+        "name": scene.path.name.encode("utf-8", "replace").decode(),
+        "row": scene_map.row,
+        "notes": scene_map.notes,
+        "width": scene.dataset.width,
+        "height": scene.dataset.height,
+        "picture": make_jpeg_uri(scene.read_picture(), JPEG_QUALITY),
+        "labels": list(_labels(scene_map)),
+    }
+    return render_template("captioning.commands.scenes", "map.html.j2", content) + "\n"
 
 
-def _labels(scene_map: SceneMap) -> Iterator[dict[str, Any]]:
+def _labels(scene_map: SceneMap) -> Iterator[dict[str, object]]:
     is_placed = scene_map.georeference.crs is not None
     for (tile, text), outline in zip(scene_map.captioned, scene_map.outlines, strict=True):
         yield {
@@ -109,7 +97,7 @@ def _labels(scene_map: SceneMap) -> Iterator[dict[str, Any]]:
         }
 
 
-def _name_centre(outline: dict[str, Any] | None) -> str:
+def _name_centre(outline: Geometry | None) -> str:
     """Return the centre of a polygon as text; of a tile across the antimeridian, that of its first part."""
     if outline is None:
         return "no coordinates"
@@ -119,10 +107,4 @@ def _name_centre(outline: dict[str, Any] | None) -> str:
     return f"{abs(latitude):.{DECIMALS}f}° {north}, {abs(longitude):.{DECIMALS}f}° {east}"
 
 
-def _jpeg_uri(scene: Scene) -> str:
-    buffer = io.BytesIO()
-    scene.read_picture().save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-FORMATS: dict[str, Callable[[SceneMap], str]] = {"geojson": format_geojson, "html": format_html}
+MAP_FORMATS: dict[str, Callable[[SceneMap], str]] = {"geojson": format_geojson, "html": format_html}

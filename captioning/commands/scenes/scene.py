@@ -35,7 +35,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Scene:
+class OpenScene:
     """An open scene."""
 
     path: Path
@@ -59,13 +59,13 @@ class Scene:
 
 
 @contextmanager
-def open_scene(path: Path, bands: tuple[int, ...] | None) -> Iterator[Scene]:
+def open_scene(path: Path, bands: tuple[int, ...] | None) -> Iterator[OpenScene]:
     """Open a TIFF. Raises `UnreadableImage`, also for damage that is only seen when a tile is read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about missing coordinates, which get a note
         with open_tiff(path) as tiff:
             _require_small_blocks(tiff.dataset)
-            yield Scene(path, tiff.dataset, plan_rendering(tiff, bands))
+            yield OpenScene(path, tiff.dataset, plan_rendering(tiff, bands))
 
 
 def _require_small_blocks(dataset: DatasetReader) -> None:

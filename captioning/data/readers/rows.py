@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from captioning.base.quoting import escape, shorten
+from captioning.data.outputs import Origin
 from captioning.data.readers.caption_lists import is_list_as_text, split_lists
 from captioning.data.readers.files import ImageFiles
 from captioning.data.readers.names import Unusable, check_path, make_ids, splits_in_paths
@@ -85,7 +86,7 @@ class Source:
     total: int  # rows to read, including those that will be set aside
     rows: int  # of the whole source
     captions: int  # of the whole source, as published
-    origin: dict[str, Any] = field(default_factory=dict)  # for the manifest: commit, hashes
+    origin: Origin = field(default_factory=dict)
     set_aside: list[SetAside] = field(default_factory=list)
     fired_rules: Counter[str] = field(default_factory=Counter)
     kept_captions: int = 0

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
 from captioning.base.quoting import escape, join_faults, shorten
+from captioning.data.outputs import Origin
 from captioning.data.readers import rows
 from captioning.data.readers.names import (
     NAME_COLUMNS,
@@ -100,7 +101,7 @@ def read_shards(
     if faults := faults or _label_faults(labels, name):
         raise UserError(join_faults(faults))
     sample = rows.sample_rows(range(len(labels)), images, seed)
-    origin = {"sha256": {path: sha256(files[path]) for path in shards}}
+    origin: Origin = {"sha256": {path: sha256(files[path]) for path in shards}}
     source = Source(iter(()), len(sample), len(labels), _count_captions(shards), origin)
     source.images = rows.clean_images(_rows(shards, labels, set(sample)), source)
     return source

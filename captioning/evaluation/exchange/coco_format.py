@@ -7,7 +7,6 @@ of a row with empty captions is another in COCO's own evaluation (evaluation/sco
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from captioning.base.files import write_json
 from captioning.evaluation.exchange.texts import Captions, Texts
@@ -26,7 +25,7 @@ def write_coco(folder: Path, texts: Sequence[Texts]) -> None:
         write_json(folder / f"{row.run.name}.json", results, None)
 
 
-def _annotations(references: Captions, numbers: Mapping[str, int]) -> dict[str, Any]:
+def _annotations(references: Captions, numbers: Mapping[str, int]) -> dict[str, object]:
     """Return COCO's annotations; `file_name` is the image's id here. `numbers`: COCO's ids of images."""
     pairs = [(numbers[id_], caption) for id_, captions in references.items() for caption in captions]
     return {

@@ -6,13 +6,13 @@
 3. One reference is each image's first. The human row has none left.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pycocoevalcap.cider.cider import Cider
 
 from captioning.evaluation.exchange.texts import Captions, Texts
+from captioning.evaluation.outputs import ProtocolScores, Rows, RowScores
 from captioning.evaluation.predictions import CAPTION_1, summarize_seeds
 from captioning.evaluation.rows import HUMAN, Result
 from captioning.evaluation.scores import first_references, signature
@@ -42,8 +42,8 @@ PROTOCOLS = (
 
 
 def add_protocols(
-    rows: Mapping[str, Mapping[str, Any]], results: Sequence[Result], texts: Sequence[Texts], maximum_tokens: int
-) -> dict[str, dict[str, Any]]:
+    rows: Rows, results: Sequence[Result], texts: Sequence[Texts], maximum_tokens: int
+) -> dict[str, RowScores]:
     """Add to each row the signature of each protocol, and CIDEr times 100 over seeds. `texts`: of `results`."""
     scores: dict[str, dict[str, dict[str, float]]] = {}
     signatures: dict[str, dict[str, str]] = {}
@@ -53,8 +53,10 @@ def add_protocols(
         values = {name: case.score() for name, case in cases.items()}
         scores.setdefault(result.run.row, {})[str(result.run.seed)] = values
         signatures[result.run.row] = {name: case.sign(limit) for name, case in cases.items()}
-    protocols = {row: {"signatures": signatures[row], **summarize_seeds(seeds)} for row, seeds in scores.items()}
-    return {row: {**entry, "protocols": protocols[row]} for row, entry in rows.items()}
+    protocols = {
+        row: ProtocolScores(signatures=signatures[row], **dict(summarize_seeds(seeds))) for row, seeds in scores.items()
+    }
+    return {row: entry.model_copy(update={"protocols": protocols[row]}) for row, entry in rows.items()}
 
 
 def _protocols(result: Result) -> list[Protocol]:

@@ -7,8 +7,8 @@ are the same.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from captioning.evaluation.predictions import Prediction, Run
-from captioning.evaluation.rows import HUMAN, Result
+from captioning.evaluation.predictions import HUMAN, Prediction, Run
+from captioning.evaluation.rows import Result
 from captioning.evaluation.scores import human_caption
 
 Captions = Mapping[str, Sequence[str]]  # of each image
@@ -32,8 +32,8 @@ def restore_texts(
     of all splits.
     """
     texts = []
-    rest: list[Sequence[Prediction]] = [()] * (len(results) - len(predictions))
-    for result, records in zip(results, [*predictions, *rest], strict=True):
+    no_predictions: list[Sequence[Prediction]] = [()] * (len(results) - len(predictions))
+    for result, records in zip(results, [*predictions, *no_predictions], strict=True):
         references = {id_: captions[id_] for id_ in result.references}
         if result.run.row == HUMAN:
             texts.append(Texts(result.run, *human_caption(references)))
@@ -46,11 +46,11 @@ def restore_texts(
     return texts
 
 
-def _find_texts(wanted: set[str], tokens: Captions, captions: Captions) -> dict[str, str]:
-    """Return the first caption that has the tokens, for each of `wanted`."""
+def _find_texts(token_texts: set[str], tokens: Captions, captions: Captions) -> dict[str, str]:
+    """Return the first caption that has the tokens, for each of `token_texts`."""
     texts: dict[str, str] = {}
     for id_, tokenised in tokens.items():
         for text, caption in zip(tokenised, captions[id_], strict=True):
-            if text in wanted:
+            if text in token_texts:
                 texts.setdefault(text, caption)
     return texts

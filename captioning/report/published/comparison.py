@@ -8,8 +8,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
+from captioning.evaluation.outputs import PartScores
 from captioning.report.published.systems import (
     DETAILS,
     MEASURES,
@@ -21,7 +21,7 @@ from captioning.report.published.systems import (
     group_systems,
     read_published,
 )
-from captioning.report.table import Row, Run, Table
+from captioning.report.table import RunOutputs, ScoreRow, ScoreTable
 from captioning.report.table_text import NONE, Cells, source_score
 
 FAIR_MARK = "RS-CapRet"  # one model for all data sets
@@ -39,13 +39,13 @@ class PublishedComparison:
     origins: Cells | None = None
 
 
-def compare_published(table: Table, run: Run) -> PublishedComparison:
+def compare_published(table: ScoreTable, run: RunOutputs) -> PublishedComparison:
     """Compare the rows of `table` with published systems."""
     published, sources = read_published(), table.rows[0].sources
     parts = find_official_parts(published, sources)
     reasons = [
         *(["the images are drawn"] if any("scene" in row.scores for row in table.rows) else []),
-        *([] if run.splits.get("method") == "own" else [SPLIT_ANEW]),
+        *([] if run.splits.method == "own" else [SPLIT_ANEW]),
     ] or ([] if parts else [_explain_numbers(published, sources)])
     if reasons:
         return PublishedComparison([f"{NOT_COMPARABLE}{'; '.join(reasons)}. {LISTED}"], {})
@@ -60,18 +60,18 @@ def _describe_origin(system: System) -> list[str]:
     return [text.replace("https://", "") for text in describe_source(system)]
 
 
-def find_official_parts(published: Published, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def find_official_parts(published: Published, sources: Mapping[str, PartScores]) -> dict[str, str]:
     """Return of each official test set the part of the run with the same images, by source and number."""
     return {
         name: part
         for name, entry in published.sets.items()
         for part, summary in sources.items()
-        if part.split()[0] == entry.source and summary["images"] == entry.images
+        if part.split()[0] == entry.source and summary.images == entry.images
     }
 
 
-def _explain_numbers(published: Published, sources: Mapping[str, Mapping[str, Any]]) -> str:
-    counts = ", ".join(f"{name} {entry['images']:,}" for name, entry in sources.items()) or "one source"
+def _explain_numbers(published: Published, sources: Mapping[str, PartScores]) -> str:
+    counts = ", ".join(f"{name} {entry.images:,}" for name, entry in sources.items()) or "one source"
     sets = ", ".join(f"{entry.title} {entry.images:,}" for entry in published.sets.values())
     return f"no part has the images of an official test (here: {counts}; official: {sets})"
 
@@ -97,12 +97,12 @@ def describe_marks(published: Published, parts: Mapping[str, str]) -> list[str]:
 
 
 def _comparison_cells(
-    published: Published, parts: Mapping[str, str], table: Table, run: Run, measure: Measure
+    published: Published, parts: Mapping[str, str], table: ScoreTable, run: RunOutputs, measure: Measure
 ) -> Cells:
     header = ["System", *(published.sets[name].title for name in parts), DETAILS[0]]
 
-    def row_cells(row: Row) -> list[str]:
-        intervals = run.significance["rows"][row.key].get("sources", {}) if measure == "CIDEr" else {}
+    def row_cells(row: ScoreRow) -> list[str]:
+        intervals = run.significance.rows[row.key].sources if measure == "CIDEr" else {}
         scores = [_format_part(row, part, measure, intervals.get(part)) for part in parts.values()]
         return [row.name, *scores, NONE]
 
@@ -112,6 +112,6 @@ def _comparison_cells(
     return header, [["This run"], *map(row_cells, table.rows), *group_systems(published, list(parts), system_cells)]
 
 
-def _format_part(row: Row, part: str, measure: Measure, bounds: Sequence[float] | None) -> str:
+def _format_part(row: ScoreRow, part: str, measure: Measure, bounds: Sequence[float] | None) -> str:
     score = source_score(row, part, measure)
     return f"{score} ({bounds[0]:.1f} to {bounds[1]:.1f})" if bounds else score

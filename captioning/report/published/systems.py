@@ -1,4 +1,4 @@
-"""Read the published scores of systems.toml, and write them as a table.
+"""Read the published scores of systems.toml, and group them as the lines of a table.
 
 1. RSICD has two test sets under one name: set A, its official validation images, which are RISC's test, and set B, its
    official test, which is RISC's validation part. Their scores cannot be compared.
@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from captioning.report.table_text import NONE, Cells
+from captioning.report.table_text import NONE
 
 Measure = Literal["CIDEr", "BLEU-4", "METEOR", "ROUGE-L"]
 MEASURES: tuple[Measure, ...] = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L")
@@ -93,18 +93,3 @@ def group_systems(published: Published, names: Sequence[str], cells: Callable[[S
 def describe_source(system: System) -> list[str]:
     """Return the cells of `DETAILS`."""
     return [READ[system.read], system.protocol or NONE, system.source]
-
-
-def published_cells(published: Published) -> Cells:
-    """Return all published scores, as docs/scores.md shows them: the measures of a set in one cell."""
-    sets = published.sets
-
-    def cells(system: System) -> list[str]:
-        return [_join_measures(system, name) for name in sets] + describe_source(system)
-
-    return ["System", *(entry.title for entry in sets.values()), *DETAILS], group_systems(published, list(sets), cells)
-
-
-def _join_measures(system: System, name: str) -> str:
-    texts = [system.format_score(name, measure) for measure in MEASURES]
-    return NONE if set(texts) == {NONE} else " / ".join(texts)

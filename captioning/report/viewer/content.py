@@ -2,13 +2,13 @@
 
 import io
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image
 
 from captioning.images.decoded import FORMATS
+from captioning.images.table import CaptionedImage
 from captioning.report.viewer.marks import Piece, Tokens, mark_caption, unshared_words
 from captioning.report.viewer.rows import ShownRow
 
@@ -39,12 +39,12 @@ class ShownImage:
 
 
 def show_image(
-    record: Mapping[str, Any], rows: Sequence[ShownRow], references: Sequence[Tokens], stop_words: Collection[str]
+    image: CaptionedImage, rows: Sequence[ShownRow], references: Sequence[Tokens], stop_words: Collection[str]
 ) -> ShownImage:
-    """Return what the page shows of a row of images.parquet; `references` are its tokenised captions."""
-    id_, scene = record["id"], str(json.loads(record["facts"] or "{}").get("scene", ""))
-    captions = [_show_caption(row, id_, references[row.is_reference :], stop_words) for row in rows]
-    return ShownImage(id_, record["source"], scene, encode_webp(record["image"]["bytes"]), record["captions"], captions)
+    """Return what the page shows of an image; `references` are its tokenised captions."""
+    scene = str(json.loads(image.facts or "{}").get("scene", ""))
+    captions = [_show_caption(row, image.id, references[row.is_reference :], stop_words) for row in rows]
+    return ShownImage(image.id, image.source, scene, encode_webp(image.image), image.captions, captions)
 
 
 def _show_caption(row: ShownRow, id_: str, references: Sequence[Tokens], stop_words: Collection[str]) -> ShownCaption:

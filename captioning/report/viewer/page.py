@@ -9,18 +9,39 @@
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from typing import TypedDict
 
 from captioning.report.viewer.content import ShownImage
+from captioning.report.viewer.html import render_template
+from captioning.report.viewer.marks import Piece
 from captioning.report.viewer.rows import ShownRow
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("model.js", "cards.js", "controls.js")  # in this order
 DIGITS = 1  # of CIDEr
+
+
+class CaptionData(TypedDict):
+    pieces: Sequence[Piece]
+    cider: float
+    unshared: Sequence[str]
+
+
+class ImageData(TypedDict):
+    id: str
+    source: str
+    scene: str
+    references: Sequence[str]
+    captions: Sequence[CaptionData]
+
+
+class PageData(TypedDict):
+    """The texts and scores that the script reads."""
+
+    rows: Sequence[dict[str, str]]  # key and name
+    pair: tuple[str, str]
+    images: Sequence[ImageData]
 
 
 def render_page(
@@ -29,22 +50,19 @@ def render_page(
     """Return the page as HTML; `images`: all or some of `test_images`; `pair`: keys of the rows that it opens with."""
     style = _read("page.css")
     script = "".join(map(_read, SCRIPTS))
-    options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), **options)
     content = {
         "style": style,
         "script": script,
-        "hashes": {"style": content_hash(style), "script": content_hash(script)},
+        "hashes": {"style": hash_content(style), "script": hash_content(script)},
         "profile": profile,
         "test_images": test_images,
-        "data": page_data(rows, images, pair),
+        "data": make_page_data(rows, images, pair),
         "webp": [base64.b64encode(image.webp).decode() for image in images],
     }
-    return environment.get_template("page.html.j2").render(content) + "\n"
+    return render_template("captioning.report.viewer", "page.html.j2", content) + "\n"
 
 
-def page_data(rows: Sequence[ShownRow], images: Sequence[ShownImage], pair: tuple[str, str]) -> dict[str, Any]:
-    """Return the texts and scores that the script reads."""
+def make_page_data(rows: Sequence[ShownRow], images: Sequence[ShownImage], pair: tuple[str, str]) -> PageData:
     return {
         "rows": [{"key": row.key, "name": row.name} for row in rows],
         "pair": pair,
@@ -52,13 +70,20 @@ def page_data(rows: Sequence[ShownRow], images: Sequence[ShownImage], pair: tupl
     }
 
 
-def _image_data(image: ShownImage) -> dict[str, Any]:
-    captions = [asdict(caption) | {"cider": round(caption.cider, DIGITS)} for caption in image.captions]
-    texts = {"id": image.id, "source": image.source, "scene": image.scene, "references": image.references}
-    return texts | {"captions": captions}
+def _image_data(image: ShownImage) -> ImageData:
+    return {
+        "id": image.id,
+        "source": image.source,
+        "scene": image.scene,
+        "references": image.references,
+        "captions": [
+            {"pieces": caption.pieces, "cider": round(caption.cider, DIGITS), "unshared": caption.unshared}
+            for caption in image.captions
+        ],
+    }
 
 
-def content_hash(text: str) -> str:
+def hash_content(text: str) -> str:
     """Return the hash by which a Content-Security-Policy allows an inline style or script."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 

@@ -8,13 +8,24 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from captioning.base.errors import UserError
-from captioning.evaluation.predictions import NO_SEED, Run, read_predictions
+from captioning.data.outputs import Output
+from captioning.evaluation.predictions import HUMAN, Run, read_predictions, yardstick_run
 from captioning.metrics.ptb import tokenize
 from captioning.report.viewer.marks import Tokens
+from captioning.runtime.paths import IMAGE_SCORES, PREDICTIONS
 
-SCORES = Path("data/scores/by-image.parquet")
-HUMAN = "human-caption"  # the yardstick row of first references
 References = Mapping[str, Sequence[str]]  # by image, as written
+
+
+class NamedRow(Output):
+    key: str
+    name: str
+
+
+class NamedRows(Output):
+    """The rows of plots/table-2.json, in their order."""
+
+    rows: tuple[NamedRow, ...]
 
 
 @dataclass(frozen=True)
@@ -38,9 +49,9 @@ def read_rows(
     `names`: of the table's rows, in their order. `captioned`: all ids of the predictions' files.
     """
     if all(len(captions) > 1 for captions in references.values()):
-        runs = [*runs, Run(HUMAN, "yardstick", NO_SEED, None)]
+        runs = [*runs, yardstick_run(HUMAN)]
     runs = sorted(runs, key=lambda run: [*names].index(run.row))
-    cider = read_cider(SCORES, [run.row for run in runs], references)
+    cider = read_cider(IMAGE_SCORES, [run.row for run in runs], references)
     captions = [_read_captions(run, captioned, references) for run in runs]
     tokens = iter(tokenize([caption for by_id in captions for caption in by_id.values()]))
     counts = Counter(run.row for run in runs)
@@ -60,7 +71,7 @@ def read_rows(
 def _read_captions(run: Run, captioned: Sequence[str], references: References) -> dict[str, str]:
     if run.row == HUMAN:
         return {id_: captions[0] for id_, captions in references.items()}
-    predictions = read_predictions(Path(f"data/predictions/{run.name}.jsonl"), captioned)
+    predictions = read_predictions(PREDICTIONS / f"{run.name}.jsonl", captioned)
     return {record.id: record.caption for record in predictions if record.id in references}
 
 

@@ -19,9 +19,9 @@ from rasterio.warp import transform
 
 from captioning.commands.scenes import captions as captions_module
 from captioning.commands.scenes.captions import TileCaption, caption_tiles, saved_captions
-from captioning.commands.scenes.georeference import PIXELS, find_georeference
+from captioning.commands.scenes.georeference import PIXEL_NOTE, find_georeference
 from captioning.commands.scenes.maps import SceneMap, format_geojson, format_html
-from captioning.commands.scenes.scene import Scene, Tile, cut_tiles, open_scene
+from captioning.commands.scenes.scene import OpenScene, Tile, cut_tiles, open_scene
 from captioning.images.decoded import UnreadableImage
 from captioning.images.pictures import read_image
 from captioning.runtime.resume import Results
@@ -52,7 +52,7 @@ def name_colours(images: Sequence[Image.Image]) -> list[tuple[str, float]]:
     return [(f"red {image.getpixel((0, 0))[0]}, green {image.getpixel((0, 0))[1]}", -0.5) for image in images]
 
 
-def make_map(scene: Scene, tmp_path: Path, size: int = 16, group: int = 4) -> SceneMap:
+def make_map(scene: OpenScene, tmp_path: Path, size: int = 16, group: int = 4) -> SceneMap:
     tiles = cut_tiles(scene.dataset.width, scene.dataset.height, size)
     return SceneMap(scene, "mix-1", tiles, caption_tiles(scene, tiles, group, Results(tmp_path / "r"), name_colours))
 
@@ -155,7 +155,7 @@ def test_without_georeference_coordinates_are_pixels(tmp_path: Path) -> None:
         with open_scene(write_scene(tmp_path / "a.tif", blocks(2, 1), **profile), None) as scene:
             scene_map = make_map(scene, tmp_path / reason)
             collection = json.loads(format_geojson(scene_map))
-        assert collection["notes"] == [f"{reason}, {PIXELS}"] == [*scene_map.notes]
+        assert collection["notes"] == [f"{reason}, {PIXEL_NOTE}"] == [*scene_map.notes]
         assert not rasterio.crs.CRS.from_user_input(collection["crs"]["properties"]["name"]).is_geographic
         second = collection["features"][1]["geometry"]["coordinates"][0]
         assert second == [[16, 0], [16, 16], [32, 16], [32, 0], [16, 0]]

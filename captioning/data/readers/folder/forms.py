@@ -63,7 +63,7 @@ def read_folder(folder: Path, images: int | None = None, seed: int = 0, columns:
         files = ImageFiles(paths, partial(_read_image, folder))
         source = open_annotations(annotations, files, images, seed)
         source.origin = {"sha256": {file: sha256(folder / file) for file in form.files}}
-    source.origin = {"form": form.name} | source.origin
+    source.origin = {"form": form.name, **source.origin}
     others = f"; not read, since this comes first: {_join(unread)}" if unread else ""
     source.description = f"{folder}: {form.name}: {_join(form.files)}{others}"
     return source
