@@ -73,7 +73,7 @@ class Bench:
         checkpoint = StartCheckpoint(name="base", origin="published", files={})
         launch = Launch(processes=1)
         shared: dict[str, Any] = dict(checkpoint=checkpoint, lora=params.lora, machine=self.machine, launch=launch)
-        finetune = params.finetune.model_dump() | {"learning_rate": profile.finetune.learning_rate}
+        finetune = params.finetune.model_dump() | profile.finetune.model_dump(exclude={"learning_rates"})
         scst = params.scst.model_dump(exclude={"starts", "baselines"}) | profile.scst.model_dump()
         scst |= {"start": "mix", "baseline": "greedy", "prompt": params.finetune.prompt, "maximum_tokens": SUFFIX}
         supervised = VariantRecipe(variant="mix", finetune=FinetuneSettings(**finetune), **shared)

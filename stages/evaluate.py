@@ -21,8 +21,6 @@ from captioning.runtime.paths import CIDER, IMAGE_SCORES, IMAGES, PREDICTIONS, S
 from captioning.runtime.progress import progress
 from captioning.runtime.stage import stage_main
 
-SEED = 1  # of the resamples
-
 
 @stage_main
 def main() -> None:
@@ -51,7 +49,7 @@ def main() -> None:
     with atomic_folder(SCORES.parent) as folder:
         write_coco(folder / "coco", texts)
         write_json(folder / SCORES.name, Evaluation(images=len(test), rows=rows).model_dump())
-        write_json(folder / SIGNIFICANCE.name, significance(results, SEED).model_dump())
+        write_json(folder / SIGNIFICANCE.name, significance(results, seed=1).model_dump())
         write_image_scores(folder / IMAGE_SCORES.name, results)
     write_json(CIDER, cider_metrics(rows))
     write_json(CIDER.with_name("scores.json"), score_metrics(rows, starts, splits))

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 
-from captioning.base import instructions
 from captioning.base.errors import FULL_DISK_ERRORS, UserError
 from captioning.base.redaction import install_hooks, redact
 from captioning.runtime.notices import silence_known_notices
@@ -11,6 +10,8 @@ from captioning.runtime.notices import silence_known_notices
 
 def prepare_process() -> None:
     """Prepare the process as a stage does, before torch is imported."""
+    from captioning.base import instructions  # reads YAML; without it, Ctrl-C is caught from the first moment
+
     instructions.limit_instructions()
     silence_known_notices()
 
