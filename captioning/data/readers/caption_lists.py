@@ -13,6 +13,7 @@ from collections.abc import Sequence
 TEXT = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 PARTS = rf"""[\[(]\s*{TEXT}(?:(?:\s*,\s*|\s+){TEXT})*\s*(?:,\s*)?[\])]"""
 LIST = re.compile(rf"(?:array\()?(?P<parts>{PARTS})(?:,\s*dtype=\S+\)|\))?", re.DOTALL)
+BEGINNING = re.compile(r"""(?:\w+\()?[\[({]\s*['"]""")  # of a list, also with a type's name, or cut short
 BRACKETS = {"[": "]", "{": "}"}
 
 
@@ -24,7 +25,8 @@ def split_lists(texts: Sequence[str]) -> list[str]:
 def is_list_as_text(text: str) -> bool:
     """Return whether `text` is a list or a map that a program wrote, or looks like one."""
     text = text.strip()
-    return text.startswith("array(") or (len(text) > 1 and text[0] in BRACKETS and text[-1] == BRACKETS[text[0]])
+    has_brackets = len(text) > 1 and text[0] in BRACKETS and text[-1] == BRACKETS[text[0]]
+    return has_brackets or text.startswith("array(") or BEGINNING.match(text) is not None
 
 
 def _split_list(text: str) -> list[str]:

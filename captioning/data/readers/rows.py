@@ -13,7 +13,7 @@ A source is iterated once, as a stream. Its list of what was set aside and its c
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
@@ -23,7 +23,7 @@ from captioning.base.quoting import escape, shorten
 from captioning.data.outputs import Origin
 from captioning.data.readers.caption_lists import is_list_as_text, split_lists
 from captioning.data.readers.files import ImageFiles
-from captioning.data.readers.names import Unusable, check_path, make_ids, splits_in_paths
+from captioning.data.readers.names import SPLITS, Unusable, check_path, make_ids, read_split, splits_in_paths
 from captioning.images.decoded import UnreadableImage, encode_png
 from captioning.images.pictures import read_image
 from captioning.images.table import CaptionedImage, clean_caption, is_nearly_empty
@@ -106,7 +106,9 @@ def sample_rows(rows: Sequence[T], images: int | None, seed: int) -> Sequence[T]
 
 def open_annotations(annotations: Sequence[Annotation], files: ImageFiles, images: int | None, seed: int) -> Source:
     """Return a source of all annotations or a seeded sample; images that none of them names are set aside, line 0."""
-    paths = [_locate(annotation, files) for annotation in annotations]
+    words = {word.lower() for annotation in annotations for word in annotation.words if read_split(word) not in SPLITS}
+    folders = {folder for annotation in annotations if (folder := _folder(annotation.file)) != "."}
+    paths = [_locate(annotation, files, words, folders) for annotation in annotations]
     pairs = zip(annotations, paths, strict=True)
     ids = make_ids([path if isinstance(path, str) else annotation.name for annotation, path in pairs])
     sample, splits = sample_rows(range(len(annotations)), images, seed), _fill_splits(annotations)
@@ -135,11 +137,25 @@ def open_annotations(annotations: Sequence[Annotation], files: ImageFiles, image
     return source
 
 
-def _locate(annotation: Annotation, files: ImageFiles) -> str | Unusable:
+def _locate(
+    annotation: Annotation, files: ImageFiles, words: Collection[str], folders: Collection[str]
+) -> str | Unusable:
+    """Return the path of the annotation's image, or why there is none. `words`, `folders`: of all annotations."""
     try:
-        return files.find(check_path(annotation.name), _folder(annotation.file), annotation.words)
+        path = files.find(check_path(annotation.name), _folder(annotation.file), annotation.words)
     except Unusable as reason:
         return reason
+    if PurePosixPath(annotation.name).name == annotation.name and _is_foreign(path, annotation, words, folders):
+        return Unusable(f"no such file, except one of another source or class ({path}); if that is it, name its folder")
+    return path
+
+
+def _is_foreign(path: str, annotation: Annotation, words: Collection[str], folders: Collection[str]) -> bool:
+    """Return whether a folder of `path` is that of another source or class, or holds another file of annotations."""
+    above = PurePosixPath(path).parents
+    own_words, own_folder = {word.lower() for word in annotation.words}, PurePosixPath(annotation.file)
+    has_word = any(folder.name.lower() in words and folder.name.lower() not in own_words for folder in above)
+    return has_word or any(str(folder) in folders and folder not in own_folder.parents for folder in above)
 
 
 def _folder(path: str) -> str:

@@ -163,6 +163,12 @@ def _schema_fault(path: str, schema: pa.Schema, declared: Columns | None) -> str
         kind = schema.field(name).type
         if not _is_kind(kind.value_type if _is_list(kind) else kind, "string"):
             return f"{path}: column {name} is {kind}, not string; {REMEDY}"
+    if len(set(columns.captions)) < len(columns.captions):
+        return f"{path}: data.columns names a column of captions twice ({', '.join(columns.captions)}); name each once"
+    for name in filter(None, (columns.split, columns.source)):
+        kind = schema.field(name).type
+        if not (_is_kind(kind, "string") or (pa.types.is_integer(kind) and class_names(schema, name))):
+            return f"{path}: column {name} is {kind}, not string or a class label; name another in data.columns"
     return None
 
 
@@ -205,16 +211,17 @@ def _read_column(shard: pq.ParquetFile, column: str, default: str) -> list[str]:
     """Return a column as text without outer spaces, with the names of class labels; `default` if there is none."""
     if not column:
         return [default] * shard.metadata.num_rows
-    values, names = shard.read(columns=[column])[column].to_pylist(), _class_names(shard, column)
+    values, names = shard.read(columns=[column])[column].to_pylist(), class_names(shard.schema_arrow, column)
     texts = [names[value] if isinstance(value, int) and 0 <= value < len(names) else value for value in values]
     return ["" if text is None else str(text).strip() for text in texts]
 
 
-def _class_names(shard: pq.ParquetFile, column: str) -> list[str]:
+def class_names(schema: pa.Schema, column: str) -> list[str]:
+    """Return the names of a column's class labels; none if it is no class label, or not written by `datasets`."""
     try:
-        metadata = json.loads((shard.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         return list(metadata["info"]["features"][column]["names"])
-    except (ValueError, KeyError, TypeError):  # not a class label, or not written by `datasets`
+    except (ValueError, KeyError, TypeError):
         return []
 
 

@@ -41,15 +41,19 @@ def test_a_column_that_pandas_wrote_to_csv_is_split() -> None:
         "['a .', 'b",
         "array(1)",
         "[a b]",
+        "list(['a .', 'b .'])",
+        "('a .', b .)",
+        "['a .', 'b .'].",
     ],
 )
 def test_a_list_that_cannot_be_split_is_recognised(text: str) -> None:
     assert split_lists([text]) == [text]
-    assert is_list_as_text(text) == (text != "['a .', 'b")
+    assert is_list_as_text(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["A port .", "", "'a' is here .", "(left) a port .", "a [big] port .", "[A port] is full ."]
+    "text",
+    ["A port .", "", "'a' is here .", "(left) a port .", "a ('big') port .", "a [big] port .", "[A port] is full ."],
 )
 def test_a_caption_stays_as_it_is(text: str) -> None:
     assert split_lists([text]) == [text] and not is_list_as_text(text)

@@ -151,6 +151,35 @@ def test_a_table_names_images_in_folders_or_by_their_source(names: tuple[str, st
     assert summary(tmp_path) == expected
 
 
+def test_rows_of_one_name_are_one_image_only_in_one_source_and_split(tmp_path: Path) -> None:
+    """A caption of a test image never becomes one of a training image."""
+    for source in ("UCM", "RSICD"):
+        save(tmp_path / source / "1.jpg", jpeg(source))
+    save(tmp_path / "2.jpg", jpeg("2"))
+    rows = [["1.jpg", "UCM", "train", "A port ."], ["1.jpg", "RSICD", "test", "A lake ."]]
+    rows += [["1.jpg", "UCM", "train", "A pier ."], ["2.jpg", "UCM", "train", "A hill ."]]
+    rows += [["2.jpg", "UCM", "test", "A dune ."]]
+    save_csv(tmp_path / "captions.csv", [["image", "source", "split", "caption"], *rows])
+    source = read_folder(tmp_path)
+    assert [(image.id, image.source, image.split, image.captions) for image in source] == [
+        ("UCM/1", "UCM", "train", ("A port .", "A pier .")),
+        ("RSICD/1", "RSICD", "test", ("A lake .",)),
+        ("2", "UCM", "train", ("A hill .",)),
+    ]
+    assert SetAside(6, "2.jpg", "same image as line 5; leave one of the rows") in source.set_aside
+
+
+def test_a_missing_image_is_not_replaced_by_one_of_another_source_or_class(tmp_path: Path) -> None:
+    save(tmp_path / "csv/UCM/1.tif", jpeg("1"))
+    rows = [["Sydney", "test", "1.tif", "A port ."], ["UCM", "train", "1.tif", "A lake ."]]
+    save_csv(tmp_path / "csv/captions.csv", [["source", "split", "image", "caption_1"], *rows])
+    assert [image.source for image in read_folder(tmp_path / "csv")] == ["UCM"]
+    for name, images in ("UCM", (("", "1.jpg", "train"), ("", "2.jpg", "test"))), ("Sydney", (("", "1.jpg", "train"),)):
+        owned_data.write_karpathy(tmp_path / "json", name, images)
+    (tmp_path / "json/Sydney/Sydney_images/1.jpg").unlink()
+    assert {image.source for image in read_folder(tmp_path / "json")} == {"UCM"}
+
+
 def test_a_name_that_several_files_have_is_set_aside(tmp_path: Path) -> None:
     for folder in ("x", "y"):
         save(tmp_path / folder / "1.jpg", jpeg(folder))

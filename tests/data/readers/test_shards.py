@@ -14,7 +14,8 @@ from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
 from captioning.data.readers.folder.forms import SHARDS, find_form, read_folder
 from captioning.data.readers.rows import CAPTIONS, SetAside, Source
-from captioning.data.readers.shards import read_shards
+from captioning.data.readers.shards import read_shards, schema_faults
+from captioning.params.sections import Columns
 
 TEXTS = ["A port .", "Boats in a port .", "There is a port .", "It is a port .", "A port with boats ."]
 
@@ -158,6 +159,21 @@ def test_columns_of_another_format_are_refused(tmp_path: Path, columns: dict[str
     with pytest.raises(UserError) as caught:
         read(tmp_path)
     assert f"{path}: {fault}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "fault"),
+    [
+        ({"captions": "caption_1", "split": "number"}, "column number is int64, not string or a class label"),
+        ({"captions": "caption_1", "source": "image"}, "column image is struct<"),
+        ({"captions": ["caption_1", "caption_1"]}, "data.columns names a column of captions twice"),
+    ],
+)
+def test_declared_columns_of_another_kind_are_refused(tmp_path: Path, columns: dict[str, Any], fault: str) -> None:
+    path = write_shard(tmp_path, "0.parquet", [make_row(None) | {"number": 3}])
+    declared = Columns(image="image", **columns)
+    (message,) = schema_faults({str(path): pq.read_schema(path)}, declared)
+    assert message.startswith(f"{path}: {fault}")
 
 
 def test_damaged_empty_and_mixed_shards_are_refused(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ class Image(BaseModel):
     def captions(self) -> list[str]:
         """Return `raw`, `raw_1`, ... in the order of their numbers."""
         extra = self.__pydantic_extra__
-        numbered = [(int(match[1] or 0), str(extra[key])) for key in extra if (match := CAPTION.fullmatch(key))]
+        texts = {key: str(value) for key, value in extra.items() if value is not None}
+        numbered = [(int(match[1] or 0), texts[key]) for key in texts if (match := CAPTION.fullmatch(key))]
         return [self.raw, *(text for _, text in sorted(numbered))]
 
 

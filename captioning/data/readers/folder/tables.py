@@ -164,11 +164,13 @@ def _annotation(line: int, row: dict[Any, Any], columns: Columns, file: str, def
 
 
 def _merge(annotations: Sequence[Annotation]) -> Iterator[Annotation]:
-    """Yield an annotation for each image, with the captions of all its rows."""
-    by_name: dict[str, list[Annotation]] = {}
+    """Yield an annotation for each image, with the captions of all its rows. Rows of another source or split are not
+    the same image: either there is a file for them, or they are set aside later (rows.py)."""
+    by_image: dict[tuple[str, str, str | None], list[Annotation]] = {}
     for annotation in annotations:
-        by_name.setdefault(str(PurePosixPath(annotation.name)), []).append(annotation)
-    for group in by_name.values():
+        key = str(PurePosixPath(annotation.name)), annotation.source, annotation.split
+        by_image.setdefault(key, []).append(annotation)
+    for group in by_image.values():
         captions = [text for annotation in group for text in annotation.captions]
         first = group[0]
         yield Annotation(first.line, first.name, captions, first.source, first.split, first.file, first.words)
