@@ -63,6 +63,8 @@ def open_scene(path: Path, bands: tuple[int, ...] | None) -> Iterator[OpenScene]
     """Open a TIFF. Raises `UnreadableImage`, also for damage that is only seen when a tile is read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about missing coordinates, which get a note
+        if str(path) != str(path).encode("utf-8", "replace").decode():
+            raise UnreadableImage("its path is not UTF-8, which GDAL needs; rename it")
         with open_tiff(path) as tiff:
             _require_small_blocks(tiff.dataset)
             yield OpenScene(path, tiff.dataset, plan_rendering(tiff, bands))

@@ -103,6 +103,7 @@ def test_an_interrupted_scene_goes_on_to_the_same_bytes(
 def test_a_mistake_is_one_line_before_any_work(scene: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("photo.png").write_bytes(png(COLOURS[0]))
     Path("cut.tif").write_bytes(scene.read_bytes()[:99])
+    Path("b\udce9.tif").write_bytes(scene.read_bytes())
     Image.new("RGBA", (9, 9), (0, 0, 0, 0)).save("empty.tif")
     mistakes = {
         "scene.tif --format geojson": "--format geojson: only for a scene; add --tiles 256",
@@ -112,6 +113,7 @@ def test_a_mistake_is_one_line_before_any_work(scene: Path, capsys: pytest.Captu
         "photo.png --tiles 24": "photo.png: a scene must be a TIFF; convert it",
         "missing.tif --tiles 24": "missing.tif: No such file",
         "cut.tif --tiles 24": "cut.tif: broken or truncated",
+        "b\udce9.tif --tiles 24": "b\udce9.tif: its path is not UTF-8",
         "empty.tif --tiles 24": "empty.tif: no pixel has data",
         "scene.tif --tiles 5000": "--tiles 5000: at most 4096 pixels",
         "scene.tif --tiles 24 --bands 7": "scene.tif: no band 7, it has 3",
