@@ -15,8 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from huggingface_hub import HfApi
+from typing import TYPE_CHECKING
 
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
@@ -34,6 +33,9 @@ from captioning.params.sections import HubCheckpoints, HubRepository, Params
 from captioning.runtime.command_line import exit_status
 from captioning.runtime.paths import IMAGES, SCORES, SIGNIFICANCE, SPLITS
 from captioning.runtime.progress import write_stdout
+
+if TYPE_CHECKING:  # the Hub's client is loaded if something is sent
+    from huggingface_hub import HfApi
 
 SENT = ("README.md", "adapter_config.json", "adapter_model.safetensors")
 STATISTICS, MANIFEST = SPLITS / "statistics.json", IMAGES.with_name("manifest.json")
@@ -82,12 +84,8 @@ def prepare_parcel(name: str, repository: str, params: Params) -> Parcel:
     scores = rounded_scores(Evaluation.read(SCORES).rows, Significance.read(SIGNIFICANCE).rows)
     if row not in scores:
         raise UserError(f"{SCORES}: no scores of {row}; run `dvc repro evaluate`")
-    splits, manifest, is_drawn = (
-        SplitStatistics.read(STATISTICS),
-        Manifest.read(MANIFEST),
-        params.data.source == "overhead",
-    )
-    results = RowResults(row, scores, splits, manifest, len(params.seeds), is_drawn)
+    splits, manifest = SplitStatistics.read(STATISTICS), Manifest.read(MANIFEST)
+    results = RowResults(row, scores, splits, manifest, len(params.seeds), params.data.source == "overhead")
     weights, base = folder / "adapter_model.safetensors", find_base(recipe.checkpoint, params)
     loading = describe_loading(weights, repository, base, params.decoding.maximum_tokens)
     stage_card = (folder / "README.md").read_text(encoding="utf-8")
@@ -179,7 +177,7 @@ def upload_parcel(parcel: Parcel, repository: str, public: bool, revision: str, 
         raise UserError(f"{repository}: the Hub cannot be reached ({reason}); be online and try again") from None
 
 
-def _open_repository(api: HfApi, repository: str, public: bool) -> None:
+def _open_repository(api: "HfApi", repository: str, public: bool) -> None:
     """Create the repository if it does not exist. Raises `UserError` if it is public and `public` is false."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
