@@ -127,7 +127,7 @@ def count_operations(work: Callable[[], Any]) -> float:
 def row_visits(params: Params, row: str) -> int:
     """Return how many training rows a variant sees in all epochs."""
     variant = params.variants[row]
-    captions = 5 if (variant.captions or params.finetune.captions) == "all" else 1
+    captions = 5 if (variant.captions or params.profiles["paper"].finetune.captions) == "all" else 1
     return IMAGES["train"] * captions * row_epochs(params, row)
 
 

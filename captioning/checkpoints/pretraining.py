@@ -20,7 +20,7 @@ from transformers import PaliGemmaForConditionalGeneration, PaliGemmaProcessor, 
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captioning.checkpoints.miniature import CURRICULA
-from captioning.checkpoints.tags import TaggedPixels, TagHead, TagRows, count_epochs, decode_tagged
+from captioning.checkpoints.tags import TaggedPixels, TagHead, TagRows, count_tag_epochs, decode_tagged
 from captioning.data.tags import TaggedImage
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import Scene, sample_scene
@@ -108,7 +108,7 @@ def train_checkpoint(
     if isinstance(settings, BaseTraining):
         train_tower(model, pixels, scenes, settings.tower_epochs, settings.tower_learning_rate, run)
         if tagged:
-            epochs = count_epochs(settings.tower_tag_examples, len(tagged.pixels))
+            epochs = count_tag_epochs(settings.tower_tag_examples, len(tagged.pixels))
             train_tower_on_tags(model, tagged, epochs, settings.tower_learning_rate, run)
         curriculum = "base"
     texts = Texts(curriculum, scenes, words, settings.epochs)

@@ -55,10 +55,10 @@ def decode_tagged(
     encoded, file = [image.image for image in tagged], run.folder / "tagged.pixels"
     pixels = decode_images(processor, encoded, file, processes=run.processes)
     tags = [dict(zip(image.words, image.shares, strict=True)) for image in tagged]
-    return TaggedPixels(processor, pixels, tags, count_epochs(examples, len(tags)))
+    return TaggedPixels(processor, pixels, tags, count_tag_epochs(examples, len(tags)))
 
 
-def count_epochs(examples: int, images: int) -> int:
+def count_tag_epochs(examples: int, images: int) -> int:
     """Return in how many epochs a training sees about so many `examples`, however few `images` there are."""
     return max(1, round(examples / images)) if examples else 0
 

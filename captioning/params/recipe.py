@@ -9,6 +9,7 @@ from captioning.base.errors import UserError
 from captioning.base.hashes import require_hashes
 from captioning.params.faults import describe_faults
 from captioning.params.sections import (
+    Captions,
     Checkpoint,
     Decoding,
     Finetune,
@@ -27,10 +28,11 @@ CHECKPOINT_FOLDER = Path("models/checkpoints")
 
 
 class FinetuneSettings(Finetune):
-    """The section `finetune` with the minimum of steps of the profile, and its learning rate or the variant's."""
+    """The sections `finetune` of params.yaml and of its profile, with the changes of the variant."""
 
-    learning_rate: float
+    captions: Captions
     minimum_steps: NonNegative
+    learning_rate: float
 
 
 class ScstSettings(Sampling, ProfileScst, Decoding):

@@ -46,7 +46,7 @@ def variant_recipe(params: Params, name: str) -> VariantRecipe:
     variant, profile = params.variants[name], params.active.finetune
     changes = variant.model_dump(exclude_none=True)
     rate = changes.get("learning_rate", profile.learning_rates.get(name, profile.learning_rate))
-    finetune = params.finetune.model_dump() | {"learning_rate": rate, "minimum_steps": profile.minimum_steps}
+    finetune = params.finetune.model_dump() | profile.model_dump(exclude={"learning_rates"}) | {"learning_rate": rate}
     return VariantRecipe(
         variant=name,
         checkpoint=StartCheckpoint(

@@ -77,7 +77,6 @@ class Lora(Section):
 
 class Finetune(Section):
     prompt: Prompt
-    captions: Captions
     batch: Positive
     accumulation: Positive
     epochs: Positive
@@ -207,6 +206,7 @@ class HubCheckpoints(Section):
 
 
 class ProfileFinetune(Section):
+    captions: Captions
     minimum_steps: NonNegative
     learning_rate: Rate
     learning_rates: dict[Name, Rate]

@@ -131,11 +131,13 @@ def make_recipe_table(rows: Sequence[ScoreRow], recipes: Recipes) -> Cells:
     for row in rows:
         if recipe := recipes.get(row.key):
             settings = recipe.scst if isinstance(recipe, ScstRecipe) else recipe.finetune
+            epochs = f"{settings.epochs}"
             if isinstance(settings, ScstSettings):
                 training = [f"{settings.samples} sampled, {settings.baseline}", f"{settings.batch} images"]
             else:
                 training = [settings.captions, f"{settings.batch} × {settings.accumulation}"]
-            training += [str(settings.epochs), f"{settings.learning_rate:g}"]
+                epochs += f", at least {settings.minimum_steps} steps" if settings.minimum_steps else ""
+            training += [epochs, f"{settings.learning_rate:g}"]
             adapter = [recipe.checkpoint.name, *(f"{getattr(recipe.lora, key)}" for key in lora_keys)]
             lines.append([row.name, *adapter, *training])
     return header, lines

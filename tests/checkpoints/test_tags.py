@@ -17,7 +17,7 @@ from captioning.checkpoints.tags import (
     TaggedPixels,
     TagHead,
     TagRows,
-    count_epochs,
+    count_tag_epochs,
     decode_tagged,
     turn,
 )
@@ -99,4 +99,4 @@ def test_decoder_reads_lists_of_the_first_tags(tagged: TaggedPixels) -> None:
     ("examples", "images", "epochs"), [(64000, 5240, 12), (64000, 719, 89), (100, 5240, 1), (0, 719, 0)]
 )
 def test_few_images_are_seen_more_often(examples: int, images: int, epochs: int) -> None:
-    assert count_epochs(examples, images) == epochs
+    assert count_tag_epochs(examples, images) == epochs
