@@ -1,11 +1,17 @@
 """Read TIFF with GDAL (rasterio) as RGB: any depth, layout and compression, whole or by windows.
 
 1. The caller chooses the bands; else they are the file's palette, its red, green and blue, or the first three.
-2. Pixels without data (by nodata, masks and NaN) take no part in the range of values, and become black.
-3. Above 8 bits, the values between two percentiles are stretched to 0 to 255. One range serves all bands, since a range
-   for each would turn a scene of sea or forest grey. Values of 8 bits stay as they are.
-4. Alpha is laid on white. A band that is marked as alpha, but mostly half transparent, is data: GDAL marks the fourth
-   band of 8 bits so by default, and it is often near infrared.
+2. Pixels without data (by nodata, masks, NaN and infinity) take no part in the range of values, and become black.
+   Many writers declare no nodata, so above 8 bits one of `MARKS`, or the lowest or highest value of the type, is taken
+   as nodata if at least `MARK_SHARE` of the values have it, all others are on one side, and the nearest is as far as
+   half of their range (between `PERCENTILES`). Bright pixels that reached the highest value have others just below,
+   and stay white. 0 is never taken, since shadows and water have it.
+3. Above 8 bits, the values between `PERCENTILES` are stretched to 0 to 255. One range serves all bands, since a range
+   for each would turn a scene of sea or forest grey. Values of 8 bits stay as they are. A picture of one value is
+   refused, since a stretch can give it any brightness.
+4. Alpha is laid on white. Only a band that is marked as alpha can be alpha, and it is data if most of its pixels that
+   can be seen are half transparent: GDAL marks the fourth band of 8 bits so by default, and it is often near infrared,
+   which is 0 over water.
 5. Of several pages, the first is used, turned by the tag of orientation.
 """
 
@@ -27,13 +33,15 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window
 
-from captioning.images.decoded import ORIENTATION, DecodedImage, UnreadableImage, finish, require_size
+from captioning.images.decoded import OPAQUE, ORIENTATION, DecodedImage, UnreadableImage, finish, require_size
 
 DRIVER = "GTiff"
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)  # the second has no public name
 PERCENTILES = (2, 98)
 SAMPLE_SIDE = 1024  # pixels of the sample from which the range of values is computed
-MAX_VALUE = 1e38  # beyond are marks of missing data, which many writers of fractions do not declare
+MAX_VALUE = 1e30  # beyond are marks of missing data, which many writers of fractions do not declare
+MARKS = (-9999, -32768, 65535)  # of missing data, also in types that hold lower or higher values
+MARK_SHARE = 0.02  # with fewer, the percentiles hardly change
 CACHE_BYTES = 256 << 20  # of decoded blocks; GDAL's default is a share of the memory, and rasterio passes bytes
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 BIG_TIFF = 43  # the third byte of such a file
@@ -60,6 +68,7 @@ class Rendering:
     is_premultiplied: bool = False
     has_masks: bool = True
     palette: UInt8[np.ndarray, "values 3"] | None = None
+    marks: tuple[float, ...] = ()  # values taken as nodata, though the file does not say so
     low: float = 0.0  # becomes 0
     high: float = 255.0  # becomes 255
     notes: tuple[str, ...] = ()
@@ -111,7 +120,7 @@ def open_tiff(source: bytes | Path) -> Iterator[Tiff]:
 
 
 def plan_rendering(tiff: Tiff, bands: Bands | None) -> Rendering:
-    """Choose bands, and the range of their values from a sample. Raises `UnreadableImage` if no pixel has data."""
+    """Choose bands, and the range of values from a sample. Raises `UnreadableImage` if it has no data or one value."""
     dataset = tiff.dataset
     rendering = replace(_choose_bands(dataset, bands), is_premultiplied=tiff.is_premultiplied)
     shape = min(dataset.height, SAMPLE_SIDE), min(dataset.width, SAMPLE_SIDE)
@@ -121,7 +130,11 @@ def plan_rendering(tiff: Tiff, bands: Bands | None) -> Rendering:
         rendering = replace(rendering, alpha=None, has_masks=False, notes=(*rendering.notes, note))
         sample = read_values(dataset, rendering, shape=shape)
     if not sample.is_valid.any():
-        raise UnreadableImage("no pixel has data; see its nodata value and its mask, or leave it out")
+        raise UnreadableImage("no pixel has data; see its nodata value, mask and alpha, or leave it out")
+    if marks := _find_marks(rendering, sample):
+        note = f"{' and '.join(f'{mark:.12g}' for mark in marks)} taken as nodata, far from all other values"
+        rendering = replace(rendering, marks=marks, notes=(*rendering.notes, note))
+        sample = read_values(dataset, rendering, shape=shape)
     return _choose_range(dataset, rendering, sample)
 
 
@@ -142,6 +155,8 @@ def read_values(
     is_valid = dataset.read_masks(bands, **several) > 0 if rendering.has_masks else np.ones(values.shape, bool)
     if values.dtype.kind == "f":
         is_valid &= np.abs(values) < MAX_VALUE  # False for NaN
+    for mark in rendering.marks:
+        is_valid &= values != mark
     if rendering.alpha is None:
         return Values(values, is_valid, None)
     return Values(values, is_valid, _to_8_bits(dataset.read(rendering.alpha, **options, out_shape=shape)))
@@ -203,8 +218,25 @@ def _read_palette(dataset: DatasetReader) -> UInt8[np.ndarray, "values 3"]:
 
 
 def _is_transparency(alpha: UInt8[np.ndarray, "height width"]) -> bool:
-    """Return whether at least half of the pixels are wholly transparent or wholly opaque."""
-    return bool(np.isin(alpha, (0, 255)).mean() >= 0.5)
+    """Return whether at least half of the pixels that are not wholly transparent are wholly opaque."""
+    visible = alpha[alpha > 0]
+    return not visible.size or bool((visible == OPAQUE).mean() >= 0.5)
+
+
+def _find_marks(rendering: Rendering, sample: Values) -> tuple[float, ...]:
+    """Return the values that are taken as nodata without being declared, lowest first."""
+    dtype, valid = sample.bands.dtype, sample.bands[sample.is_valid]
+    if rendering.palette is not None or dtype == np.uint8:
+        return ()
+    limits = {np.iinfo(dtype).min, np.iinfo(dtype).max} - {0} if dtype.kind in "iu" else set()
+    marks = sorted({*MARKS, *limits})
+    others = valid[np.logical_and.reduce([valid != mark for mark in marks])].astype(np.float64)
+    if not others.size:
+        return ()
+    low, high = np.percentile(others, PERCENTILES)
+    distances = {mark: max(others.min() - mark, mark - others.max()) for mark in marks}
+    lonely = [mark for mark in marks if 0 < high - low <= 2 * distances[mark]]
+    return tuple(mark for mark in lonely if (valid == mark).mean() >= MARK_SHARE)
 
 
 def _choose_range(dataset: DatasetReader, rendering: Rendering, sample: Values) -> Rendering:
@@ -220,6 +252,8 @@ def _choose_range(dataset: DatasetReader, rendering: Rendering, sample: Values) 
         low, high = np.percentile(valid, PERCENTILES).tolist()
         if low == high:  # of most pixels
             low, high = valid.min().item(), valid.max().item()
+        if low == high:
+            raise UnreadableImage(f"every pixel has the value {low:.6g}, so nothing can be seen; leave it out")
         notes = (*notes, f"values from {low:.6g} to {high:.6g} stretched to 8 bits")
     if _is_inverted(dataset):
         low, high = high, low
@@ -232,7 +266,7 @@ def _scale(
     low, high = rendering.low, rendering.high
     if band.dtype == np.uint8 and (low, high) == (0, 255):
         return band
-    shares = (np.where(is_valid, band, low).astype(np.float64) - low) / ((high - low) or 1)
+    shares = (np.where(is_valid, band, low).astype(np.float64) - low) / (high - low)
     return np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
 
 

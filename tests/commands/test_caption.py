@@ -109,13 +109,13 @@ def test_unreadable_files_do_not_stop_the_others(shots: Path, capsys: pytest.Cap
     photo = (shots / "photo-1.jpg").read_bytes()
     (shots / "0-cut.jpg").write_bytes(photo[: len(photo) // 2])
     (shots / "photo-0-note.png").write_text("text")
-    Image.fromarray(np.full((9, 9), 2000, dtype=np.uint16)).save("deep.tif")
+    Image.fromarray(np.array([[2000, 2500, 3000]] * 60, dtype=np.uint16)).save("deep.tif")
     assert main(["shots", "missing.tif", "deep.tif", "--model", "mix", "--batch", "2"]) == 1
     streams = capsys.readouterr()
     captions = dict(line.split("\t") for line in streams.out.splitlines())
     assert list(captions) == [*(f"shots/{name}" for name in names), "deep.tif"]
     note, *errors = [line for line in streams.err.splitlines() if line.startswith(("note: ", "error: "))]
-    assert note == "note: values from 2000 to 2000 stretched to 8 bits: deep.tif"
+    assert note == "note: values from 2000 to 3000 stretched to 8 bits: deep.tif"
     assert errors[0].startswith("error: shots/0-cut.jpg: broken or truncated")
     assert errors[1].startswith("error: shots/photo-0-note.png: no JPEG, PNG")
     assert errors[2].startswith("error: missing.tif: no such file")

@@ -15,43 +15,10 @@ from rasterio.io import MemoryFile
 from captioning.images import decoded
 from captioning.images.decoded import UnreadableImage
 from captioning.images.pictures import read_image
+from tests.helpers.tiffs import GAPS, draw, pixels, stretch, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-GAPS = "pixels without data made black"
 RED, GREEN, BLUE = ColorInterp.red, ColorInterp.green, ColorInterp.blue
-
-
-def write(values: np.ndarray, mask: np.ndarray | None = None, colours: Any = None, **profile: Any) -> bytes:
-    """Write `values` (bands, height, width) as a GeoTIFF."""
-    bands, height, width = values.shape
-    options: dict[str, Any] = {"width": width, "height": height, "count": bands, "dtype": values.dtype} | profile
-    with MemoryFile() as memory:
-        with memory.open(driver="GTiff", **options) as dataset:
-            if colours:
-                dataset.colorinterp = colours
-            dataset.write(values)
-            if mask is not None:
-                dataset.write_mask(mask)
-        return bytes(memory.read())
-
-
-def pixels(source: bytes | Path, bands: tuple[int, ...] | None = None) -> np.ndarray:
-    return np.asarray(read_image(source, bands).image)
-
-
-def draw(dtype: str, bands: int, low: float, high: float) -> np.ndarray:
-    values = np.random.default_rng(1).uniform(low, high, (bands, 40, 50))
-    return values.astype(dtype)
-
-
-def stretch(values: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-    """Stretch the values between the percentiles 2 and 98 of the valid ones to 8 bits, with bands last."""
-    known = np.ones(values.shape, bool) if valid is None else np.broadcast_to(valid, values.shape)
-    ordered = np.sort(values[known].astype(np.float64))
-    low, high = (np.interp(share * (len(ordered) - 1), range(len(ordered)), ordered) for share in (0.02, 0.98))
-    shares = np.clip((np.where(known, values, low).astype(np.float64) - low) / (high - low), 0, 1)
-    shares[:, ~known.any(axis=0)] = 0
-    return np.moveaxis(np.rint(255 * shares).astype(np.uint8), 0, -1)
 
 
 def encode(image: Image.Image, **options: Any) -> bytes:
@@ -120,35 +87,6 @@ def test_any_depth_is_stretched_between_percentiles(dtype: str, bands: int) -> N
 def test_complex_values_give_their_magnitude() -> None:
     values = (draw("float32", 1, 1, 9) * np.exp(1j)).astype(np.complex64)
     assert np.abs(pixels(write(values))[..., :1].astype(int) - stretch(np.abs(values))).max() <= 1
-
-
-@pytest.mark.parametrize(
-    ("dtype", "nodata"),
-    [
-        ("float32", -3.4028234663852886e38),
-        ("float64", -9999),
-        ("int16", -32768),
-        ("uint16", 65535),
-        ("float32", np.nan),
-    ],
-)
-@pytest.mark.parametrize("bands", [1, 3, 4])
-def test_nodata_is_not_in_the_range(dtype: str, nodata: float, bands: int) -> None:
-    values, valid = draw(dtype, bands, 10, 900), np.ones((40, 50), bool)
-    valid[:, 20:] = False
-    values[:, ~valid] = nodata
-    data = write(values, nodata=nodata)
-    expected = stretch(values[:3] if bands > 2 else values[:1], valid)
-    assert np.array_equal(pixels(data), np.broadcast_to(expected, (40, 50, 3)))
-    assert GAPS in read_image(data).notes and pixels(data)[:, 20:].max() == 0
-
-
-def test_marks_of_missing_fractions_need_no_declaration() -> None:
-    values = draw("float32", 1, 0, 1)
-    values[0, 0, :3] = np.nan, np.inf, -3.4e38
-    valid = np.ones((40, 50), bool)
-    valid[0, :3] = False
-    assert np.array_equal(pixels(write(values))[..., :1], stretch(values, valid))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -221,6 +159,21 @@ def test_near_infrared_is_no_transparency(dtype: str) -> None:
     )
 
 
+def test_near_infrared_that_is_0_over_water_is_no_transparency() -> None:
+    values = draw("uint8", 4, 5, 250)
+    values[3, :30] = 0
+    for options in ({}, {"photometric": "RGB"}, {"colours": [RED, GREEN, BLUE, ColorInterp.nir]}):
+        assert np.array_equal(pixels(write(values, **options)), np.moveaxis(values[:3], 0, -1)), options
+    assert "band 4 is marked as alpha, but holds values; left out" in read_image(write(values)).notes
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_that_pillow_writes_is_laid_on_white(mode: str) -> None:
+    image = Image.new(mode, (50, 40), (9, 8, 7, 255)[-len(mode) :])
+    image.putalpha(Image.fromarray(np.repeat([0, 255], 20)[:, None].repeat(50, axis=1).astype(np.uint8)))
+    assert pixels(encode(image))[:20].min() == 255 and pixels(encode(image))[20:].max() < 10
+
+
 @pytest.mark.parametrize("alpha", ["NON-PREMULTIPLIED", "PREMULTIPLIED"])
 def test_alpha_is_laid_on_white(alpha: str) -> None:
     shares = np.repeat([0, 102, 255, 255], 10)[:, None].repeat(50, axis=1).astype(np.uint8)
@@ -290,13 +243,6 @@ def test_the_first_page_is_used_and_a_preview_is_none(tmp_path: Path) -> None:
     with rasterio.open(path, "r+") as dataset:
         dataset.build_overviews([2, 4])
     assert read_image(path).notes == read_image(path.read_bytes()).notes == ()
-
-
-def test_a_constant_picture_is_black_and_rare_values_are_seen() -> None:
-    assert pixels(write(np.full((1, 8, 8), 900, np.uint16))).max() == 0
-    rare = np.full((1, 20, 20), 900, np.uint16)
-    rare[0, 0, 0] = 1000
-    assert pixels(write(rare))[0, 0].tolist() == [255] * 3
 
 
 def test_a_broken_file_gets_a_reason_without_a_random_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,8 +52,8 @@ class OpenScene:
         """Return the whole scene as RGB, with a longer side of at most `PICTURE_SIDE`."""
         scale = min(1, PICTURE_SIDE / max(self.dataset.width, self.dataset.height))
         shape = max(1, round(self.dataset.height * scale)), max(1, round(self.dataset.width * scale))
-        is_index = self.rendering.palette is not None
-        resampling = Resampling.nearest if is_index or scale == 1 else Resampling.average
+        is_mixable = self.rendering.palette is None and not self.rendering.marks  # means of marks are no marks
+        resampling = Resampling.average if is_mixable and scale < 1 else Resampling.nearest
         values = read_values(self.dataset, self.rendering, shape=shape, resampling=resampling)
         return finish(to_image(values, self.rendering), 1)[0]
 

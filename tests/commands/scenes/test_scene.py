@@ -18,6 +18,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from captioning.commands.scenes import captions as captions_module
+from captioning.commands.scenes import scene as scene_module
 from captioning.commands.scenes.captions import TileCaption, caption_tiles, saved_captions
 from captioning.commands.scenes.georeference import PIXEL_NOTE, find_georeference
 from captioning.commands.scenes.maps import SceneMap, format_geojson, format_html
@@ -186,6 +187,36 @@ def test_tiles_without_data_are_skipped_and_counted(tmp_path: Path) -> None:
     assert [caption is None for caption in scene_map.captions] == [
         tile.x >= 32 and tile.y >= 16 for tile in scene_map.tiles
     ]
+
+
+def test_a_tile_of_undeclared_nodata_is_skipped_and_one_of_one_value_is_not(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(200, 3000, (3, 32, 48)).astype(np.uint16)
+    values[:, :16, :16], values[:, :16, 16:32] = 65535, 1000
+    with open_scene(write_scene(tmp_path / "a.tif", values, **UTM_33), None) as scene:
+        scene_map = make_map(scene, tmp_path)
+        notes = scene_map.notes
+        colours = {tuple(colour) for colour in np.asarray(scene.read_tile(Tile(16, 0, 16, 16))[0]).reshape(-1, 3)}
+    assert [caption is None for caption in scene_map.captions] == [True] + 5 * [False]
+    assert "1 of 6 tiles have no data, skipped" in notes and "65535 taken as nodata, far from all other values" in notes
+    ((red, green, blue),) = colours
+    assert 0 < red == green == blue < 255
+
+
+def test_a_smaller_picture_of_a_scene_mixes_no_undeclared_nodata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene_module, "PICTURE_SIDE", 20)
+    values = np.full((1, 60, 60), 1000, np.uint16)
+    values[:, 10:31], values[:, 45:] = 65535, 2000
+    with open_scene(write_scene(tmp_path / "a.tif", values), None) as scene:
+        picture = np.asarray(scene.read_picture())
+    assert picture.shape == (20, 20, 3) and picture[:15].max() == 0 and picture[15:].min() == 255
+
+
+def test_a_scene_of_one_value_is_refused(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "a.tif", np.full((3, 32, 32), 900, np.uint16))
+    with pytest.raises(UnreadableImage, match="every pixel has the value 900"), open_scene(path, None):
+        pass
 
 
 def test_an_interrupted_run_goes_on_to_the_same_captions(

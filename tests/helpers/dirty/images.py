@@ -62,10 +62,13 @@ def array_file(values: np.ndarray, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def geotiff(dtype: str, bands: int, **profile: Any) -> bytes:
+def geotiff(values: np.ndarray, nodata: float | None = None) -> bytes:
+    """Make a GeoTIFF of `values` (bands, height, width)."""
+    bands, height, width = values.shape
     with MemoryFile() as memory:
-        with memory.open(driver="GTiff", width=24, height=16, count=bands, dtype=dtype, **profile):
-            pass
+        profile = {"width": width, "height": height, "count": bands, "dtype": values.dtype, "nodata": nodata}
+        with memory.open(driver="GTiff", **profile) as dataset:
+            dataset.write(values)
         return bytes(memory.read())
 
 
@@ -100,6 +103,8 @@ def wrong_checksum() -> bytes:
 ROWS = b"\0" * (3 * 24 + 1) * 16
 BOMB = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * (80 << 20)))
 GREY_11_BITS = np.full((16, 24), 2047, np.uint16)
+COLOURS_16_BITS = np.arange(4 * 16 * 24, dtype=np.uint16).reshape(4, 16, 24)
+BLANK = np.zeros((1, 16, 24), np.uint16)
 FRACTIONS = np.array([[0.5, 2.0], [np.nan, 1.0]], np.float32)
 SVG, HEIC = b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\0\0\0\x18ftypheic" + bytes(64)
 ON_WHITE, FEWER_BITS = "transparency laid on white", "… bits scaled to …"
@@ -110,7 +115,8 @@ UNREADABLE: list[tuple[str, MakeBytes, str]] = [
     ("a JPEG cut in half", partial(half_file, "JPEG"), f"{BROKEN}Truncated File Read"),
     ("a PNG cut in half", partial(half_file, "PNG"), f"{BROKEN}image file is truncated"),
     ("a TIFF cut in half", partial(half_file, "TIFF"), BROKEN),
-    ("a TIFF of nodata only", partial(geotiff, "uint16", 1, nodata=0), "unreadable image: no pixel has data"),
+    ("a TIFF of nodata only", partial(geotiff, BLANK, nodata=0), "unreadable image: no pixel has data"),
+    ("a TIFF of one value in 16 bits", partial(geotiff, BLANK), "unreadable image: every pixel has the value 0"),
     ("a GIF cut in half", partial(half_file, "GIF"), NO_IMAGE),
     ("a PNG with a changed byte", wrong_checksum, f"{BROKEN}"),
     ("a PNG of no width", partial(png, 0, 16, ROWS), NO_IMAGE),
@@ -139,8 +145,13 @@ CONVERTIBLE: list[tuple[str, MakeBytes, str]] = [
     ("a TIFF of fractions and a NaN", partial(array_file, FRACTIONS, "TIFF"), "values from … to … stretched to … bits"),
     (
         "a TIFF of four bands in 16 bits",
-        partial(geotiff, "uint16", 4),
+        partial(geotiff, COLOURS_16_BITS),
         "bands …, …, … of … taken as red, green and blue",
+    ),
+    (
+        "a TIFF with a border of 65535 that is not declared",
+        partial(geotiff, np.where(COLOURS_16_BITS[:1] % 24 < 8, 65535, COLOURS_16_BITS[:1]).astype(np.uint16)),
+        "… taken as nodata, far from all other values",
     ),
     ("an animated GIF", partial(two_pages, "GIF"), FRAMES),
     ("an animated WebP", partial(two_pages, "WEBP"), FRAMES),
