@@ -90,7 +90,7 @@ def open_revision(name: str) -> DVCFileSystem:
         files.repo.root_dir  # opens the repository  # noqa: B018
     except NotDvcRepoError:
         raise UserError("this folder is no DVC repository; change to the project's folder") from None
-    except (SCMError, DvcException) as error:
+    except (SCMError, DvcException, AttributeError) as error:  # the last: a name of a file or a tree
         reason = " ".join(str(error).split())
         remedy = f"`dvc exp show` lists experiments, `git log` commits, and {WORKSPACE} is what lies here"
         raise UserError(f"{name}: no such commit, branch, tag or experiment ({reason}); {remedy}") from None
@@ -102,6 +102,8 @@ def open_file(files: DVCFileSystem, revision: str, path: Path) -> IO[bytes]:
     try:
         return files.open(path.as_posix(), "rb")
     except Exception:  # of DVC, its index, its cache, or of a remote's library
+        if not files.exists(path.as_posix()):
+            raise UserError(f"{revision}: it has no {path}; name one that was committed after a run") from None
         raise UserError(f"{revision}: {path} is not in DVC's cache; {FETCH}") from None
 
 

@@ -6,6 +6,7 @@ peft computes B A in float32, adds it, and rounds once.
 
 import math
 import shutil
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ def merge_adapter(row: TrainedRow, device: str, folder: Path) -> None:
     model.merge_and_unload().save_pretrained(folder, safe_serialization=True, max_shard_size=SHARD)
     processor = PaliGemmaProcessor.from_pretrained(row.checkpoint, backend="pil", local_files_only=True)
     processor.save_pretrained(folder)
+    for path in folder.iterdir():  # weights are for their owner alone otherwise
+        path.chmod(stat.S_IMODE((folder / "config.json").stat().st_mode))
 
 
 def caption_images(

@@ -95,8 +95,8 @@ def _report(sizes: dict[str, int], needs: Sequence[Need], free: int) -> None:
     if not sizes:
         return
     choices, most = ", ".join(f"machine.{key} {size}" for key, size in sizes.items()), max(n.total_bytes for n in needs)
-    memory = f"{most / 1e9:.1f} of {free / 1e9:.1f} GB that are free on {needs[0].device}"
-    print(f"auto: {choices}, which need {memory}", file=sys.stderr)
+    memory = f"{most / 1e9:.1f} of {free / 1e9:.1f} GB free on {needs[0].device}"
+    print(f"auto: {choices}: {memory}", file=sys.stderr)
 
 
 def _note_emulation(machine: Machine, device: str) -> None:

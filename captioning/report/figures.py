@@ -152,7 +152,8 @@ def draw_seeds(rows: Sequence[SeedRow]) -> Figure:
             colour = BLUE if row.is_trained else QUIET
             axes.plot(row.ciders, [y] * len(row.ciders), "o", color=colour, alpha=0.55, markersize=6, zorder=3)
             mean = math.fsum(row.ciders) / len(row.ciders)
-            axes.plot([mean, mean], [y - 0.32, y + 0.32], color=colour, linewidth=2.2, zorder=4)
+            if len(row.ciders) > 1:
+                axes.plot([mean], [y], "|", color=colour, markersize=16, markeredgewidth=2.2, zorder=4)
             if row.paper is not None:
                 axes.plot([row.paper], [y], "D", color=VERMILION, markerfacecolor="none", markersize=7, zorder=5)
         seeds = max(len(row.ciders) for row in rows)
@@ -160,14 +161,16 @@ def draw_seeds(rows: Sequence[SeedRow]) -> Figure:
         axes.set_yticks(range(len(rows)), [row.name for row in rows])
         axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel="CIDEr times 100")
         axes.grid(visible=False, axis="y")
-        _draw_seeds_legend(figure, any(row.paper is not None for row in rows))
+        _draw_seeds_legend(figure, seeds > 1, any(row.paper is not None for row in rows))
     return figure
 
 
-def _draw_seeds_legend(figure: Figure, has_paper: bool) -> None:
+def _draw_seeds_legend(figure: Figure, has_means: bool, has_paper: bool) -> None:
     point: Any = {"linestyle": "none", "markersize": 6}
-    handles = [Line2D([], [], marker="o", color=BLUE, alpha=0.55, label="one seed", **point)]
-    handles += [Line2D([], [], color=BLUE, linewidth=2.2, label="mean of the seeds")]
+    handles = [Line2D([], [], marker="o", color=BLUE, alpha=0.55, label="a seed", **point)]
+    if has_means:
+        bar: Any = {"marker": "|", "markersize": 16, "markeredgewidth": 2.2, "linestyle": "none"}
+        handles += [Line2D([], [], color=BLUE, label="mean of the seeds", **bar)]
     handles += [Line2D([], [], marker="o", color=QUIET, alpha=0.55, label="not trained", **point)]
     if has_paper:
         diamond: Any = {"marker": "D", "markerfacecolor": "none", "color": VERMILION}

@@ -61,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
 
         describer = Describer(load_rows(rows, options.device), params.decoding.maximum_tokens, options.bands)
         title = f"Greedy captions of {', '.join(row.name for row in rows)}."
+        if params.active.checkpoints.origin == "miniature":
+            title += f" A small stand-in for PaliGemma-3B writes them (profile {params.profile})."
         write_stdout(f"{address(listener, options.host)}\n")
         if options.host not in LOOPBACK:
             print("note: whoever reaches this address can use the page; it has no password", file=sys.stderr)

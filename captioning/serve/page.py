@@ -26,6 +26,12 @@ STYLE = Path(__file__).with_name("templates") / "page.css"
 FONTS = ("system-ui", "sans-serif")  # Gradio's own choice would be fetched from a host of fonts
 SHOWN_PIXELS, JPEG_QUALITY = 640, 88  # of the picture on the page, whose longer side this is
 ABANDONED = 60  # seconds after which an upload that nobody asked to caption is removed, looked for as often
+# Gradio refuses a file that is too large in the browser, and would leave the result of the one before.
+HIDE_RESULT = """() => {
+  const hide = () => document.getElementById("result").classList.add("stale");
+  for (const kind of ["change", "drop"]) document.getElementById("upload").addEventListener(kind, hide, true);
+}"""
+SHOW_RESULT = '() => document.getElementById("result").classList.remove("stale")'
 RowCaptions = Sequence[tuple[str, WordedCaption]]  # by the name of the row
 
 
@@ -60,12 +66,13 @@ def build_page(describe: Callable[[bytes], str], title: str, uploads: Path, mega
         gradio.Markdown(f"# Captions\n{title}\n\nA picture: {limits}.")
         upload = gradio.File(label="Picture", type="binary", elem_id="upload", height=140)
         result = gradio.HTML(elem_id="result")
+        page.load(js=HIDE_RESULT)
         upload.upload(
             partial(describe_upload, describe, uploads),
             inputs=upload,
             outputs=[upload, result],
             api_visibility="private",
-        )
+        ).then(js=SHOW_RESULT)
     return page
 
 

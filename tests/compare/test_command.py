@@ -82,6 +82,8 @@ def test_two_commits_and_the_workspace(project: Path, capsys: pytest.CaptureFixt
 def test_what_cannot_be_had_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nowhere"]) == 1
     assert capsys.readouterr().err.startswith("error: nowhere: no such commit, branch, tag or experiment")
+    assert main(["HEAD:params.yaml"]) == 1, "a file's name in git"
+    assert capsys.readouterr().err.startswith("error: HEAD:params.yaml: no such commit, branch, tag or experiment")
     for page in ("compare", "data", "data/scores/scores.json/page.html"):
         (project / "compare").mkdir(exist_ok=True)
         assert main(["--page", page]) == 1

@@ -56,8 +56,8 @@ def test_the_largest_sizes_that_fit_are_chosen_and_reported(
     most = 2.5 + 1.35 * max(rows, images / 2)
     assert most <= gigabytes
     assert capsys.readouterr().err == (
-        f"auto: machine.training_rows {rows}, machine.decoding_batch {images}, which need {most:.1f} of "
-        f"{gigabytes:.1f} GB that are free on cpu\n"
+        f"auto: machine.training_rows {rows}, machine.decoding_batch {images}: {most:.1f} of "
+        f"{gigabytes:.1f} GB free on cpu\n"
     )
 
 

@@ -178,7 +178,7 @@ def test_each_seed_is_a_point_and_the_bar_is_at_their_mean() -> None:
     (axes,) = draw_seeds(rows).axes
     drawn = {(line.get_marker(), tuple(np.ravel(line.get_xdata()))) for line in axes.lines}
     points = {("o", (12.5,)), ("o", (110.0, 118.0, 114.0)), ("D", (15.2,)), ("D", (113.2,))}
-    assert drawn == points | {("None", (12.5, 12.5)), ("None", (114.0, 114.0))}
+    assert drawn == points | {("|", (114.0,))}
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Zero-shot", "Mix"]
     assert axes.get_title(loc="left") == "CIDEr of 3 seeds"
 
@@ -186,4 +186,4 @@ def test_each_seed_is_a_point_and_the_bar_is_at_their_mean() -> None:
 def test_one_seed_shows_no_spread_and_says_so() -> None:
     figure = draw_seeds([SeedRow("Mix", [110.0], True, None)])
     assert "unknown" in figure.axes[0].get_title(loc="left")
-    assert "paper" not in " ".join(text.get_text() for text in figure.legends[0].get_texts())
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a seed", "not trained"]

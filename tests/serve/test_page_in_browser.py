@@ -96,6 +96,9 @@ def test_a_picture_is_captioned_by_each_row_and_not_kept(
 
     with open_chromium() as driver:
         driver.get(served.address)
+        assert "A small stand-in for PaliGemma-3B writes them (profile miniature)." in wait_for(
+            lambda: driver.find_element("tag name", "body").text
+        )
         for name in ("blue.png", "deep.tif"):
             text = drop(driver, project / name)
             expected = []
@@ -119,6 +122,8 @@ def test_a_picture_is_captioned_by_each_row_and_not_kept(
         driver.find_element("css selector", "#upload input[type=file]").send_keys(str(project / "large.png"))
         wait_for(lambda: "maximum" in driver.find_element("tag name", "body").text)
         assert served.files() == []
+        assert not driver.find_element("id", "result").is_displayed(), "the result of another file remains"
+        assert drop(driver, project / "blue.png") and driver.find_element("id", "result").is_displayed()
 
         assert [request for request in read_requests(driver) if not request.startswith(served.address)] == []
         assert [line for line in read_console(driver) if STUB not in line] == []

@@ -35,7 +35,7 @@ function drawHistogram(candidates) {
   const highest = Math.max(1, ...bars.map((bar) => bar.count));
   const buttons = bars.map((bar) => {
     const isChosen = chosen !== null && bar.low === chosen[0] && bar.high === chosen[1];
-    const text = `${bar.count} images from ${short(bar.low)} to ${short(bar.high)}`;
+    const text = `${bar.count} ${bar.count === 1 ? "image" : "images"} from ${short(bar.low)} to ${short(bar.high)}`;
     const side = bar.low > 0 ? "second" : bar.high < 0 ? "first" : "equal";
     const attributes = { type: "button", class: side, title: text, "aria-label": text, "aria-pressed": String(isChosen), value: `${bar.low}..${bar.high}` };
     const button = element("button", attributes, element("span"));
