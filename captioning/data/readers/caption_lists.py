@@ -1,8 +1,8 @@
 """Split a list of captions that a program wrote into one cell.
 
 pandas and `datasets` write a column of lists into CSV as text: in Python's form, with commas (`['a .', 'b .']`), in
-NumPy's, without (`['a .' 'b .']`, often over several lines), or as JSON. Python itself would read NumPy's form as one
-long text, so the parts are taken one by one.
+NumPy's, without (`['a .' 'b .']`, often over several lines; `[np.str_('a .'), ...]`), or as JSON. Python itself would
+read NumPy's form as one long text, so the parts are taken one by one. None and nan are no captions.
 """
 
 import ast
@@ -11,9 +11,12 @@ import re
 from collections.abc import Sequence
 
 TEXT = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
-PARTS = rf"""[\[(]\s*{TEXT}(?:(?:\s*,\s*|\s+){TEXT})*\s*(?:,\s*)?[\])]"""
+ITEM = rf"""(?:None|nan|(?:np\.|numpy\.)?str_\({TEXT}\)|{TEXT})"""
+PARTS = rf"""[\[(]\s*{ITEM}(?:(?:\s*,\s*|\s+){ITEM})*\s*(?:,\s*)?[\])]"""
 LIST = re.compile(rf"(?:array\()?(?P<parts>{PARTS})(?:,\s*dtype=\S+\)|\))?", re.DOTALL)
-BEGINNING = re.compile(r"""(?:\w+\()?[\[({]\s*['"]""")  # of a list, also with a type's name, or cut short
+BEGINNING = re.compile(
+    r"""(?:\w+\()?[\[({]\s*(?:[\w.]*str_\()?['"]"""
+)  # of a list, also with a type's name, or cut short
 BRACKETS = {"[": "]", "{": "}"}
 
 

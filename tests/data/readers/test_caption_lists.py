@@ -39,6 +39,7 @@ def test_a_column_that_pandas_wrote_to_csv_is_split() -> None:
         "{'raw': 'a .'}",
         "['a .' ... 'z .']",
         "['a .', 'b",
+        "[np.str_('a .'), np.str_('b",
         "array(1)",
         "[a b]",
         "list(['a .', 'b .'])",
@@ -57,6 +58,14 @@ def test_a_list_that_cannot_be_split_is_recognised(text: str) -> None:
 )
 def test_a_caption_stays_as_it_is(text: str) -> None:
     assert split_lists([text]) == [text] and not is_list_as_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["['A port .', None, 'A lake .']", "[nan 'A port .' 'A lake .']", "[np.str_('A port .'), np.str_(\"A lake .\")]"],
+)
+def test_nulls_and_numpys_types_are_no_part_of_the_captions(text: str) -> None:
+    assert split_lists([text]) == ["A port .", "A lake ."]
 
 
 def test_nulls_in_json_are_no_captions() -> None:
