@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from captioning.data.readers.names import Unusable, is_image, is_system_file
+from captioning.data.readers.names import Unusable, folder_word, is_image, is_system_file
 
 
 class ImageFiles:
@@ -16,20 +16,21 @@ class ImageFiles:
         self.read = read
         self._by_name: dict[str, list[str]] = {}
         for path in sorted(self.paths):
-            self._by_name.setdefault(_compose(PurePosixPath(path).name), []).append(path)
+            self._by_name.setdefault(_compose(PurePosixPath(path).name).casefold(), []).append(path)
 
     def find(self, name: str, folder: str = "", words: Sequence[str] = ()) -> str:
         """Return the path of the file `name`, which may have folders. Raises `Unusable` if none or several fit.
 
-        Of several files, those nearest to `folder` count, of these the ones below a folder named by a word, in the
-        order of `words`, and of these the one that `name` leads to from `folder`.
+        If no file has the name, those that differ in capital letters count: `a.jpg` for `A.JPG`. Of several files,
+        those nearest to `folder` count, of these the ones below a folder named by a word, in the order of `words`, and
+        of these the one that `name` leads to from `folder`.
         """
         fitting = self._fitting(name) or self._fitting(name.replace("\\", "/"))
         if len(fitting) > 1:
             shared = [_shared_folders(path, folder) for path in fitting]
             fitting = [path for path, depth in zip(fitting, shared, strict=True) if depth == max(shared)]
             for word in words:
-                fitting = [path for path in fitting if word.lower() in _folders(path.lower())] or fitting
+                fitting = [path for path in fitting if folder_word(word) in _folder_words(path)] or fitting
             fitting = [path for path in fitting if path == str(PurePosixPath(folder, name))] or fitting
         if not fitting:
             raise Unusable("no such file")
@@ -39,7 +40,9 @@ class ImageFiles:
 
     def _fitting(self, name: str) -> list[str]:
         path = PurePosixPath(_compose(name))
-        return [file for file in self._by_name.get(path.name, []) if f"/{_compose(file)}".endswith(f"/{path}")]
+        files, end = self._by_name.get(path.name.casefold(), []), f"/{path}"
+        exact = [file for file in files if f"/{_compose(file)}".endswith(end)]
+        return exact or [file for file in files if f"/{_compose(file)}".casefold().endswith(end.casefold())]
 
 
 def _compose(path: str) -> str:
@@ -47,8 +50,8 @@ def _compose(path: str) -> str:
     return unicodedata.normalize("NFC", path)
 
 
-def _folders(path: str) -> Collection[str]:
-    return PurePosixPath(path).parts[:-1]
+def _folder_words(path: str) -> Collection[str]:
+    return {folder_word(folder) for folder in PurePosixPath(path).parts[:-1]}
 
 
 def _shared_folders(path: str, folder: str) -> int:

@@ -6,7 +6,7 @@ training images.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 
 SPLIT_WORDS = {
@@ -19,6 +19,7 @@ SPLITS = ("", *SPLIT_WORDS)
 SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information"}
 RISC_NAME = re.compile(r"([A-Z][A-Z0-9]+)_\d+\.\w+")
 PLAIN_WORDS = {"annotation", "annotations", "caption", "captions", "data", "dataset", "json", "metadata", *SPLIT_NAMES}
+IMAGE_WORDS = {"image", "images", "img", "imgs", "picture", "pictures"}  # of folders: UCM_images
 NAME_COLUMNS = ("file_name", "filename", "image")
 CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "description")
 NUMBERED = re.compile(r"caption_?(\d+)")
@@ -52,14 +53,22 @@ def name_source(path: str, root: str) -> str:
 
     Words that many data sets have are left out: `UCM_captions/dataset.json` is UCM.
     """
-    names = map(_without_plain_words, PurePosixPath(path).with_suffix("").parts)
+    names = (_without_words(name, PLAIN_WORDS) for name in PurePosixPath(path).with_suffix("").parts)
     return next(filter(None, names), root)
 
 
-def _without_plain_words(name: str) -> str:
+def _without_words(name: str, plain: Collection[str]) -> str:
     words = re.split(r"[\W_]+", name)
-    kept = [word for word in words if word.lower().rstrip("0123456789") not in {*PLAIN_WORDS, ""}]
+    kept = [word for word in words if word.lower().rstrip("0123456789") not in {*plain, ""}]
     return name if len(kept) == len(words) else "_".join(kept)
+
+
+def folder_word(name: str) -> str:
+    """Return what a folder's name shares with that of its source, class or split: `ucm` of `UCM_images`.
+
+    A name of plain words alone stays, in small letters: `train2014`.
+    """
+    return (_without_words(name, {*PLAIN_WORDS, *IMAGE_WORDS}) or name).lower()
 
 
 def source_of_image(name: str, default: str) -> str:
@@ -78,9 +87,14 @@ def caption_columns(header: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
 
 
 def is_system_file(path: str) -> bool:
-    """Return whether a file is hidden, or was left behind by a system: `._a.jpg`, `.DS_Store`, `__MACOSX/`."""
+    """Return whether a file is hidden, or was left behind by a system: `._a.jpg`, `.DS_Store`, `__MACOSX/`.
+
+    In a path from the top of another machine, such as `/home/me/.cache/a.jpg`, a hidden folder means nothing.
+    """
     parts = PurePosixPath(path).parts
-    return any(part.startswith(".") or part.lower() in SYSTEM_NAMES for part in parts)
+    visible = parts[-1:] if path.startswith("/") else parts
+    is_hidden = any(part.startswith(".") and part != ".." for part in visible)
+    return is_hidden or any(part.lower() in SYSTEM_NAMES for part in parts)
 
 
 def is_image(path: str) -> bool:

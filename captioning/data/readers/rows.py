@@ -13,7 +13,7 @@ A source is iterated once, as a stream. Its list of what was set aside and its c
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
@@ -23,7 +23,15 @@ from captioning.base.quoting import escape, shorten
 from captioning.data.outputs import Origin
 from captioning.data.readers.caption_lists import is_list_as_text, split_lists
 from captioning.data.readers.files import ImageFiles
-from captioning.data.readers.names import SPLITS, Unusable, check_path, make_ids, read_split, splits_in_paths
+from captioning.data.readers.names import (
+    SPLITS,
+    Unusable,
+    check_path,
+    folder_word,
+    make_ids,
+    read_split,
+    splits_in_paths,
+)
 from captioning.images.decoded import UnreadableImage, encode_png
 from captioning.images.pictures import read_image
 from captioning.images.table import CaptionedImage, clean_caption, is_nearly_empty
@@ -106,12 +114,12 @@ def sample_rows(rows: Sequence[T], images: int | None, seed: int) -> Sequence[T]
 
 def open_annotations(annotations: Sequence[Annotation], files: ImageFiles, images: int | None, seed: int) -> Source:
     """Return a source of all annotations or a seeded sample; images that none of them names are set aside, line 0."""
-    words = {word.lower() for annotation in annotations for word in annotation.words if read_split(word) not in SPLITS}
+    words = {folder_word(word) for entry in annotations for word in entry.words if read_split(word) not in SPLITS}
     folders = {folder for annotation in annotations if (folder := _folder(annotation.file)) != "."}
     paths = [_locate(annotation, files, words, folders) for annotation in annotations]
     pairs = zip(annotations, paths, strict=True)
     ids = make_ids([path if isinstance(path, str) else annotation.name for annotation, path in pairs])
-    sample, splits = sample_rows(range(len(annotations)), images, seed), _fill_splits(annotations)
+    sample, splits = sample_rows(range(len(annotations)), images, seed), _fill_splits(annotations, paths)
     captions = sum(count_captions(annotation.captions) for annotation in annotations)
     source = Source(iter(()), len(sample), len(annotations), captions)
     for path in sorted(files.paths - {path for path in paths if isinstance(path, str)}):
@@ -137,9 +145,7 @@ def open_annotations(annotations: Sequence[Annotation], files: ImageFiles, image
     return source
 
 
-def _locate(
-    annotation: Annotation, files: ImageFiles, words: Collection[str], folders: Collection[str]
-) -> str | Unusable:
+def _locate(annotation: Annotation, files: ImageFiles, words: set[str], folders: set[str]) -> str | Unusable:
     """Return the path of the annotation's image, or why there is none. `words`, `folders`: of all annotations."""
     try:
         path = files.find(check_path(annotation.name), _folder(annotation.file), annotation.words)
@@ -150,11 +156,11 @@ def _locate(
     return path
 
 
-def _is_foreign(path: str, annotation: Annotation, words: Collection[str], folders: Collection[str]) -> bool:
+def _is_foreign(path: str, annotation: Annotation, words: set[str], folders: set[str]) -> bool:
     """Return whether a folder of `path` is that of another source or class, or holds another file of annotations."""
     above = PurePosixPath(path).parents
-    own_words, own_folder = {word.lower() for word in annotation.words}, PurePosixPath(annotation.file)
-    has_word = any(folder.name.lower() in words and folder.name.lower() not in own_words for folder in above)
+    own_words, own_folder = {folder_word(word) for word in annotation.words}, PurePosixPath(annotation.file)
+    has_word = any(folder_word(folder.name) in words - own_words for folder in above)
     return has_word or any(str(folder) in folders and folder not in own_folder.parents for folder in above)
 
 
@@ -162,12 +168,18 @@ def _folder(path: str) -> str:
     return str(PurePosixPath(path).parent)
 
 
-def _fill_splits(annotations: Sequence[Annotation]) -> list[str]:
-    """Return the split of each annotation: its own, or that of the folders of its file and its image."""
-    paths = [f"{annotation.file}/{_folder(annotation.name)}" for annotation in annotations]
-    named = splits_in_paths([path for path, entry in zip(paths, annotations, strict=True) if entry.split is None])
-    pairs = zip(paths, annotations, strict=True)
-    return [named[path] if entry.split is None else entry.split for path, entry in pairs]
+def _fill_splits(annotations: Sequence[Annotation], paths: Sequence[str | Unusable]) -> list[str]:
+    """Return the split of each annotation: its own, or that of its file and the folders in its image's name, or else
+    that of the folders where its image is. `paths`: of the images."""
+    stated = {
+        index: f"{entry.file}/{_folder(entry.name)}" for index, entry in enumerate(annotations) if entry.split is None
+    }
+    folders = {index: _folder(path) for index in stated if isinstance(path := paths[index], str)}
+    by_name, by_folder = splits_in_paths(list(stated.values())), splits_in_paths(list(folders.values()))
+    return [
+        entry.split or by_name.get(stated.get(index, "")) or by_folder.get(folders.get(index, "")) or ""
+        for index, entry in enumerate(annotations)
+    ]
 
 
 def _refuse(reason: Unusable) -> bytes:

@@ -97,7 +97,6 @@ BAD_NAMES: list[tuple[str, str, str]] = [
     ("a name with a command for the terminal", "a\x1b[2J.jpg", "its name holds a control character"),
     ("a name that reads backwards", "a\u202egpj.jpg", "its name holds a control character"),
     ("a name of 300 letters", "a" * 296 + ".jpg", "its name is longer than 255 bytes"),
-    ("a name in capitals, unlike the file's", "A.JPG", "no such file"),
     ("a name that is a formula", "=cmd()", "no such file"),
 ]
 BAD_CAPTIONS: list[tuple[str, str, str]] = [
@@ -156,6 +155,7 @@ GOOD_TABLES: list[tuple[str, Edit]] = [
     ("empty lines", replace("\n", "\n\n")),
     ("quotes around each field", quote_all),
     ("additional columns", replace("\n", ",more\n")),
+    ("a name in capitals, unlike the file's", with_name("A.JPG")),
     ("spaces around source and split", replace("UCM,train", " UCM , train ")),
     ("the same caption five times", with_captions(*["A port ."] * 5)),
 ]

@@ -1,13 +1,13 @@
 """Recognise in which form a folder holds captioned images, and read it.
 
 The first form of `FORMS` that has a file in the folder is read, from all its files together: so RSICD, UCM and NWPU may
-lie side by side. Hidden files and those that systems leave behind are passed over.
+lie side by side. Hidden files and those that systems leave behind are passed over, and so is a damaged file beside
+others, which is named.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -53,7 +53,7 @@ def read_folder(folder: Path, images: int | None = None, seed: int = 0, columns:
     Raises `UserError` at once if the folder is not of a form that is read.
     """
     paths = list_files(folder)
-    form, unread = _choose_form(folder, paths)
+    form, unread, damaged = _choose_form(folder, paths)
     root = folder.resolve().name
     if form.read is None:
         source = read_shards({file: folder / file for file in form.files}, root, images, seed, columns)
@@ -65,7 +65,8 @@ def read_folder(folder: Path, images: int | None = None, seed: int = 0, columns:
         source.origin = {"sha256": {file: sha256(folder / file) for file in form.files}}
     source.origin = {"form": form.name, **source.origin}
     others = f"; not read, since this comes first: {_join(unread)}" if unread else ""
-    source.description = f"{folder}: {form.name}: {_join(form.files)}{others}"
+    faults = f"; passed over: {'; '.join(damaged[:MAX_DESCRIBED])}" if damaged else ""
+    source.description = f"{folder}: {form.name}: {_join(form.files)}{others}{faults}"
     return source
 
 
@@ -80,32 +81,35 @@ def find_form(folder: Path) -> str:
     return _choose_form(folder, list_files(folder))[0].name
 
 
-def _choose_form(folder: Path, paths: Sequence[str]) -> tuple[Form, list[str]]:
-    """Return the form that is read, and the files of other forms."""
-    forms, unread = _find_forms(folder, paths), dict[str, None]()
-    form = next(forms, None)
-    if form is None:
+def _choose_form(folder: Path, paths: Sequence[str]) -> tuple[Form, list[str], list[str]]:
+    """Return the form that is read, the files of other forms, and a line for each damaged file."""
+    damaged: dict[str, str] = {}
+    forms = list(_find_forms(folder, paths, damaged))
+    if not forms:
         raise UserError(_explain_unknown(folder, paths))
-    with suppress(UserError):  # a damaged file that is not read
-        unread |= {file: None for other in forms for file in other.files if file not in form.files}
-    return form, list(unread)
+    unread = {file: None for other in forms[1:] for file in other.files if file not in forms[0].files}
+    return forms[0], list(unread), [fault for path, fault in damaged.items() if path not in forms[0].files]
 
 
-def _find_forms(folder: Path, paths: Sequence[str]) -> Iterator[Form]:
-    """Yield the forms of which `paths` has files, the one to read first."""
+def _find_forms(folder: Path, paths: Sequence[str], damaged: dict[str, str]) -> Iterator[Form]:
+    """Yield the forms of which `paths` has files, the one to read first. Fill `damaged` with what cannot be read."""
     names = {path: PurePosixPath(path).name.lower() for path in paths}
     for title, tables in zip(TABLES, ((TABLE,), METADATA), strict=False):
         if files := [path for path, name in names.items() if name in tables]:
             yield Form(title, files, _read_table)
     by_form: dict[str, JsonForm] = {}
     for path in _with_ending(paths, ".json"):
-        content = load(folder / path)
+        try:
+            content = load(folder / path)
+        except UserError as error:
+            damaged[path] = str(error)
+            continue
         if form := next((form for form in JSON_FORMS if form.fits(content)), None):
             by_form[path] = form
     if by_form:
         title = " and ".join(dict.fromkeys(form.name for form in by_form.values()))
         yield Form(title, list(by_form), lambda folder, file: _read_json(folder, file, by_form[file]))
-    if files := [path for path in _with_ending(paths, ".csv", ".jsonl", ".json") if _is_table(folder / path)]:
+    if files := [path for path in _with_ending(paths, ".csv", ".jsonl", ".json") if _is_table(folder, path, damaged)]:
         yield Form(TABLES[2], files, _read_table)
     if files := _with_ending(paths, ".parquet"):
         yield Form(SHARDS, files, None)
@@ -123,10 +127,12 @@ def _read_json(folder: Path, file: str, form: JsonForm) -> list[Annotation]:
     return form.read(load(folder / file), JsonFile(folder / file, file, folder.resolve().name))
 
 
-def _is_table(path: Path) -> bool:
+def _is_table(folder: Path, path: str, damaged: dict[str, str]) -> bool:
     try:
-        return has_columns(read_table(path).columns)
-    except UserError:  # this file is not about images, or the message says that nothing is read
+        return has_columns(read_table(folder / path).columns)
+    except UserError as error:
+        if not _with_ending([path], ".json"):  # JSON may be anything else than a list of rows
+            damaged[path] = str(error)
         return False
 
 

@@ -42,9 +42,9 @@ def load(path: Path) -> Any:
 
 
 def is_list_of(content: Any, *keys: str) -> bool:
-    """Return whether `content` is a list whose first item is a map with `keys`."""
-    is_list = isinstance(content, list) and content and isinstance(content[0], dict)
-    return bool(is_list and all(key in content[0] for key in keys))
+    """Return whether `content` is a list in which a map has `keys`; the first may be incomplete."""
+    maps = (item for item in content if isinstance(item, dict)) if isinstance(content, list) else ()
+    return any(all(key in item for key in keys) for item in maps)
 
 
 def validate(model: type[Model], content: Any, where: JsonFile) -> Model:

@@ -23,7 +23,7 @@ class Sentence(BaseModel):
 
 class Image(BaseModel):
     filename: str
-    sentences: list[Sentence]
+    sentences: list[Sentence] = []  # an image without any is set aside
     split: Split | None = None
     filepath: str = ""
 

@@ -37,7 +37,7 @@ class Nwpu(RootModel):
 
 
 def fits(content: Any) -> bool:
-    return isinstance(content, dict) and is_list_of(next(iter(content.values()), None), "filename", "raw")
+    return isinstance(content, dict) and any(is_list_of(group, "filename", "raw") for group in content.values())
 
 
 def read(content: Any, where: JsonFile) -> list[Annotation]:

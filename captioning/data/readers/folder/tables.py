@@ -1,7 +1,8 @@
 """Read tables of images and captions: `captions.csv` (RISC), and Hugging Face's `metadata.csv`, `.jsonl`, `.parquet`.
 
 1. A row names its image in `image`, `file_name` or `filename`. Its captions are in numbered columns (`caption_1`, ...),
-   or in a single one (`caption`, `captions`, `text`), where several rows of an image are its captions together.
+   or in a single one (`caption`, `captions`, `text`). Several rows of an image are its captions together, except for a
+   row of several columns that repeats a caption: it is a copy, and is set aside.
 2. `source` and `split` are optional columns. A malformed table is refused with all its faults at once.
 3. `datasets` reads the same metadata (tests/data/readers/test_forms.py compares them), but does not name the line of a
    fault, and takes a caption `NA` for a missing value.
@@ -9,7 +10,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,7 +23,6 @@ from captioning.data.readers.captions_csv import MAX_TABLE_BYTES, Table, parse_c
 from captioning.data.readers.names import (
     CAPTION_COLUMNS,
     NAME_COLUMNS,
-    NUMBERED,
     SPLITS,
     caption_columns,
     name_source,
@@ -42,10 +42,6 @@ class Columns:
 
     name: str
     captions: tuple[str, ...]
-
-    @property
-    def is_numbered(self) -> bool:
-        return NUMBERED.fullmatch(self.captions[0]) is not None
 
 
 def has_columns(columns: Sequence[str]) -> bool:
@@ -68,7 +64,7 @@ def _find_columns(header: Sequence[str]) -> Columns | str:
 def read_table(path: Path) -> Table:
     """Read a table by its file's ending. Raises `UserError` if it cannot be read."""
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             return _read_parquet(path)
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
@@ -130,7 +126,7 @@ def annotate(table: Table, file: str, root: str) -> list[Annotation]:
         raise UserError(join_faults(faults))
     default = name_source(file, root)
     annotations = [_annotation(line, row, columns, file, default) for line, row in table.rows]
-    return annotations if columns.is_numbered else list(_merge(annotations))
+    return list(_merge(annotations, has_copies=len(columns.captions) > 1))
 
 
 def _row_fault(row: dict[Any, Any], columns: Columns) -> str | None:
@@ -163,14 +159,20 @@ def _annotation(line: int, row: dict[Any, Any], columns: Columns, file: str, def
     return Annotation(line, name, captions, source, split, file, ("resized", source, split or ""))
 
 
-def _merge(annotations: Sequence[Annotation]) -> Iterator[Annotation]:
+def _merge(annotations: Sequence[Annotation], has_copies: bool) -> Iterator[Annotation]:
     """Yield an annotation for each image, with the captions of all its rows. Rows of another source or split are not
-    the same image: either there is a file for them, or they are set aside later (rows.py)."""
+    the same image: either there is a file for them, or they are set aside later (rows.py), as copies of a row are."""
     by_image: dict[tuple[str, str, str | None], list[Annotation]] = {}
+    texts: dict[tuple[str, str, str | None], set[str]] = {}
+    copies: list[Annotation] = []
     for annotation in annotations:
         key = str(PurePosixPath(annotation.name)), annotation.source, annotation.split
-        by_image.setdefault(key, []).append(annotation)
-    for group in by_image.values():
-        captions = [text for annotation in group for text in annotation.captions]
-        first = group[0]
-        yield Annotation(first.line, first.name, captions, first.source, first.split, first.file, first.words)
+        captions, known = set(filter(str.strip, annotation.captions)), texts.setdefault(key, set())
+        is_copy = has_copies and not captions.isdisjoint(known)
+        (copies if is_copy else by_image.setdefault(key, [])).append(annotation)
+        known |= captions
+    images = [
+        replace(group[0], captions=[text for annotation in group for text in annotation.captions])
+        for group in by_image.values()
+    ]
+    yield from sorted([*images, *copies], key=lambda annotation: annotation.line)
