@@ -22,7 +22,8 @@ from captioning.data.readers.drawn import draw_world
 from captioning.data.readers.folder.forms import SHARDS, find_form, read_folder, refuse_columns
 from captioning.data.readers.names import is_system_file
 from captioning.data.readers.rows import Source
-from captioning.data.readers.shards import configuration_faults, read_shards, schema_faults
+from captioning.data.readers.shards.read import read_shards
+from captioning.data.readers.shards.schema import configuration_faults, schema_faults
 from captioning.params.sections import Data
 from captioning.runtime.paths import DOWNLOADS, exclusive_folder, is_copy, main_folder
 

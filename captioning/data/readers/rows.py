@@ -13,7 +13,7 @@ A source is iterated once, as a stream. Its list of what was set aside and its c
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
@@ -110,6 +110,23 @@ def sample_rows(rows: Sequence[T], images: int | None, seed: int) -> Sequence[T]
     if images is None or images >= len(rows):
         return rows
     return [rows[index] for index in sorted(random.Random(f"folder {seed}").sample(range(len(rows)), images))]
+
+
+def group_rows(keys: Sequence[Hashable], captions: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Return the rows of each image, by their indices: all of one key.
+
+    A row of several captions that repeats one of an earlier row is a copy: it stays alone, and is set aside later, as
+    another image of the same id.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    known: dict[Hashable, set[str]] = {}
+    copies: list[int] = []
+    for index, (key, texts) in enumerate(zip(keys, captions, strict=True)):
+        own = [text for text in split_lists(texts) if text.strip()]
+        is_copy = len(own) > 1 and not known.setdefault(key, set()).isdisjoint(own)
+        (copies if is_copy else groups.setdefault(key, [])).append(index)
+        known.setdefault(key, set()).update(own)
+    return sorted([*groups.values(), *([index] for index in copies)])
 
 
 def open_annotations(annotations: Sequence[Annotation], files: ImageFiles, images: int | None, seed: int) -> Source:

@@ -14,8 +14,11 @@ from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
 from captioning.data.readers.folder.forms import SHARDS, find_form, read_folder
 from captioning.data.readers.rows import CAPTIONS, SetAside, Source
-from captioning.data.readers.shards import read_shards, schema_faults
+from captioning.data.readers.shards.read import read_shards
+from captioning.data.readers.shards.schema import schema_faults
+from captioning.data.splits import SplitImages, perceptual_hash
 from captioning.params.sections import Columns
+from tests.helpers.owned_data import jpeg
 
 TEXTS = ["A port .", "Boats in a port .", "There is a port .", "It is a port .", "A port with boats ."]
 
@@ -113,12 +116,15 @@ def test_a_split_is_in_the_names_of_shards_if_they_name_several(
     tmp_path: Path, names: list[str], splits: list[str]
 ) -> None:
     for shade, name in enumerate(names):
-        write_shard(tmp_path, f"{name}.parquet", [make_row(None, shade)])
+        write_shard(tmp_path, f"{name}.parquet", [make_row(None, 50 * shade)])
     assert [image.split for image in read(tmp_path)] == splits
 
 
 def test_a_split_column_overrides_the_names_of_shards(tmp_path: Path) -> None:
-    write_shard(tmp_path, "data/train-0.parquet", [make_row(None, split=split) for split in ("validation", "", None)])
+    splits = ("validation", "", None)
+    write_shard(
+        tmp_path, "data/train-0.parquet", [make_row(None, 50 * k, split=split) for k, split in enumerate(splits)]
+    )
     write_shard(tmp_path, "data/test-0.parquet", [make_row(None, split="train")])
     assert [image.split for image in read(tmp_path)] == ["train", "val", "", ""]
 
@@ -236,3 +242,60 @@ def test_captions_are_in_any_number_of_columns_or_in_one_as_texts_or_lists(
     (row,) = source
     assert (row.id, list(row.captions)) == ("port_1", captions or list(columns.values()))
     assert source.captions == len(row.captions) and source.set_aside == []
+
+
+def one_caption(path: str | None, shade: int, text: str, **columns: Any) -> dict[str, Any]:
+    return {"image": {"bytes": encode_image(shade), "path": path}, "caption": text, **columns}
+
+
+@pytest.mark.parametrize("names", [("a.jpg", "b.jpg"), (None, None), ("same.jpg", "same.jpg")])
+def test_rows_of_one_image_are_its_captions_also_in_other_shards(
+    names: tuple[str | None, str | None], tmp_path: Path
+) -> None:
+    first, second = names
+    rows = [one_caption(first, 0, "A port ."), one_caption(second, 90, "A lake ."), one_caption(first, 0, "A pier .")]
+    write_shard(tmp_path, "data/train-0.parquet", rows)
+    write_shard(tmp_path, "data/train-1.parquet", [one_caption(second, 90, "A lake .")])
+    source = read(tmp_path)
+    images = list(source)
+    assert [image.captions for image in images] == [("A port .", "A pier ."), ("A lake .", "A lake .")]
+    assert [image.id for image in images] == (["a", "b"] if first == "a.jpg" else ["row-000001", "row-000002"])
+    assert (source.rows, source.captions, source.set_aside) == (2, 4, [])
+    assert [image.id for image in read(tmp_path, 1, 1)] in ([images[0].id], [images[1].id])
+
+
+def test_equal_images_in_two_splits_are_brought_into_one_split(tmp_path: Path) -> None:
+    """They stay two images here, each with its captions; the stage `split` takes both for test images."""
+    pairs = [("a.jpg", "train"), ("a.jpg", "test"), ("b.jpg", "val"), ("c.jpg", "train")]
+    rows = [{"image": {"bytes": jpeg(name), "path": name}, "text": "A port .", "split": split} for name, split in pairs]
+    write_shard(tmp_path, "0.parquet", rows)
+    images = list(read(tmp_path))
+    ids = ["row-000001", "row-000002", "b", "c"]
+    assert [(image.id, image.split) for image in images] == list(
+        zip(ids, ["train", "test", "val", "train"], strict=True)
+    )
+    hashes = [perceptual_hash(image.image) for image in images]
+    splits = SplitImages(ids, ["risc"] * 4, [image.split for image in images], hashes, 2, {}, 1)
+    assert splits.split("own", splits.group_images()) == {"train": ["c"], "validation": ["b"], "test": ids[:2]}
+
+
+def test_a_row_that_repeats_captions_and_rows_without_bytes_are_set_aside(tmp_path: Path) -> None:
+    empty = {"image": {"bytes": None, "path": None}}
+    write_shard(tmp_path, "0.parquet", [make_row("a.jpg"), make_row("a.jpg"), *([make_row(None) | empty] * 2)])
+    source = read(tmp_path)
+    assert [image.id for image in source] == ["a"]
+    assert [(aside.line, aside.reason) for aside in source.set_aside] == [
+        (2, "same image as line 1; leave one of the rows"),
+        (3, "holds no image bytes"),
+        (4, "holds no image bytes"),
+    ]
+
+
+def test_hidden_and_system_files_in_shards_are_passed_over(tmp_path: Path) -> None:
+    """A hidden folder of the machine on which a shard was written means nothing."""
+    hidden = ["._a.png", "__MACOSX/a.png", "images/.a.png", ".git/a.png", "Thumbs.db", "/data/@eaDir/a.png"]
+    kept = ["/home/me/.cache/huggingface/b.png", "../c.png", "./d.png"]
+    write_shard(tmp_path, "0.parquet", [make_row(path, 9 * k) for k, path in enumerate([*hidden, *kept])])
+    source = read(tmp_path)
+    assert [image.id for image in source] == ["b", "c", "d"]
+    assert (source.rows, source.captions, source.set_aside) == (3, 15, [])

@@ -22,7 +22,7 @@ from captioning.data.readers.folder.json_files import JsonFile, JsonForm, load
 from captioning.data.readers.folder.tables import annotate, has_columns, read_table
 from captioning.data.readers.names import Unusable, is_image
 from captioning.data.readers.rows import Annotation, Source, check_size, open_annotations
-from captioning.data.readers.shards import read_shards
+from captioning.data.readers.shards.read import read_shards
 from captioning.params.sections import Columns
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")

@@ -2,7 +2,7 @@
 
 1. A row names its image in `image`, `file_name` or `filename`. Its captions are in numbered columns (`caption_1`, ...),
    or in a single one (`caption`, `captions`, `text`). Several rows of an image are its captions together, except for a
-   row of several columns that repeats a caption: it is a copy, and is set aside.
+   row of several captions that repeats one: it is a copy, and is set aside.
 2. `source` and `split` are optional columns. A malformed table is refused with all its faults at once.
 3. `datasets` reads the same metadata (tests/data/readers/test_forms.py compares them), but does not name the line of a
    fault, and takes a caption `NA` for a missing value.
@@ -29,7 +29,7 @@ from captioning.data.readers.names import (
     read_split,
     source_of_image,
 )
-from captioning.data.readers.rows import Annotation
+from captioning.data.readers.rows import Annotation, group_rows
 
 BYTES_AS_TEXT, HEAD_BYTES = b"{'bytes': b", 1 << 16  # a column of images that pandas wrote as text
 SHARDS_REMEDY = "use the Parquet files of this data set, or its image files"
@@ -126,7 +126,7 @@ def annotate(table: Table, file: str, root: str) -> list[Annotation]:
         raise UserError(join_faults(faults))
     default = name_source(file, root)
     annotations = [_annotation(line, row, columns, file, default) for line, row in table.rows]
-    return list(_merge(annotations, has_copies=len(columns.captions) > 1))
+    return list(_merge(annotations))
 
 
 def _row_fault(row: dict[Any, Any], columns: Columns) -> str | None:
@@ -159,20 +159,10 @@ def _annotation(line: int, row: dict[Any, Any], columns: Columns, file: str, def
     return Annotation(line, name, captions, source, split, file, ("resized", source, split or ""))
 
 
-def _merge(annotations: Sequence[Annotation], has_copies: bool) -> Iterator[Annotation]:
+def _merge(annotations: Sequence[Annotation]) -> Iterator[Annotation]:
     """Yield an annotation for each image, with the captions of all its rows. Rows of another source or split are not
-    the same image: either there is a file for them, or they are set aside later (rows.py), as copies of a row are."""
-    by_image: dict[tuple[str, str, str | None], list[Annotation]] = {}
-    texts: dict[tuple[str, str, str | None], set[str]] = {}
-    copies: list[Annotation] = []
-    for annotation in annotations:
-        key = str(PurePosixPath(annotation.name)), annotation.source, annotation.split
-        captions, known = set(filter(str.strip, annotation.captions)), texts.setdefault(key, set())
-        is_copy = has_copies and not captions.isdisjoint(known)
-        (copies if is_copy else by_image.setdefault(key, [])).append(annotation)
-        known |= captions
-    images = [
-        replace(group[0], captions=[text for annotation in group for text in annotation.captions])
-        for group in by_image.values()
-    ]
-    yield from sorted([*images, *copies], key=lambda annotation: annotation.line)
+    the same image: either there is a file for them, or they are set aside later (rows.py)."""
+    keys = [(str(PurePosixPath(entry.name)), entry.source, entry.split) for entry in annotations]
+    for group in group_rows(keys, [entry.captions for entry in annotations]):
+        captions = [text for index in group for text in annotations[index].captions]
+        yield replace(annotations[group[0]], captions=captions)

@@ -1,0 +1,1 @@
+"""Parquet shards as `datasets` writes and the Hub converts them: their columns, and their rows."""
