@@ -9,7 +9,7 @@ from pathlib import Path
 
 from captioning.base.errors import UserError
 from captioning.base.files import write_records
-from captioning.base.quoting import csv_cell
+from captioning.base.quoting import csv_cell, shorten
 from captioning.data.readers.rows import SetAside, Source
 from captioning.runtime.paths import SET_ASIDE, main_folder
 
@@ -56,7 +56,14 @@ def refuse_losses(source: Source, path: str, images: int) -> None:
     write_losses(source, listing := main_folder(SET_ASIDE))
     fault = f"{' and '.join(shares)} cannot be used, more than {MAX_SHARE:.0%}" if images else "no usable image"
     remedy = "correct them, or set data.set_aside to allow" if images else "correct them"
-    raise UserError(f"{path}: {fault}; {describe_losses(source)}; {listing} lists them: {remedy}")
+    raise UserError(f"{path}: {fault}; {describe_losses(source)}{_example(source)}; {listing} lists them: {remedy}")
+
+
+def _example(source: Source) -> str:
+    """Return the first image that was set aside for the most frequent reason, with its values; "" if there is none."""
+    frequent = next(iter(count_reasons(source)), None)
+    examples = [aside for aside in source.set_aside if _general_reason(aside) == frequent]
+    return f"; for example {shorten(min(examples).image)}: {min(examples).reason}" if examples else ""
 
 
 def write_losses(source: Source, path: Path) -> None:

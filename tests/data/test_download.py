@@ -115,7 +115,11 @@ def test_a_source_without_a_usable_image_is_always_refused(stage: Stage, capsys:
     shutil.rmtree("raw/resized")
     with pytest.raises(SystemExit):
         stage(set_aside="allow")
-    assert "error: raw: no usable image; 50 set aside: 50 × no such file; " in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert (
+        "error: raw: no usable image; 50 set aside: 50 × no such file; for example 'RSICD_0.jpg': no such file; "
+        in (message)
+    )
 
 
 def test_no_spreadsheet_executes_the_list_of_what_is_set_aside(stage: Stage) -> None:

@@ -159,3 +159,15 @@ def test_a_damaged_file_alone_gets_its_line(tmp_path: Path) -> None:
     save(tmp_path / "dataset.json", json.dumps({"images": [ENTRY]})[:-3])
     with pytest.raises(UserError, match=r"dataset\.json: not JSON, or incomplete; fetch it again$"):
         read(tmp_path)
+
+
+def test_metadata_of_something_else_is_not_read_beside_a_form(tmp_path: Path) -> None:
+    save(tmp_path / "1.jpg", jpeg("1"))
+    save(tmp_path / "dataset.json", {"images": [ENTRY]})
+    save(tmp_path / "metadata.csv", "id,place\n1,Ankara\n")
+    images, source = read(tmp_path)
+    assert images == {"1": ("train", jpeg("1"), ("A port .",))}
+    assert source.description.endswith(": dataset.json; not read, since this comes first: metadata.csv")
+    (tmp_path / "dataset.json").unlink()
+    with pytest.raises(UserError, match=r"metadata\.csv:1: no column image, caption_1"):
+        read(tmp_path)

@@ -94,9 +94,12 @@ def _choose_form(folder: Path, paths: Sequence[str]) -> tuple[Form, list[str], l
 def _find_forms(folder: Path, paths: Sequence[str], damaged: dict[str, str]) -> Iterator[Form]:
     """Yield the forms of which `paths` has files, the one to read first. Fill `damaged` with what cannot be read."""
     names = {path: PurePosixPath(path).name.lower() for path in paths}
-    for title, tables in zip(TABLES, ((TABLE,), METADATA), strict=False):
-        if files := [path for path, name in names.items() if name in tables]:
-            yield Form(title, files, _read_table)
+    if files := [path for path, name in names.items() if name == TABLE]:
+        yield Form(TABLES[0], files, _read_table)
+    metadata = [path for path, name in names.items() if name in METADATA]
+    others = [path for path in metadata if _has_other_columns(folder / path)]
+    if files := [path for path in metadata if path not in others]:
+        yield Form(TABLES[1], files, _read_table)
     by_form: dict[str, JsonForm] = {}
     for path in _with_ending(paths, ".json"):
         try:
@@ -111,8 +114,10 @@ def _find_forms(folder: Path, paths: Sequence[str], damaged: dict[str, str]) -> 
         yield Form(title, list(by_form), lambda folder, file: _read_json(folder, file, by_form[file]))
     if files := [path for path in _with_ending(paths, ".csv", ".jsonl", ".json") if _is_table(folder, path, damaged)]:
         yield Form(TABLES[2], files, _read_table)
-    if files := _with_ending(paths, ".parquet"):
+    if files := [path for path in _with_ending(paths, ".parquet") if path not in metadata]:
         yield Form(SHARDS, files, None)
+    if others:  # alone, their line names the columns that they lack
+        yield Form(TABLES[1], others, _read_table)
 
 
 def _with_ending(paths: Sequence[str], *endings: str) -> list[str]:
@@ -125,6 +130,14 @@ def _read_table(folder: Path, file: str) -> list[Annotation]:
 
 def _read_json(folder: Path, file: str, form: JsonForm) -> list[Annotation]:
     return form.read(load(folder / file), JsonFile(folder / file, file, folder.resolve().name))
+
+
+def _has_other_columns(path: Path) -> bool:
+    """Return whether a table can be read and is not about images, as many a `metadata.csv`."""
+    try:
+        return not has_columns(read_table(path).columns)
+    except UserError:
+        return False
 
 
 def _is_table(folder: Path, path: str, damaged: dict[str, str]) -> bool:
