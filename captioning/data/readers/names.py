@@ -19,6 +19,7 @@ SPLITS = ("", *SPLIT_WORDS)
 SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information"}
 RISC_NAME = re.compile(r"([A-Z][A-Z0-9]+)_\d+\.\w+")
 PLAIN_WORDS = {"annotation", "annotations", "caption", "captions", "data", "dataset", "json", "metadata", *SPLIT_NAMES}
+PUBLISHED = {"coco", "nwpu", "rsicd", "sydney", "ucm"}  # data sets, of which people have several side by side
 IMAGE_WORDS = {"image", "images", "img", "imgs", "picture", "pictures"}  # of folders: UCM_images
 NAME_COLUMNS = ("file_name", "filename", "image")
 CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "description")

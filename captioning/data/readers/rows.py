@@ -24,6 +24,7 @@ from captioning.data.outputs import Origin
 from captioning.data.readers.caption_lists import is_list_as_text, split_lists
 from captioning.data.readers.files import ImageFiles
 from captioning.data.readers.names import (
+    PUBLISHED,
     SPLITS,
     Unusable,
     check_path,
@@ -121,11 +122,11 @@ def group_rows(keys: Sequence[Hashable], captions: Sequence[Sequence[str]]) -> l
     groups: dict[Hashable, list[int]] = {}
     known: dict[Hashable, set[str]] = {}
     copies: list[int] = []
-    for index, (key, texts) in enumerate(zip(keys, captions, strict=True)):
-        own = [text for text in split_lists(texts) if text.strip()]
-        is_copy = len(own) > 1 and not known.setdefault(key, set()).isdisjoint(own)
+    for index, (key, published) in enumerate(zip(keys, captions, strict=True)):
+        texts, earlier = [text for text in split_lists(published) if text.strip()], known.setdefault(key, set())
+        is_copy = len(texts) > 1 and not earlier.isdisjoint(texts)
         (copies if is_copy else groups.setdefault(key, [])).append(index)
-        known.setdefault(key, set()).update(own)
+        earlier.update(texts)
     return sorted([*groups.values(), *([index] for index in copies)])
 
 
@@ -177,7 +178,8 @@ def _is_foreign(path: str, annotation: Annotation, words: set[str], folders: set
     """Return whether a folder of `path` is that of another source or class, or holds another file of annotations."""
     above = PurePosixPath(path).parents
     own_words, own_folder = {folder_word(word) for word in annotation.words}, PurePosixPath(annotation.file)
-    has_word = any(folder_word(folder.name) in words - own_words for folder in above)
+    others = (words | (PUBLISHED if own_words & PUBLISHED else set())) - own_words
+    has_word = any(folder_word(folder.name) in others for folder in above)
     return has_word or any(str(folder) in folders and folder not in own_folder.parents for folder in above)
 
 
