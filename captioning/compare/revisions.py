@@ -98,11 +98,11 @@ def open_revision(name: str) -> DVCFileSystem:
 
 
 def open_file(files: DVCFileSystem, revision: str, path: Path) -> IO[bytes]:
-    """Open a file of a revision. Raises `UserError` if the cache does not hold it."""
+    """Open a file of a revision. Raises `UserError` if no stage wrote it then, or if the cache does not hold it."""
     try:
         return files.open(path.as_posix(), "rb")
     except Exception:  # of DVC, its index, its cache, or of a remote's library
-        if not files.exists(path.as_posix()):
+        if not any(path.is_relative_to(out.def_path) for out in files.repo.index.outs):
             raise UserError(f"{revision}: it has no {path}; name one that was committed after a run") from None
         raise UserError(f"{revision}: {path} is not in DVC's cache; {FETCH}") from None
 

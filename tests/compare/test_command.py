@@ -49,11 +49,13 @@ def write_results(folder: Path, caption: str, ciders: tuple[float, ...]) -> None
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with two commits, and a third state in the workspace."""
+    """A repository with two commits of results, and a third state in the workspace."""
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     monkeypatch.chdir(tmp_path)
     git(tmp_path, "init", "--quiet")
     with Repo.init(str(tmp_path)) as repo:
+        git(tmp_path, "commit", "--quiet", "--message", "Without a stage")
+        git(tmp_path, "tag", "never-run")
         (tmp_path / "dvc.yaml").write_text(json.dumps(STAGE))
         for caption, ciders in (("a port", (10.0, 20.0, 30.0, 40.0)), ("a lake", (110.0, 125.0, 130.0, 140.0))):
             write_results(tmp_path, caption, ciders)
@@ -84,6 +86,8 @@ def test_what_cannot_be_had_is_one_line(project: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err.startswith("error: nowhere: no such commit, branch, tag or experiment")
     assert main(["HEAD:params.yaml"]) == 1, "a file's name in git"
     assert capsys.readouterr().err.startswith("error: HEAD:params.yaml: no such commit, branch, tag or experiment")
+    assert main(["never-run", "HEAD"]) == 1
+    assert capsys.readouterr().err.startswith("error: never-run: it has no data/scores/scores.json; name one")
     for page in ("compare", "data", "data/scores/scores.json/page.html"):
         (project / "compare").mkdir(exist_ok=True)
         assert main(["--page", page]) == 1
