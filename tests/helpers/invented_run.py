@@ -16,13 +16,14 @@ from PIL import Image
 from captioning.base.files import write_records
 from captioning.data.outputs import CaptionStatistics, Leakage, LeakedShares, Lengths, Manifest, SplitStatistics
 from captioning.evaluation.significance import compare_rows
+from captioning.params.load import load_params
 from captioning.params.recipe import VariantRecipe
 from tests.helpers.small_recipes import change, scst_recipe, variant_recipe
 
 ROOT = Path(__file__).parents[2]
-RANKS = {"full-adapter": 8, "base-r4": 4, "base-r8": 8, "base-r16": 16}  # of variants of the checkpoint `base`
-VARIANTS = {name: ("base", rank) for name, rank in RANKS.items()}
-VARIANTS |= {name: (name, 16) for name in ("mix", "cococap", "rsvqa-lr")} | {"rslora": ("mix", 16)}
+PARAMS = load_params(ROOT / "params.yaml")
+CHANGES = {name: PARAMS.variants[name] for name in PARAMS.rows}
+VARIANTS = {name: (variant.checkpoint, variant.rank or PARAMS.lora.rank) for name, variant in CHANGES.items()}
 SCST = ("scst-mix-greedy", "scst-mix-leave-one-out")
 ZERO_SHOT = ("base", "mix")
 SHARES = LeakedShares(captions=0.1423, equal_images=0.0, near_images=0.0)
