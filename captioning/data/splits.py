@@ -29,12 +29,12 @@ from captioning.data.outputs import Leakage, LeakedShares, SplitStatistics
 from captioning.images.decoded import FORMATS
 from captioning.images.table import apportion
 
-SPLITS = ("train", "validation", "test")
+DRAWN_SPLITS = ("train", "validation", "test")
 METHODS = ("ratio", "own")
 HELD_OUT = "held_out"
 PRECEDENCE = ("train", "validation", HELD_OUT, "test")  # a group in several published splits goes to the last
 SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
-Split = dict[str, list[str]]
+SplitIds = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,15 @@ class SplitImages:
         """Return the group of near-equal images of each image."""
         return group_near_equal(np.array(self.hashes, dtype=np.uint64), self.distance)
 
-    def split(self, method: str, groups: Sequence[int]) -> Split:
+    def split(self, method: str, groups: Sequence[int]) -> SplitIds:
         """Return the sorted ids of each split, with each group in one. Raises `UserError` if a split stays empty."""
         indices_by_group = defaultdict(list)
         for index, group in enumerate(groups):
             indices_by_group[group].append(index)
         choose_splits = self._split_as_published if method == "own" else self._split_by_ratio
-        split: Split = {name: [] for name in (*SPLITS, *([HELD_OUT] if method == "own" and self.held_out else []))}
+        split: SplitIds = {
+            name: [] for name in (*DRAWN_SPLITS, *([HELD_OUT] if method == "own" and self.held_out else []))
+        }
         for name, indices in choose_splits(list(indices_by_group.values())):
             split[name] += [self.ids[index] for index in indices]
         if empty := ", ".join(name for name, ids in split.items() if not ids):
@@ -81,10 +83,10 @@ class SplitImages:
         for source in sorted(set(self.sources)):
             local = [group for group in groups if self.sources[group[0]] == source]
             random.Random(f"split {source} {self.seed}").shuffle(local)
-            remaining_images = apportion(sum(map(len, local)), {name: self.ratios[name] for name in SPLITS})
+            remaining_images = apportion(sum(map(len, local)), {name: self.ratios[name] for name in DRAWN_SPLITS})
             for group in sorted(local, key=len, reverse=True):
-                emptiest = max(SPLITS, key=lambda name: remaining_images[name])
-                name = emptiest if len(group) > 1 else next(name for name in SPLITS if remaining_images[name] > 0)
+                emptiest = max(DRAWN_SPLITS, key=lambda name: remaining_images[name])
+                name = emptiest if len(group) > 1 else next(name for name in DRAWN_SPLITS if remaining_images[name] > 0)
                 remaining_images[name] -= len(group)
                 yield name, group
 
@@ -109,7 +111,7 @@ class SplitImages:
             names = shorten(", ".join(sources))
             raise UserError(f"split.held_out: {shorten(unknown[0])} has no validation images; choose from {names}")
 
-    def find_scored_parts(self, split: Split, method: str) -> dict[str, list[str]]:
+    def find_scored_parts(self, split: SplitIds, method: str) -> dict[str, list[str]]:
         """Return the ids of each part that is scored alone, by split and source, such as `test:NWPU`."""
         captioned, parts = {*split["test"], *split.get(HELD_OUT, [])}, defaultdict(list)
         for index, id_ in enumerate(self.ids):
@@ -137,7 +139,7 @@ class SplitImages:
         return leakages
 
     def describe(
-        self, method: str, split: Split, groups: Sequence[int], captions: Mapping[str, Sequence[str]]
+        self, method: str, split: SplitIds, groups: Sequence[int], captions: Mapping[str, Sequence[str]]
     ) -> SplitStatistics:
         """Count the images of each split, in all and by source, and the near-equal ones; measure the leakages."""
         source_of, sizes = dict(zip(self.ids, self.sources, strict=True)), np.unique(groups, return_counts=True)[1]
@@ -155,7 +157,7 @@ class SplitImages:
         )
 
 
-def _measure_shares(split: Split, properties: Mapping[str, Mapping[str, Sequence[Hashable]]]) -> LeakedShares:
+def _measure_shares(split: SplitIds, properties: Mapping[str, Mapping[str, Sequence[Hashable]]]) -> LeakedShares:
     """Return the share of each property's test values that are also training values, with four decimals."""
     shares = {}
     for name, values in properties.items():

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from captioning.evaluation import vocabulary
 from captioning.evaluation.diversity import score_diversity
 from captioning.evaluation.outputs import PartScores, RowScores, RowTest, Significance
-from captioning.evaluation.predictions import CAPTION_1, Run, summarize_seeds
+from captioning.evaluation.predictions import CAPTION_1, HUMAN, Run, summarize_seeds
 from captioning.evaluation.scores import (
     Scorer,
     Scores,
@@ -39,7 +39,6 @@ from captioning.evaluation.significance import compare_rows
 from captioning.metrics.bootstrap import LEVEL, RESAMPLES, interval, resampled_means
 
 IMAGE_METRICS = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L")  # also those against `caption_1` alone
-HUMAN = "human-caption"
 DIGITS = 4  # of resampled numbers: the last digits of a sum differ between machines
 References = Mapping[str, Sequence[str]]  # tokenised, by image
 

@@ -12,7 +12,7 @@ from captioning.evaluation.outputs import Measures, Rows, RowTest
 from captioning.evaluation.predictions import CAPTION_1
 from captioning.evaluation.scores import METRICS
 
-COMPARED = ("BLEU-4", "METEOR", "ROUGE-L", "length")  # beside CIDEr, which has a file of its own
+DVC_METRICS = ("BLEU-4", "METEOR", "ROUGE-L", "length")  # beside CIDEr, which has a file of its own
 GAIN = "SCST gain %"  # of a row's test CIDEr over that of the row that it starts from
 
 
@@ -37,7 +37,7 @@ def cider_metrics(rows: Rows) -> dict[str, float]:
 def score_metrics(rows: Rows, starts: Mapping[str, str], splits: SplitStatistics) -> dict[str, dict[str, float]]:
     """Return the content of metrics/scores.json. `starts`: the start of each row of SCST."""
     means = {row: entry.mean for row, entry in rows.items()}
-    scores = {name: {row: round(mean[name], 2) for row, mean in means.items()} for name in COMPARED}
+    scores = {name: {row: round(mean[name], 2) for row, mean in means.items()} for name in DVC_METRICS}
     ciders = {row: (means[row]["CIDEr"], means[start]["CIDEr"]) for row, start in starts.items()}
     gains = {row: round(100 * (after - before) / before, 2) for row, (after, before) in ciders.items() if before}
     return scores | {GAIN: gains, "leakage": {"captions": splits.leaked.captions, "images": splits.leaked.near_images}}

@@ -19,8 +19,8 @@ from captioning.params.sections import (
     NonNegative,
     PositiveNumber,
     ProfileScst,
-    Sampling,
     Section,
+    SharedScst,
 )
 from captioning.runtime import inputs
 
@@ -35,7 +35,7 @@ class FinetuneSettings(Finetune):
     learning_rate: float
 
 
-class ScstSettings(Sampling, ProfileScst, Decoding):
+class ScstSettings(SharedScst, ProfileScst, Decoding):
     """The sections `scst` of params.yaml and of its profile, with the settings of the refined row."""
 
     start: str  # the variant that is refined

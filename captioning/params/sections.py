@@ -111,7 +111,7 @@ class Launch(Section):
     processes: Annotated[int, Field(ge=1, le=64, strict=True)]
 
 
-class Sampling(Section):
+class SharedScst(Section):
     """The settings of `scst` that all its rows share."""
 
     samples: Positive
@@ -124,7 +124,7 @@ class Sampling(Section):
     validation_images: Positive
 
 
-class Scst(Sampling):
+class Scst(SharedScst):
     starts: Annotated[list[str], Field(min_length=1)]
     baselines: Annotated[list[Literal["greedy", "leave-one-out"]], Field(min_length=1)]
 

@@ -21,15 +21,15 @@ from captioning.scst.sampling import Sampling
 
 
 def advantages(
-    rewards: Float[np.ndarray, "images samples"], greedy: Float[np.ndarray, " images"] | None
+    rewards: Float[np.ndarray, "images samples"], greedy_rewards: Float[np.ndarray, " images"] | None
 ) -> Float[np.ndarray, "images samples"]:
     """Subtract the baseline: the greedy caption's reward or, without one, the mean reward of the other samples.
 
     Without a greedy caption, equal rewards of an image give exactly 0, and params.yaml must ask for two samples or
-    more. `rewards` have the KL penalty, `greedy` has not.
+    more. `rewards` have the KL penalty, `greedy_rewards` have not.
     """
-    if greedy is not None:
-        return rewards - greedy[:, None]
+    if greedy_rewards is not None:
+        return rewards - greedy_rewards[:, None]
     others = (rewards.sum(axis=1, keepdims=True) - rewards) / (rewards.shape[1] - 1)
     return np.where(np.ptp(rewards, axis=1, keepdims=True) == 0, 0.0, rewards - others)
 

@@ -32,7 +32,7 @@ COLUMNS = ("step", *STEP_COLUMNS, *VALIDATION_COLUMNS)
 
 
 @dataclass(frozen=True)
-class Refinement:
+class RefinementResult:
     """What SCST returns beside its adapter; validations have CIDEr-D ×100 without `<eos>`, rewards are from 0 to 10."""
 
     records: list[dict[str, Any]]  # columns COLUMNS
@@ -50,7 +50,7 @@ def refine(
     validation: EncodedImages,
     scorers: Scorers,
     run: TrainingRun,
-) -> Refinement:
+) -> RefinementResult:
     """Refine the adapter of `model` in place, and leave it at its best step by validation CIDEr-D."""
     trainer = SCSTTrainer(
         model=model,
@@ -68,10 +68,10 @@ def refine(
     records = step_records(trainer.state.log_history, COLUMNS)
     validations = [record for record in records if "validation_cider" in record]
     best = max(validations[1:] or validations, key=lambda record: record["validation_cider"])
-    return Refinement(records, trainer.seconds, validations[0], best, trainer.scaling_summary)
+    return RefinementResult(records, trainer.seconds, validations[0], best, trainer.scaling_summary)
 
 
-def summarise(result: Refinement, images: int, maximum_tokens: int) -> dict[str, Any]:
+def summarise(result: RefinementResult, images: int, maximum_tokens: int) -> dict[str, Any]:
     """Return start and best step on the validation images, the gain with its 95 % interval, and how they were scored.
     The gain is in percent of the start; None if that is 0."""
     start, best = result.start["validation_cider"], result.best["validation_cider"]

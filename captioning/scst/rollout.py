@@ -49,13 +49,13 @@ def rollout(
     sampling: Sampling,
     uniforms: Float[Tensor, "images samples limit"],
     greedy: bool,
-    ends: tuple[int, int],
+    eos_and_pad: tuple[int, int],
     make_step: MakeStep = growing_cache,
 ) -> Int[Tensor, "images captions tokens"]:
     """Return token ids, padded after the end: with `greedy` first the greedy caption, then the samples. `model` is a
-    PaliGemma in evaluation mode; each of `uniforms`, from 0 to 1, draws one of at most `limit` tokens. `ends`: `<eos>`
-    and padding."""
-    captions, limit, tokens, (eos, pad) = uniforms.shape[1] + greedy, uniforms.shape[2], list[Tensor](), ends
+    PaliGemma in evaluation mode; each of `uniforms`, from 0 to 1, draws one of at most `limit` tokens. `eos_and_pad`:
+    ids of `<eos>` and padding."""
+    captions, limit, tokens, (eos, pad) = uniforms.shape[1] + greedy, uniforms.shape[2], list[Tensor](), eos_and_pad
     with torch.inference_mode():
         prefix = prefix.detached()
         step = make_step(model, prefix, captions, limit)

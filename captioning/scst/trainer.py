@@ -116,8 +116,8 @@ class SCSTTrainer(SharedTrainer):
     def _decode(
         self, policy: Any, prefix: Prefix, uniforms: Tensor, greedy: bool
     ) -> Int[Tensor, "images captions tokens"]:
-        ends = self.processor.tokenizer.eos_token_id, self.processor.tokenizer.pad_token_id
-        return rollout(policy, prefix, self.sampling, uniforms, greedy, ends, self.make_step)
+        eos_and_pad = self.processor.tokenizer.eos_token_id, self.processor.tokenizer.pad_token_id
+        return rollout(policy, prefix, self.sampling, uniforms, greedy, eos_and_pad, self.make_step)
 
     def _rewards(
         self, ids: Sequence[str], captions: Sequence[Sequence[Caption]]

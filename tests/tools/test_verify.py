@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from captioning.base.errors import UserError
-from captioning.evaluation.summary import COMPARED, GAIN
+from captioning.evaluation.summary import DVC_METRICS, GAIN
 from tools.verify import (
     ROUNDING,
     TOLERANCES,
@@ -141,7 +141,7 @@ def test_the_command_compares_with_head(tmp_path: Path) -> None:
 def test_each_score_has_its_tolerance() -> None:
     assert choose_tolerance(("metrics/CIDEr.json", "mix")) == TOLERANCES["CIDEr"]
     assert choose_tolerance(("metrics/CIDEr.json", "nearest-image")) == ROUNDING
-    for name in (*COMPARED, GAIN):
+    for name in (*DVC_METRICS, GAIN):
         assert choose_tolerance(("metrics/scores.json", name, "mix")) == TOLERANCES[name] > 0
         assert choose_tolerance(("metrics/scores.json", name, "nearest-image")) == ROUNDING
     assert choose_tolerance(("metrics/scores.json", "leakage", "images")) == 0

@@ -14,11 +14,13 @@ SPLIT_WORDS = {
     "val": ("validation", "valid", "dev", "val"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-SPLIT_NAMES = {word: split for split, words in SPLIT_WORDS.items() for word in words}  # to RISC's
-SPLITS = ("", *SPLIT_WORDS)
+SPLIT_BY_WORD = {word: split for split, words in SPLIT_WORDS.items() for word in words}  # to RISC's
+STATED_SPLITS = ("", *SPLIT_WORDS)
 SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information"}
 RISC_NAME = re.compile(r"([A-Z][A-Z0-9]+)_\d+\.\w+")
-PLAIN_WORDS = {"annotation", "annotations", "caption", "captions", "data", "dataset", "json", "metadata", *SPLIT_NAMES}
+PLAIN_WORDS = {"annotation", "annotations", "caption", "captions", "data", "dataset", "json", "metadata"} | {
+    *SPLIT_BY_WORD
+}
 PUBLISHED = {"coco", "nwpu", "rsicd", "sydney", "ucm"}  # data sets, of which people have several side by side
 IMAGE_WORDS = {"image", "images", "img", "imgs", "picture", "pictures"}  # of folders: UCM_images
 NAME_COLUMNS = ("file_name", "filename", "image")
@@ -33,13 +35,13 @@ class Unusable(Exception):
 
 
 def read_split(text: str) -> str:
-    """Return one of `SPLITS`, or `text` if it names none."""
-    return SPLIT_NAMES.get(text.strip().lower(), text.strip())
+    """Return one of `STATED_SPLITS`, or `text` if it names none."""
+    return SPLIT_BY_WORD.get(text.strip().lower(), text.strip())
 
 
 def split_in_path(path: str) -> str:
     """Return the last split that a word of `path` names, or ""."""
-    splits = [SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", path.lower()) if word in SPLIT_NAMES]
+    splits = [SPLIT_BY_WORD[word] for word in re.split(r"[^a-z]+", path.lower()) if word in SPLIT_BY_WORD]
     return splits[-1] if splits else ""
 
 

@@ -25,7 +25,7 @@ from captioning.data.readers.caption_lists import is_list_as_text, split_lists
 from captioning.data.readers.files import ImageFiles
 from captioning.data.readers.names import (
     PUBLISHED,
-    SPLITS,
+    STATED_SPLITS,
     Unusable,
     check_path,
     folder_word,
@@ -69,7 +69,7 @@ class Annotation:
     name: str  # of the image file, with or without folders
     captions: Sequence[str]
     source: str
-    split: str | None  # one of names.SPLITS; None: that of the folders
+    split: str | None  # one of names.STATED_SPLITS; None: that of the folders
     file: str = ""  # the path of the file that says it, in the source
     words: Sequence[str] = ()  # folders where the image is likely to be
 
@@ -132,7 +132,9 @@ def group_rows(keys: Sequence[Hashable], captions: Sequence[Sequence[str]]) -> l
 
 def open_annotations(annotations: Sequence[Annotation], files: ImageFiles, images: int | None, seed: int) -> Source:
     """Return a source of all annotations or a seeded sample; images that none of them names are set aside, line 0."""
-    words = {folder_word(word) for entry in annotations for word in entry.words if read_split(word) not in SPLITS}
+    words = {
+        folder_word(word) for entry in annotations for word in entry.words if read_split(word) not in STATED_SPLITS
+    }
     folders = {folder for annotation in annotations if (folder := _folder(annotation.file)) != "."}
     paths = [_locate(annotation, files, words, folders) for annotation in annotations]
     pairs = zip(annotations, paths, strict=True)

@@ -13,8 +13,8 @@ from pycocoevalcap.cider.cider import Cider
 
 from captioning.evaluation.exchange.texts import Captions, Texts
 from captioning.evaluation.outputs import ProtocolScores, Rows, RowScores
-from captioning.evaluation.predictions import CAPTION_1, summarize_seeds
-from captioning.evaluation.rows import HUMAN, Result
+from captioning.evaluation.predictions import CAPTION_1, HUMAN, summarize_seeds
+from captioning.evaluation.rows import Result
 from captioning.evaluation.scores import first_references, signature
 from captioning.images.table import draw_ids
 

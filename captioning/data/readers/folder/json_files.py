@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
 from captioning.base.quoting import escape, join_faults, shorten
-from captioning.data.readers.names import SPLITS, read_split
+from captioning.data.readers.names import STATED_SPLITS, read_split
 from captioning.data.readers.rows import Annotation
 
 MAX_JSON_BYTES = 512 << 20  # COCO's captions have 92 MB
@@ -62,6 +62,6 @@ def _describe(fault: Any) -> str:
 
 def require_split(text: str) -> str:
     """Return RISC's name of a split, for a model. Raises `ValueError` if `text` names none."""
-    if (split := read_split(text)) not in SPLITS:
+    if (split := read_split(text)) not in STATED_SPLITS:
         raise ValueError("use train, val, test or leave it empty")
     return split

@@ -14,7 +14,7 @@ from captioning.data.readers.folder.json_files import JsonFile, JsonForm, is_lis
 from captioning.data.readers.names import name_source
 from captioning.data.readers.rows import Annotation
 
-Split = Annotated[str, AfterValidator(require_split)]
+StatedSplit = Annotated[str, AfterValidator(require_split)]
 
 
 class Sentence(BaseModel):
@@ -24,7 +24,7 @@ class Sentence(BaseModel):
 class Image(BaseModel):
     filename: str
     sentences: list[Sentence] = []  # an image without any is set aside
-    split: Split | None = None
+    split: StatedSplit | None = None
     filepath: str = ""
 
 

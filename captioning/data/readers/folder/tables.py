@@ -23,7 +23,7 @@ from captioning.data.readers.captions_csv import MAX_TABLE_BYTES, Table, parse_c
 from captioning.data.readers.names import (
     CAPTION_COLUMNS,
     NAME_COLUMNS,
-    SPLITS,
+    STATED_SPLITS,
     caption_columns,
     name_source,
     read_split,
@@ -135,7 +135,7 @@ def _row_fault(row: dict[Any, Any], columns: Columns) -> str | None:
         return f"{shorten(name)} has too {row[None]} fields; quote fields that hold commas"
     if not isinstance(name, str):
         return f"{columns.name} is {shorten(name)}; write the name of an image file"
-    if read_split(str(split or "")) not in SPLITS:
+    if read_split(str(split or "")) not in STATED_SPLITS:
         return f"split {shorten(split)}; use train, val, test or leave it empty"
     if not (source := str(source or "").strip()):
         return f"{shorten(name)} has no source; name the data set it is from"

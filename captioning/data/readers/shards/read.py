@@ -35,7 +35,7 @@ from captioning.data.outputs import Origin
 from captioning.data.readers import rows
 from captioning.data.readers.names import (
     NAME_COLUMNS,
-    SPLITS,
+    STATED_SPLITS,
     Unusable,
     check_path,
     is_system_file,
@@ -158,7 +158,7 @@ def _read_column(shard: pq.ParquetFile, column: str, default: str) -> list[str]:
 
 
 def _label_faults(labels: Sequence[Label], name: str) -> list[str]:
-    splits = sorted({(label.shard, label.split) for label in labels if label.split not in SPLITS})
+    splits = sorted({(label.shard, label.split) for label in labels if label.split not in STATED_SPLITS})
     sources = sorted({(label.shard, label.source) for label in labels if escape(label.source) != label.source})
     return [
         *([] if labels else [f"{name}: no rows; every image needs one"]),
