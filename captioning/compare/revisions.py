@@ -91,7 +91,7 @@ def open_revision(name: str) -> DVCFileSystem:
     except NotDvcRepoError:
         raise UserError("this folder is no DVC repository; change to the project's folder") from None
     except (SCMError, DvcException, AttributeError) as error:  # the last: a name of a file or a tree
-        reason = " ".join(str(error).split())
+        reason = "no commit" if isinstance(error, AttributeError) else " ".join(str(error).split())
         remedy = f"`dvc exp show` lists experiments, `git log` commits, and {WORKSPACE} is what lies here"
         raise UserError(f"{name}: no such commit, branch, tag or experiment ({reason}); {remedy}") from None
     return files

@@ -7,12 +7,13 @@ Source: the paper's Table II. Deliberate differences:
    correctly. With several seeds, scores are mean ± standard deviation.
 2. Further rows: zero-shot checkpoints beyond the paper's two, other variants, SCST's rows after the variant that they
    start from, and yardsticks without a model.
-3. Labels use the recipe's rank and checkpoint. The paper's number is only next to ours if both agree with the paper.
+3. Labels use the recipe's rank and checkpoint. The paper's number is only next to ours if both agree with it. With
+   `split.method: own` the test images are others, so the paper's CIDEr is left out.
 4. No row is in bold as the best: one run cannot rank.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from captioning.base.errors import UserError
 from captioning.data.outputs import CaptionStatistics, Manifest, Output, SplitStatistics
@@ -43,7 +44,7 @@ class PaperRow:
 
     checkpoint: str
     rank: int | None
-    CIDEr: float
+    CIDEr: float | None  # None: of other test images than this run's
     parameters: str = ""
     share: str = ""
 
@@ -153,10 +154,10 @@ def build_table(run: RunOutputs, zero_shot: Sequence[str], profile: str, seeds: 
     beyond: list[ScoreRow] = []
     for checkpoint in zero_shot:
         key, name = f"zero-shot-{checkpoint}", _zero_shot_name(checkpoint, model)
-        rows.append(_make_row(run, key, name, paper=PAPER.get(key) if is_paper else None))
+        rows.append(_make_row(run, key, name, paper=_comparable(PAPER.get(key), run) if is_paper else None))
     for variant in variants:
         name, paper = _variant_name(variant, run.recipes[variant]), _paper_row(variant, run.recipes[variant])
-        row = _make_row(run, variant, name, groups[variant], paper if is_paper else None)
+        row = _make_row(run, variant, name, groups[variant], _comparable(paper, run) if is_paper else None)
         (beyond if row.group == BEYOND_PAPER else rows).append(row)
         refined = [(key, recipe.scst) for key, recipe in run.refined.items() if recipe.scst.start == variant]
         beyond += [_make_row(run, key, f"{name} + SCST, {scst.baseline}", BEYOND_PAPER) for key, scst in refined]
@@ -198,6 +199,10 @@ def _variant_name(variant: str, recipe: AnyRecipe) -> str:
     checkpoint = recipe.checkpoint.name
     name = f"{CHECKPOINT_NAMES.get(checkpoint, checkpoint)} + QLoRA-r{recipe.lora.rank}"
     return name if variant in PAPER else f"{variant}: {name}"
+
+
+def _comparable(paper: PaperRow | None, run: RunOutputs) -> PaperRow | None:
+    return replace(paper, CIDEr=None) if paper and run.splits.method == "own" else paper
 
 
 def _paper_row(variant: str, recipe: AnyRecipe) -> PaperRow | None:

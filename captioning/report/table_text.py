@@ -57,7 +57,7 @@ def table_cells(table: ScoreTable) -> Cells:
         "CIDEr": lambda row: _format_score(row, "CIDEr"),
         "95 % interval": lambda row: f"{row.interval[0]:.1f} to {row.interval[1]:.1f}",
         "differs": lambda row: row.letters or NONE,
-        "CIDEr, paper": lambda row: f"{row.paper.CIDEr:.1f}" if row.paper else NONE,
+        "CIDEr, paper": lambda row: f"{row.paper.CIDEr:.1f}" if row.paper and row.paper.CIDEr is not None else NONE,
         **{key: partial(_format_score, key=key) for key in (*SCORES[1:], DIVERSITY)},
         **{title: partial(_format_score, key=key, factor=100) for key, title in shares.items()},
         "trainable": lambda row: format_count(row.parameters),
@@ -65,8 +65,11 @@ def table_cells(table: ScoreTable) -> Cells:
         "share %": lambda row: NONE if row.share is None else f"{row.share:.3g}",
         "share %, paper": lambda row: (row.paper and row.paper.share) or NONE,
     }
-    if not any(row.paper for row in table.rows):
-        columns = {title: cell for title, cell in columns.items() if not title.endswith(", paper")}
+    columns = {
+        title: cell
+        for title, cell in columns.items()
+        if not title.endswith(", paper") or any(cell(row) != NONE for row in table.rows)
+    }
     return ["Model", *columns], _group_rows(table.rows, lambda row: [cell(row) for cell in columns.values()])
 
 

@@ -15,6 +15,7 @@ import torch
 from markupsafe import Markup
 from PIL import Image
 
+from captioning.base.errors import UserError
 from captioning.commands.loading import resize_for_model
 from captioning.images.decoded import DecodedImage, UnreadableImage, encode_png
 from captioning.images.pictures import read_image
@@ -24,11 +25,16 @@ from captioning.serve.words import WordedCaption, caption_words
 
 STYLE = Path(__file__).with_name("templates") / "page.css"
 FONTS = ("system-ui", "sans-serif")  # Gradio's own choice would be fetched from a host of fonts
+MEGABYTE = 2**20  # bytes; Gradio counts like this when it says that an upload is too large
 SHOWN_PIXELS, JPEG_QUALITY = 640, 88  # of the picture on the page, whose longer side this is
 ABANDONED = 60  # seconds after which an upload that nobody asked to caption is removed, looked for as often
-# Gradio refuses a file that is too large in the browser, and would leave the result of the one before.
+# Gradio refuses too large a file in the browser, in words that fade, and would leave the result of the one before.
 HIDE_RESULT = """() => {
-  const hide = () => document.getElementById("result").classList.add("stale");
+  const hide = (event) => {
+    const file = (event.dataTransfer ?? event.target).files?.[0];
+    document.getElementById("result").classList.add("stale");
+    document.getElementById("refused").classList.toggle("shown", file?.size > LIMIT);
+  };
   for (const kind of ["change", "drop"]) document.getElementById("upload").addEventListener(kind, hide, true);
 }"""
 SHOW_RESULT = '() => document.getElementById("result").classList.remove("stale")'
@@ -47,6 +53,8 @@ class Describer:
             return format_result(decoded, self.caption(decoded.image))
         except UnreadableImage as reason:
             return format_refusal(f"This file cannot be captioned: {reason}. Choose another.")
+        except UserError as reason:
+            return format_refusal(f"{reason}.")
         except torch.OutOfMemoryError:
             return format_refusal("The device is out of memory. Serve fewer rows, or another device.")
 
@@ -65,8 +73,9 @@ def build_page(describe: Callable[[bytes], str], title: str, uploads: Path, mega
     with gradio.Blocks(title="Captions", analytics_enabled=False, delete_cache=(ABANDONED, ABANDONED)) as page:
         gradio.Markdown(f"# Captions\n{title}\n\nA picture: {limits}.")
         upload = gradio.File(label="Picture", type="binary", elem_id="upload", height=140)
+        gradio.HTML(format_refusal(f"This file is larger than {megabytes} MB. Choose another."), elem_id="refused")
         result = gradio.HTML(elem_id="result")
-        page.load(js=HIDE_RESULT)
+        page.load(js=HIDE_RESULT.replace("LIMIT", str(megabytes * MEGABYTE)))
         upload.upload(
             partial(describe_upload, describe, uploads),
             inputs=upload,

@@ -9,9 +9,8 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from captioning.serve.page import FONTS, STYLE, build_page
+from captioning.serve.page import FONTS, MEGABYTE, STYLE, build_page
 
-MEGABYTE = 2**20  # bytes; Gradio counts like this when it says that an upload is too large
 # The page's scripts, styles and data come from this server; Gradio's own are inline and evaluated.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "

@@ -84,8 +84,9 @@ def test_two_commits_and_the_workspace(project: Path, capsys: pytest.CaptureFixt
 def test_what_cannot_be_had_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nowhere"]) == 1
     assert capsys.readouterr().err.startswith("error: nowhere: no such commit, branch, tag or experiment")
-    assert main(["HEAD:params.yaml"]) == 1, "a file's name in git"
-    assert capsys.readouterr().err.startswith("error: HEAD:params.yaml: no such commit, branch, tag or experiment")
+    assert main(["HEAD:dvc.yaml"]) == 1, "a file's name in git"
+    wrong = "error: HEAD:dvc.yaml: no such commit, branch, tag or experiment (no commit); "
+    assert capsys.readouterr().err.startswith(wrong)
     assert main(["never-run", "HEAD"]) == 1
     assert capsys.readouterr().err.startswith("error: never-run: it has no data/scores/scores.json; name one")
     for page in ("compare", "data", "data/scores/scores.json/page.html"):

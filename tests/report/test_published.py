@@ -50,6 +50,7 @@ def test_a_run_on_the_official_tests_stands_beside_published_systems() -> None:
     assert lines["Mix + QLoRA-r16"][:4] == ours
     assert lines["RS-CapRet (2024)"][:5] == ["192.0", "260.0?", "–", "342.0", "another paper's table"]
     assert lines["EfficientNetV2 + Pegasus (2021)"][:4] == ["–", "293.2", "–", "–"], "its set is proven"
+    assert "Reference C1 against the others" not in lines, "its references are fewer"
     groups = [row[0] for row in rows if len(row) == 1]
     assert groups == ["This run", *groups[1:]] and groups[1].startswith("One model") and len(groups) == 4
     assert comparison.tables["BLEU-4"][0] == header and comparison.origins

@@ -48,6 +48,7 @@ def table(
     zero_shot: tuple[str, ...] = ZERO_SHOT,
     profile: str = "paper",
     seeds: tuple[int, ...] = (1,),
+    method: str = "ratio",
     **facts: float,
 ) -> ScoreTable:
     recipes: dict[str, AnyRecipe] = {
@@ -72,7 +73,9 @@ def table(
     rows["human-caption"] = entry.model_copy(update=human)
     tests = {row: RowTest(low=80.25, high=86.0, letters=None if row == "human-caption" else "ab") for row in rows}
     training = Training(trainable_parameters=22_597_632, all_parameters=2_946_000_000, share=0.76704)
-    return build_table(make_run(rows, tests, dict.fromkeys(recipes, (training,)), recipes), zero_shot, profile, seeds)
+    run = make_run(rows, tests, dict.fromkeys(recipes, (training,)), recipes)
+    run = replace(run, splits=run.splits.model_copy(update={"method": method}))
+    return build_table(run, zero_shot, profile, seeds)
 
 
 def make_run(
@@ -119,6 +122,14 @@ def test_the_papers_numbers_are_only_next_to_its_configuration() -> None:
     miniature = table(profile="miniature")
     assert not any(row.paper for row in miniature.rows) and "PaliGemma" not in format_tables(miniature)
     assert "CIDEr, paper" in table_cells(table())[0] and "CIDEr, paper" not in table_cells(miniature)[0]
+
+
+def test_with_the_own_split_the_papers_scores_of_other_test_images_are_left_out() -> None:
+    own = table(method="own")
+    assert [row.key for row in own.rows if row.paper] == list(PAPER)
+    assert all(row.paper.CIDEr is None for row in own.rows if row.paper)
+    header = table_cells(own)[0]
+    assert "CIDEr, paper" not in header and "trainable, paper" in header
 
 
 def test_other_variants_and_ranks_get_rows_and_removed_ones_do_not() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from rasterio.io import MemoryFile
 
+from captioning.base.errors import UserError
 from captioning.commands.caption import main as caption
 from tests.helpers.browser import open_chromium, read_console, read_requests, set_screen
 
@@ -121,13 +122,26 @@ def test_a_picture_is_captioned_by_each_row_and_not_kept(
         driver.find_element("css selector", "#upload input[type=file]").send_keys(str(project / "large.png"))
         wait_for(lambda: "maximum" in driver.find_element("tag name", "body").text)
         assert served.files() == []
-        assert not driver.find_element("id", "result").is_displayed(), "the result of another file remains"
-        assert drop(driver, project / "blue.png") and driver.find_element("id", "result").is_displayed()
+        result, refused = (driver.find_element("id", name) for name in ("result", "refused"))
+        assert not result.is_displayed(), "the result of another file remains"
+        assert refused.is_displayed() and refused.text == f"This file is larger than {MEGABYTES} MB. Choose another."
+        assert drop(driver, project / "blue.png") and result.is_displayed() and not refused.is_displayed()
 
         assert [request for request in read_requests(driver) if not request.startswith(served.address)] == []
         assert [line for line in read_console(driver) if STUB not in line] == []
     log = served.scratch.with_name(f"{served.scratch.name}.log").read_text()
     assert "Traceback" not in log and "share" not in log
+
+
+def test_a_mistake_is_a_sentence_on_the_page(pictures: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    from captioning.serve.page import Describer
+
+    def overflow(*_: Any) -> None:
+        raise UserError("mix: a product is not finite; set machine.compute: float32")
+
+    monkeypatch.setattr(Describer, "caption", overflow)
+    shown = Describer([], 9, None)(pictures[0])
+    assert "mix: a product is not finite; set machine.compute: float32." in shown and 'role="alert"' in shown
 
 
 def test_uploads_are_limited_without_a_browser_too_and_end_with_the_server(served: Served) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from captioning.evaluation.outputs import PartScores
+from captioning.evaluation.predictions import HUMAN
 from captioning.report.published.systems import (
     DETAILS,
     MEASURES,
@@ -109,7 +110,8 @@ def _comparison_cells(
     def system_cells(system: System) -> list[str]:
         return [*map(partial(system.format_score, measure=measure), parts), READ[system.read]]
 
-    return header, [["This run"], *map(row_cells, table.rows), *group_systems(published, list(parts), system_cells)]
+    compared = [row for row in table.rows if row.key != HUMAN]  # its references are fewer
+    return header, [["This run"], *map(row_cells, compared), *group_systems(published, list(parts), system_cells)]
 
 
 def _format_part(row: ScoreRow, part: str, measure: Measure, bounds: Sequence[float] | None) -> str:

@@ -114,7 +114,7 @@ function summarise(images, view) {
   const [first, second] = [view.first, view.second].map((row) => mean(images.map((image) => captionOf(image, row).cider)));
   const better = images.filter((image) => difference(image, view) > 0).length;
   const worse = images.filter((image) => difference(image, view) < 0).length;
-  const shown = images.length === total ? `All ${total} images.` : `${images.length} of ${total} images.`;
+  const shown = images.length === total ? (total === 1 ? "The image." : `All ${total} images.`) : `${images.length} of ${total} images.`;
   return `${shown} Mean CIDEr ${first.toFixed(1)} → ${second.toFixed(1)}: the second row is better on ${better}, ` +
     `equal on ${images.length - better - worse}, worse on ${worse}.`;
 }
