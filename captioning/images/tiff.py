@@ -2,13 +2,10 @@
 
 1. The caller chooses the bands; else they are the file's palette, its red, green and blue, or the first three.
 2. Pixels without data (by nodata, masks, NaN and infinity) take no part in the range of values, and become black.
-   Many writers declare no nodata, so above 8 bits one of `MARKS`, or the lowest or highest value of the type, is taken
-   as nodata if at least `MARK_SHARE` of the values have it, all others are on one side, and the nearest is as far as
-   half of their range (between `PERCENTILES`). Bright pixels that reached the highest value have others just below,
-   and stay white. 0 is never taken, since shadows and water have it.
+   Many writers declare none, so above 8 bits a value far from all others is taken as nodata (marks.py).
 3. Above 8 bits, the values between `PERCENTILES` are stretched to 0 to 255. One range serves all bands, since a range
-   for each would turn a scene of sea or forest grey. Values of 8 bits stay as they are. A picture of one value is
-   refused, since a stretch can give it any brightness.
+   for each would turn a scene of sea or forest grey. Values of 8 bits stay as they are. A picture of one value
+   above 8 bits is refused, since a stretch can give it any brightness.
 4. Alpha is laid on white. Only a band that is marked as alpha can be alpha, and it is data if most of its pixels that
    can be seen are half transparent: GDAL marks the fourth band of 8 bits so by default, and it is often near infrared,
    which is 0 over water.
@@ -34,14 +31,12 @@ from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window
 
 from captioning.images.decoded import OPAQUE, ORIENTATION, DecodedImage, UnreadableImage, finish, require_size
+from captioning.images.marks import PERCENTILES, find_marks
 
 DRIVER = "GTiff"
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)  # the second has no public name
-PERCENTILES = (2, 98)
 SAMPLE_SIDE = 1024  # pixels of the sample from which the range of values is computed
 MAX_VALUE = 1e30  # beyond are marks of missing data, which many writers of fractions do not declare
-MARKS = (-9999, -32768, 65535)  # of missing data, also in types that hold lower or higher values
-MARK_SHARE = 0.02  # with fewer, the percentiles hardly change
 CACHE_BYTES = 256 << 20  # of decoded blocks; GDAL's default is a share of the memory, and rasterio passes bytes
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 BIG_TIFF = 43  # the third byte of such a file
@@ -225,18 +220,8 @@ def _is_transparency(alpha: UInt8[np.ndarray, "height width"]) -> bool:
 
 def _find_marks(rendering: Rendering, sample: Values) -> tuple[float, ...]:
     """Return the values that are taken as nodata without being declared, lowest first."""
-    dtype, valid = sample.bands.dtype, sample.bands[sample.is_valid]
-    if rendering.palette is not None or dtype == np.uint8:
-        return ()
-    limits = {np.iinfo(dtype).min, np.iinfo(dtype).max} - {0} if dtype.kind in "iu" else set()
-    marks = sorted({*MARKS, *limits})
-    others = valid[np.logical_and.reduce([valid != mark for mark in marks])].astype(np.float64)
-    if not others.size:
-        return ()
-    low, high = np.percentile(others, PERCENTILES)
-    distances = {mark: max(others.min() - mark, mark - others.max()) for mark in marks}
-    lonely = [mark for mark in marks if 0 < high - low <= 2 * distances[mark]]
-    return tuple(mark for mark in lonely if (valid == mark).mean() >= MARK_SHARE)
+    has_marks = rendering.palette is None and sample.bands.dtype != np.uint8
+    return find_marks(sample.bands[sample.is_valid]) if has_marks else ()
 
 
 def _choose_range(dataset: DatasetReader, rendering: Rendering, sample: Values) -> Rendering:

@@ -42,11 +42,13 @@ def test_marks_of_missing_fractions_need_no_declaration() -> None:
 MARKS = [("float32", -9999), ("float64", -32768), ("float32", 65535), ("int16", -9999), ("int16", -32768)]
 MARKS += [("int16", 32767), ("uint16", 65535), ("int32", -9999), ("int32", -(2**31)), ("uint32", 2**32 - 1)]
 MARKS += [("int64", -(2**63)), ("uint64", 2**64 - 1)]
+MARKS += [("int16", -32767), ("int16", 32766), ("uint16", 30_000), ("int32", 99_999), ("float32", -99_999)]
+MARKS += [("float64", 1e20), ("float64", -1e20)]
 
 
 @pytest.mark.parametrize(("dtype", "mark"), MARKS)
 @pytest.mark.parametrize("bands", [1, 4])
-def test_a_mark_far_from_all_values_is_nodata(dtype: str, mark: int, bands: int) -> None:
+def test_a_mark_far_from_all_values_is_nodata(dtype: str, mark: float, bands: int) -> None:
     values, valid = draw(dtype, bands, 10, 9000), np.ones((40, 50), bool)
     valid[:, :20] = False
     values[:, ~valid] = mark
@@ -61,6 +63,20 @@ def test_several_marks_are_nodata() -> None:
     valid[:10] = False
     values[:, :5], values[:, 5:10] = -9999, -32768
     assert np.array_equal(pixels(write(values))[..., :1], stretch(values, valid))
+    fractions, valid = draw("float32", 1, 0, 1), np.ones((40, 50), bool)
+    valid[:10] = False
+    fractions[:, :5], fractions[:, 5:10] = -999, 9999
+    assert np.array_equal(pixels(write(fractions))[..., :1], stretch(fractions, valid))
+
+
+def test_a_class_far_from_a_few_others_is_a_value() -> None:
+    classes = draw("uint16", 1, 1, 10)
+    classes[:, :4] = 99
+    assert np.array_equal(pixels(write(classes))[..., :1], stretch(classes))
+    valid = np.ones((40, 50), bool)
+    valid[:4] = False
+    classes[:, :4] = 65535
+    assert np.array_equal(pixels(write(classes))[..., :1], stretch(classes, valid))
 
 
 def test_a_mark_near_other_values_is_a_value() -> None:
@@ -86,6 +102,9 @@ def test_0_and_two_values_are_no_marks() -> None:
     outline = np.zeros((1, 8, 8), np.uint16)
     outline[:, 4:] = 65535
     assert pixels(write(outline))[..., 0].tolist() == [[0] * 8] * 4 + [[255] * 8] * 4
+    for low, high, dtype in [(0, 1, "uint16"), (0, 1, "float32"), (-128, 127, "int8"), (3, 9, "int16")]:
+        mask = np.where(outline == 0, low, high).astype(dtype)
+        assert pixels(write(mask))[..., 0].tolist() == [[0] * 8] * 4 + [[255] * 8] * 4
 
 
 def test_values_of_8_bits_have_no_marks() -> None:
@@ -105,6 +124,14 @@ def test_a_picture_of_one_value_is_refused(dtype: str) -> None:
         read_image(write(bordered, nodata=7))
     with pytest.raises(UnreadableImage, match="every pixel has the value -9999"):
         read_image(write(np.full((1, 8, 8), -9999, "int16")))
+
+
+@pytest.mark.parametrize(("value", "mark", "dtype"), [(900, 65535, "uint16"), (0, -9999, "float32")])
+def test_a_picture_of_one_value_and_a_mark_is_refused(value: int, mark: int, dtype: str) -> None:
+    values = np.full((3, 10, 10), value, dtype)
+    values[:, :, :3] = mark
+    with pytest.raises(UnreadableImage, match=f"every pixel has the value {value}, so nothing can be seen"):
+        read_image(write(values))
 
 
 def test_one_value_of_8_bits_keeps_its_colour() -> None:
