@@ -23,21 +23,23 @@ MAX_MARKS = 4
 def find_marks(values: Num[np.ndarray, " values"]) -> tuple[float, ...]:
     """Return those of the valid `values` that mean nodata, lowest first."""
     marks: list[float] = []
-    least = MARK_SHARE * values.size
+    minimum_count = MARK_SHARE * values.size
+    rare = [mark for mark in _known_marks(values.dtype) if 0 < (values == mark).sum() < minimum_count]
+    values = values[~np.isin(values, rare)]  # since they would hide others
     while values.size and len(marks) < MAX_MARKS:
         extremes = (values.min().item(), values.max().item())
-        found = [mark for mark in extremes if mark and _is_far(mark, values, least)][:1]
-        if not found:
+        distant = [mark for mark in extremes if mark and _is_far(mark, values, minimum_count)][:1]
+        if not distant:
             break
-        marks += found
-        values = values[values != found[0]]
+        marks += distant
+        values = values[values != distant[0]]
     return tuple(sorted(marks))
 
 
-def _is_far(mark: float, values: Num[np.ndarray, " values"], least: float) -> bool:
-    """Return whether `mark` is at least `least` of the values, and far from all others."""
+def _is_far(mark: float, values: Num[np.ndarray, " values"], minimum_count: float) -> bool:
+    """Return whether `mark` is at least `minimum_count` of the values, and far from all others."""
     others = values[values != mark]
-    if not others.size or values.size - others.size < least:
+    if not others.size or values.size - others.size < minimum_count:
         return False
     low, high = np.percentile(others.astype(np.float64), PERCENTILES).tolist()
     distance = max(others.min().item() - mark, mark - others.max().item())

@@ -63,6 +63,9 @@ def test_several_marks_are_nodata() -> None:
     valid[:10] = False
     values[:, :5], values[:, 5:10] = -9999, -32768
     assert np.array_equal(pixels(write(values))[..., :1], stretch(values, valid))
+    values[:, :5], values[:, 5:10], values[0, 0, 0] = -9999, -9999, -32768
+    valid[0, 0] = True
+    assert np.array_equal(pixels(write(values))[..., :1], stretch(values, valid)), "a rare one hides no other"
     fractions, valid = draw("float32", 1, 0, 1), np.ones((40, 50), bool)
     valid[:10] = False
     fractions[:, :5], fractions[:, 5:10] = -999, 9999
