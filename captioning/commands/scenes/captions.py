@@ -36,7 +36,7 @@ CaptionImages = Callable[[Sequence[Image.Image]], Sequence[tuple[str, float]]]
 def caption_tiles(
     scene: OpenScene, tiles: Sequence[Tile], group: int, results: Results, caption: CaptionImages
 ) -> list[TileCaption | None]:
-    """Return a caption of each tile, None for those without data; `group` tiles are captioned at once and saved."""
+    """Return a caption of each tile, None for those skipped; `group` tiles are captioned at once and saved."""
     groups = [tiles[start : start + group] for start in range(0, len(tiles), group)]
     completed = len(results.results)
     if remaining := groups[completed:]:

@@ -23,7 +23,7 @@ DECIMALS = 5  # of a degree on the map: a metre
 
 @dataclass(frozen=True)
 class SceneMap:
-    """The captions of a scene by tile, None for a tile without data."""
+    """The captions of a scene by tile, None for a tile without data or of one colour."""
 
     scene: OpenScene
     row: str
@@ -38,7 +38,7 @@ class SceneMap:
     def notes(self) -> tuple[str, ...]:
         """What was done with the scene, in a few words each."""
         skipped = sum(caption is None for caption in self.captions)
-        tiles = (f"{skipped:,} of {len(self.tiles):,} tiles have no data, skipped",) if skipped else ()
+        tiles = (f"{skipped:,} of {len(self.tiles):,} tiles have no data or one colour, skipped",) if skipped else ()
         return (*self.scene.rendering.notes, *self.georeference.notes, *tiles)
 
     @cached_property

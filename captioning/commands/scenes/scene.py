@@ -3,6 +3,8 @@
 1. Tiles have the asked size in pixels. The last ones of a row or column are moved inwards, since a narrow remainder
    would reach the model distorted; they overlap their neighbours. A scene smaller than a tile is one tile.
 2. Bands and the range of values are those of the whole scene (images/tiff.py), so that tiles can be compared.
+3. Tiles whose valid pixels all have one colour, such as those of a black border, get no caption, since it would be a
+   confident guess.
 """
 
 import warnings
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
@@ -43,10 +46,11 @@ class OpenScene:
     rendering: Rendering
 
     def read_tile(self, tile: Tile) -> tuple[Image.Image | None, float]:
-        """Return the tile as RGB, or None without data, and the share of its pixels that have data."""
+        """Return the tile as RGB, None if it has no data or one colour, and the share of its pixels that have data."""
         values = read_values(self.dataset, self.rendering, Window(tile.x, tile.y, tile.width, tile.height))
-        share = values.has_data.mean().item()
-        return finish(to_image(values, self.rendering), 1)[0] if share else None, share
+        image = finish(to_image(values, self.rendering), 1)[0]
+        colours = np.asarray(image)[values.has_data]
+        return None if (colours == colours[:1]).all() else image, values.has_data.mean().item()
 
     def read_picture(self) -> Image.Image:
         """Return the whole scene as RGB, with a longer side of at most `PICTURE_SIDE`."""

@@ -41,8 +41,9 @@ def write_scene(path: Path, values: np.ndarray, **profile: Any) -> Path:
 
 
 def blocks(columns: int, rows: int, side: int = 16) -> np.ndarray:
-    """Return 8-bit RGB blocks of one colour each: red is the column, green the row."""
+    """Return 8-bit RGB blocks: red is the column, green the row, blue grows by 1 a pixel."""
     values = np.full((3, rows * side, columns * side), 99, np.uint8)
+    values[2] += np.arange(columns * side, dtype=np.uint8)
     values[0] = (10 * np.arange(columns)).repeat(side)[None]
     values[1] = (10 * np.arange(rows)).repeat(side)[:, None]
     return values
@@ -183,23 +184,32 @@ def test_tiles_without_data_are_skipped_and_counted(tmp_path: Path) -> None:
     with open_scene(write_scene(tmp_path / "a.tif", values, nodata=0, photometric="RGB", **UTM_33), None) as scene:
         scene_map = make_map(scene, tmp_path)
         assert len(json.loads(format_geojson(scene_map))["features"]) == 10
-    assert scene_map.notes == ("6 of 16 tiles have no data, skipped",)
+    assert scene_map.notes == ("6 of 16 tiles have no data or one colour, skipped",)
     assert [caption is None for caption in scene_map.captions] == [
         tile.x >= 32 and tile.y >= 16 for tile in scene_map.tiles
     ]
 
 
-def test_a_tile_of_undeclared_nodata_is_skipped_and_one_of_one_value_is_not(tmp_path: Path) -> None:
+def test_tiles_of_undeclared_nodata_or_one_colour_are_skipped(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(200, 3000, (3, 32, 48)).astype(np.uint16)
     values[:, :16, :16], values[:, :16, 16:32] = 65535, 1000
+    values[:, :8, 16:32] = 65535
     with open_scene(write_scene(tmp_path / "a.tif", values, **UTM_33), None) as scene:
         scene_map = make_map(scene, tmp_path)
         notes = scene_map.notes
-        colours = {tuple(colour) for colour in np.asarray(scene.read_tile(Tile(16, 0, 16, 16))[0]).reshape(-1, 3)}
-    assert [caption is None for caption in scene_map.captions] == [True] + 5 * [False]
-    assert "1 of 6 tiles have no data, skipped" in notes and "65535 taken as nodata, far from all other values" in notes
-    ((red, green, blue),) = colours
-    assert 0 < red == green == blue < 255
+        shares = [scene.read_tile(tile)[1] for tile in scene_map.tiles]
+    assert [caption is None for caption in scene_map.captions] == [True, True] + 4 * [False]
+    assert shares == [0, 0.5, 1, 1, 1, 1] and "2 of 6 tiles have no data or one colour, skipped" in notes
+    assert "65535 taken as nodata, far from all other values" in notes
+
+
+def test_tiles_of_a_black_border_of_8_bits_are_skipped(tmp_path: Path) -> None:
+    values = blocks(3, 3)
+    values[:, :16], values[:, 16, :16] = 0, 0
+    with open_scene(write_scene(tmp_path / "a.tif", values, photometric="RGB", **UTM_33), None) as scene:
+        scene_map = make_map(scene, tmp_path)
+        assert scene_map.notes == ("3 of 9 tiles have no data or one colour, skipped",)
+    assert [caption is None for caption in scene_map.captions] == 3 * [True] + 6 * [False]
 
 
 def test_a_smaller_picture_of_a_scene_mixes_no_undeclared_nodata(
