@@ -26,6 +26,9 @@ IMAGE_WORDS = {"image", "images", "img", "imgs", "picture", "pictures"}  # of fo
 NAME_COLUMNS = ("file_name", "filename", "image")
 CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "description")
 NUMBERED = re.compile(r"caption_?(\d+)")
+FURTHER = re.compile(  # columns of captions under names that are not read: caption_b, caption.1 of pandas, text_2
+    rf"(?:{'|'.join(CAPTION_COLUMNS)})(?:[_ .-]?\d+|[_ .-](?:[a-z]|one|two|three|four|five))", re.IGNORECASE
+)
 MAX_NAME_BYTES = 255  # of most file systems
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp")
 
@@ -81,9 +84,14 @@ def source_of_image(name: str, default: str) -> str:
 
 
 def caption_columns(header: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Return the columns that hold captions, numbered ones or the first of `CAPTION_COLUMNS`, and the missing ones."""
+    """Return the columns that hold captions, numbered ones or the first of `CAPTION_COLUMNS`, and the missing ones.
+
+    One is missing if a column looks like one more of captions, but has no name that is read.
+    """
     numbers = {int(match[1]): column for column in header if (match := NUMBERED.fullmatch(column))}
     missing = [f"caption_{number}" for number in range(1, max(numbers, default=1)) if number not in numbers]
+    if any(FURTHER.fullmatch(column) and not NUMBERED.fullmatch(column) for column in header):
+        missing.append(f"caption_{max(numbers, default=0) + 1}")
     numbered = tuple(numbers[number] for number in sorted(numbers))
     columns = numbered or tuple(column for column in CAPTION_COLUMNS if column in header)[:1]
     return columns, missing if columns else ["caption_1"]

@@ -2,7 +2,8 @@
 
     {"images": [{"id": 1, "file_name": "a.jpg"}, ...], "annotations": [{"image_id": 1, "caption": "..."}, ...]}
 
-The split is that of the file's name, such as `captions_val2017.json`, if several files name several.
+`split` of an image is optional. Without it, the split is that of the file's name, such as `captions_val2017.json`, if
+several files name several.
 """
 
 from collections import Counter
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 
 from captioning.base.errors import UserError
 from captioning.base.quoting import join_faults
-from captioning.data.readers.folder.json_files import JsonFile, JsonForm, is_list_of, validate
+from captioning.data.readers.folder.json_files import JsonFile, JsonForm, StatedSplit, is_list_of, validate
 from captioning.data.readers.names import name_source
 from captioning.data.readers.rows import Annotation
 
@@ -21,6 +22,7 @@ from captioning.data.readers.rows import Annotation
 class Image(BaseModel):
     id: int | str
     file_name: str
+    split: StatedSplit | None = None
 
 
 class Caption(BaseModel):
@@ -54,7 +56,7 @@ def read(content: Any, where: JsonFile) -> list[Annotation]:
         raise UserError(join_faults([f"{where.path}: {fault}" for fault in faults]))
     folder = PurePosixPath(where.file).stem.rpartition("_")[2]  # captions_val2017.json: val2017
     return [
-        Annotation(number, image.file_name, captions[image.id], source, None, where.file, (folder,))
+        Annotation(number, image.file_name, captions[image.id], source, image.split, where.file, (folder,))
         for number, image in enumerate(form.images, start=1)
     ]
 

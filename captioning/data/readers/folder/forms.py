@@ -2,7 +2,7 @@
 
 The first form of `FORMS` that has a file in the folder is read, from all its files together: so RSICD, UCM and NWPU may
 lie side by side. Hidden files and those that systems leave behind are passed over, and so is a damaged file beside
-others, which is named.
+others, which is named; but damaged JSON beside JSON is refused, since it may be one more data set of the source.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
-from captioning.base.quoting import escape, shorten
+from captioning.base.quoting import escape, join_faults, shorten
 from captioning.data.readers.captions_csv import TABLE
 from captioning.data.readers.files import ImageFiles, list_files
 from captioning.data.readers.folder import coco, karpathy, nwpu
@@ -87,6 +87,9 @@ def _choose_form(folder: Path, paths: Sequence[str]) -> tuple[Form, list[str], l
     forms = list(_find_forms(folder, paths, damaged))
     if not forms:
         raise UserError(_explain_unknown(folder, paths))
+    faults = [fault for path, fault in damaged.items() if _with_ending([path], ".json")]
+    if faults and forms[0].name not in (*TABLES, SHARDS):
+        raise UserError(join_faults([f"{fault}, or move it elsewhere: it may be another data set" for fault in faults]))
     unread = {file: None for other in forms[1:] for file in other.files if file not in forms[0].files}
     return forms[0], list(unread), [fault for path, fault in damaged.items() if path not in forms[0].files]
 

@@ -5,9 +5,9 @@ A file of the right form with faults in it is refused with all of them at once.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
@@ -65,3 +65,6 @@ def require_split(text: str) -> str:
     if (split := read_split(text)) not in STATED_SPLITS:
         raise ValueError("use train, val, test or leave it empty")
     return split
+
+
+StatedSplit = Annotated[str, AfterValidator(require_split)]

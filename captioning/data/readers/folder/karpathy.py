@@ -6,15 +6,13 @@
 """
 
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel
+from pydantic import BaseModel
 
-from captioning.data.readers.folder.json_files import JsonFile, JsonForm, is_list_of, require_split, validate
+from captioning.data.readers.folder.json_files import JsonFile, JsonForm, StatedSplit, is_list_of, validate
 from captioning.data.readers.names import name_source
 from captioning.data.readers.rows import Annotation
-
-StatedSplit = Annotated[str, AfterValidator(require_split)]
 
 
 class Sentence(BaseModel):
