@@ -2,10 +2,12 @@
 
 pandas and `datasets` write a column of lists into CSV as text: in Python's form, with commas (`['a .', 'b .']`), in
 NumPy's, without (`['a .' 'b .']`, often over several lines; `[np.str_('a .'), ...]`), or as JSON. Python itself would
-read NumPy's form as one long text, so the parts are taken one by one. None and nan are no captions.
+read NumPy's form as one long text, so the parts are taken one by one. None and nan are no captions. Captions may also
+be in lines of one cell.
 """
 
 import ast
+import html
 import json
 import re
 from collections.abc import Sequence
@@ -14,9 +16,16 @@ TEXT = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 ITEM = rf"""(?:None|nan|(?:np\.|numpy\.)?str_\({TEXT}\)|{TEXT})"""
 PARTS = rf"""[\[(]\s*{ITEM}(?:(?:\s*,\s*|\s+){ITEM})*\s*(?:,\s*)?[\])]"""
 LIST = re.compile(rf"(?:array\()?(?P<parts>{PARTS})(?:,\s*dtype=\S+\)|\))?", re.DOTALL)
-BEGINNING = re.compile(
-    r"""(?:\w+\()?[\[({]\s*(?:[\w.]*str_\()?['"]"""
-)  # of a list, also with a type's name, or cut short
+SEAM = r"(?:\s*[,;|]\s*|\s+)"  # between quoted texts
+SIGNS = (  # of a list, also one cut short, or of another program
+    re.compile(r"""\w*[\[({]\s*(?:[\w.]*str_\()?\\*['"]"""),  # at the beginning: c("a .
+    re.compile(r""".*?[\[{]\s*(?:[\w.]*str_\()?\\*['"]""", re.DOTALL),  # anywhere: captions=['a .
+    re.compile(rf"{TEXT}(?:{SEAM}{TEXT})+\W*$", re.DOTALL),  # quoted texts alone: 'a .', 'b .'
+)
+QUOTED = re.compile(
+    rf"""(?<!\w)(?P<quote>['"])(?P<text>(?:(?!(?P=quote)).|(?<=\w)(?P=quote)(?=\w))*)(?P=quote){SEAM}\\*['"]""",
+    re.DOTALL,
+)  # with the beginning of another one
 BRACKETS = {"[": "]", "{": "}"}
 
 
@@ -27,23 +36,40 @@ def split_lists(texts: Sequence[str]) -> list[str]:
 
 def is_list_as_text(text: str) -> bool:
     """Return whether `text` is a list or a map that a program wrote, or looks like one."""
-    text = text.strip()
+    text = _unwrap(html.unescape(text)).strip()
     has_brackets = len(text) > 1 and text[0] in BRACKETS and text[-1] == BRACKETS[text[0]]
-    return has_brackets or text.startswith("array(") or BEGINNING.match(text) is not None
+    has_seam = any(len(match["text"].split()) > 1 for match in QUOTED.finditer(text))
+    return has_brackets or text.startswith("array(") or has_seam or any(sign.match(text) for sign in SIGNS)
+
+
+def _unwrap(text: str) -> str:
+    """Return the text in a JSON text, which may be encoded several times; `text` if it is none."""
+    try:
+        content = json.loads(text) if text.lstrip().startswith('"') else None
+    except ValueError:
+        return text
+    return _unwrap(content) if isinstance(content, str) else text
 
 
 def _split_list(text: str) -> list[str]:
-    stripped = text.strip()
+    stripped = _unwrap(text).strip()
     if stripped[:1] not in ("[", "(", "a"):
-        return [text]
+        return _split_lines(text)
     if (parts := _json_texts(stripped)) is not None:
         return parts
     if not (match := LIST.fullmatch(stripped)):
-        return [text]
+        return _split_lines(text)
     try:
         return [ast.literal_eval(part) for part in re.findall(TEXT, match["parts"], re.DOTALL)]
     except (ValueError, SyntaxError):
         return [text]
+
+
+def _split_lines(text: str) -> list[str]:
+    """Return the lines of a text if each may be a caption, of two words or more and no comma at its end, or the text."""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    has_captions = len(lines) > 1 and all(len(line.split()) > 1 and line[-1] != "," for line in lines)
+    return lines if has_captions and not is_list_as_text(text) else [text]
 
 
 def _json_texts(text: str) -> list[str] | None:
