@@ -66,9 +66,13 @@ def _split_list(text: str) -> list[str]:
 
 
 def _split_lines(text: str) -> list[str]:
-    """Return the lines of a text if each may be a caption, of two words or more and no comma at its end, or the text."""
+    """Return the lines of a text if each may be a caption, of two words or more, or else the text.
+
+    If only the last ends a sentence, the lines are one caption that was wrapped.
+    """
     lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
-    has_captions = len(lines) > 1 and all(len(line.split()) > 1 and line[-1] != "," for line in lines)
+    ends = [line[-1] in ".!?" for line in lines]
+    has_captions = len(lines) > 1 and all(len(line.split()) > 1 for line in lines) and (any(ends[:-1]) or not ends[-1])
     return lines if has_captions and not is_list_as_text(text) else [text]
 
 

@@ -93,7 +93,7 @@ def test_a_list_that_cannot_be_split_is_recognised(text: str) -> None:
         "there's a road by the owners' \"stop\" sign",
         "the planes' wings, the boats' 'big' sails",
         "it's the farmers' , 'n the planes' field",
-        "a big port ,\nand many ships",
+        "a big port and\r\nmany ships .",
     ],
 )
 def test_a_caption_stays_as_it_is(text: str) -> None:
@@ -115,6 +115,7 @@ def test_json_encoded_twice_is_split() -> None:
 
 def test_lines_of_two_words_are_captions() -> None:
     assert split_lists(["A port .\nA lake .\r\n\nA road .\n"]) == ["A port .", "A lake .", "A road ."]
+    assert split_lists(["a port\na lake"]) == ["a port", "a lake"]
     assert split_lists(["A port\nhere"]) == ["A port\nhere"]
 
 
