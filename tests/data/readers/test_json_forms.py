@@ -82,9 +82,3 @@ def test_damaged_json_beside_json_is_refused_before_any_work(write: Callable[[Pa
     assert refusal(tmp_path) == f"{tmp_path}/UCM/dataset_ucm.json: {fault}"
     with pytest.raises(UserError, match="move it elsewhere"):
         find_form(tmp_path)
-
-
-def test_damaged_json_beside_a_table_is_passed_over(tmp_path: Path) -> None:
-    owned_data.write_risc(tmp_path)
-    save(tmp_path / "UCM/dataset_ucm.json", "{")
-    assert "passed over: " in read_folder(tmp_path).description

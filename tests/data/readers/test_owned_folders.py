@@ -144,8 +144,10 @@ def test_the_file_with_the_same_capitals_counts_and_without_one_both_are_refused
     assert SetAside(3, "a.JPG", reason) in source.set_aside
 
 
-@pytest.mark.parametrize("stray", ["notes.json", "a.json", "old.csv"])
-@pytest.mark.parametrize("form", ["captions.csv", "dataset.json", "train.csv"])
+TABLES = [(table, stray) for table in ("captions.csv", "train.csv") for stray in ("notes.json", "a.json", "old.csv")]
+
+
+@pytest.mark.parametrize(("form", "stray"), [*TABLES, ("dataset.json", "old.csv")])  # JSON beside it is refused
 def test_a_damaged_file_beside_others_is_passed_over_and_named(form: str, stray: str, tmp_path: Path) -> None:
     save(tmp_path / "1.jpg", jpeg("1"))
     is_json = form.endswith(".json")
