@@ -12,6 +12,7 @@ import termios
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from dvc.repo import Repo
 
 from benchmarks.copies import AUTHOR, ROOT, set_values
@@ -45,7 +46,9 @@ def test_without_experiments_there_is_no_line() -> None:
     assert experiment_tables({"workspace": {}}) == [(["CIDEr", "workspace"], [])]
 
 
-def test_the_readmes_dvc_exp_show_has_room_for_each_row_that_lora_rank_changes(tmp_path: Path) -> None:
+def test_the_readmes_dvc_exp_show_has_room_for_each_row_that_lora_rank_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The rows are those of params.yaml; those that are left out equal the base's."""
     params = load_params(ROOT / "params.yaml")
     changed = [row for row in params.rows if params.variants[row].rank is None]
@@ -56,6 +59,7 @@ def test_the_readmes_dvc_exp_show_has_room_for_each_row_that_lora_rank_changes(t
         r"^    (dvc exp show .*?) +#", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
     )
 
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "metrics").mkdir()
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     (tmp_path / "dvc.yaml").write_text(json.dumps(STAGE))

@@ -11,7 +11,7 @@ from captioning.adapters.lora import freeze_encoder
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
 from captioning.scst.features import EncodedImages
-from captioning.scst.refine import COLUMNS, Refinement, refine, summarise
+from captioning.scst.refine import COLUMNS, RefinementResult, refine, summarise
 from captioning.scst.trainer import PARTS, STEP_COLUMNS, VALIDATION_COLUMNS, SCSTTrainer
 from captioning.training.run import TrainingRun
 from captioning.training.states import trainable_weights
@@ -24,7 +24,7 @@ Weights = dict[str, torch.Tensor]
 
 
 class Outcome(NamedTuple):
-    result: Refinement
+    result: RefinementResult
     model: Any
     changed: set[str]  # names of tensors
 
@@ -128,7 +128,7 @@ def test_records_of_steps_and_validations(
 def test_the_summary_by_hand() -> None:
     start = {"step": 0, "validation_cider": 50.0, "gain": 0.0, "gain_low": 0.0, "gain_high": 0.0}
     best = {"step": 8, "validation_cider": 60.0, "gain": 10.0, "gain_low": -5.0, "gain_high": 20.0}
-    assert summarise(Refinement([], [], start, best), 200, 40) == {
+    assert summarise(RefinementResult([], [], start, best), 200, 40) == {
         "best_step": 8,
         "start_validation_cider": 50,
         "validation_cider": 60,
@@ -137,7 +137,7 @@ def test_the_summary_by_hand() -> None:
         "gain_percent_high": 40,
         "signature": "CIDEr-D|PTB|refs:all|df:train|greedy|max_tokens:40|split:validation|n:200",
     }
-    assert summarise(Refinement([], [], start | {"validation_cider": 0.0}, best), 200, 40)["gain_percent"] is None
+    assert summarise(RefinementResult([], [], start | {"validation_cider": 0.0}, best), 200, 40)["gain_percent"] is None
 
 
 @pytest.mark.parametrize("baseline", ["greedy", "leave-one-out"])
