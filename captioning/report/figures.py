@@ -35,6 +35,7 @@ BLUE, VERMILION, GREEN = PALETTE[:3]
 INK, QUIET, RULE = "#1c2430", "#5b6675", "#c9d0d9"  # text, secondary text, lines
 RESOLUTION = 150  # dots per inch of the PNG
 CLOUD_SEED = 1
+MEAN_BAR: Any = {"marker": "|", "markersize": 16, "markeredgewidth": 2.2, "linestyle": "none"}  # of seeds
 SMALL_IMAGE = 128  # pixels; smaller images are enlarged without interpolation
 STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 9.5, "text.color": INK, "lines.linewidth": 1.6}
 STYLE |= {"axes.labelcolor": INK, "axes.edgecolor": RULE, "axes.spines.top": False, "axes.spines.right": False}
@@ -153,7 +154,7 @@ def draw_seeds(rows: Sequence[SeedRow]) -> Figure:
             axes.plot(row.ciders, [y] * len(row.ciders), "o", color=colour, alpha=0.55, markersize=6, zorder=3)
             mean = math.fsum(row.ciders) / len(row.ciders)
             if len(row.ciders) > 1:
-                axes.plot([mean], [y], "|", color=colour, markersize=16, markeredgewidth=2.2, zorder=4)
+                axes.plot([mean], [y], color=colour, zorder=4, **MEAN_BAR)
             if row.paper is not None:
                 axes.plot([row.paper], [y], "D", color=VERMILION, markerfacecolor="none", markersize=7, zorder=5)
         seeds = max(len(row.ciders) for row in rows)
@@ -169,8 +170,7 @@ def _draw_seeds_legend(figure: Figure, has_means: bool, has_paper: bool) -> None
     point: Any = {"linestyle": "none", "markersize": 6}
     handles = [Line2D([], [], marker="o", color=BLUE, alpha=0.55, label="a seed", **point)]
     if has_means:
-        bar: Any = {"marker": "|", "markersize": 16, "markeredgewidth": 2.2, "linestyle": "none"}
-        handles += [Line2D([], [], color=BLUE, label="mean of the seeds", **bar)]
+        handles += [Line2D([], [], color=BLUE, label="mean of the seeds", **MEAN_BAR)]
     handles += [Line2D([], [], marker="o", color=QUIET, alpha=0.55, label="not trained", **point)]
     if has_paper:
         diamond: Any = {"marker": "D", "markerfacecolor": "none", "color": VERMILION}

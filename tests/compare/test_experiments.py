@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from benchmarks.copies import AUTHOR, ROOT, set_values
+from benchmarks.copies import ROOT, set_values
 from captioning.compare.experiments import experiment_tables
 from captioning.compare.text import align
 from captioning.params.load import load_params
+from tests.compare.test_command import git
 
 COLUMNS = 120  # of the terminal
 STAGE = {"stages": {"all": {"cmd": "true", "params": ["lora"], "metrics": [{"metrics/CIDEr.json": {"cache": False}}]}}}
@@ -84,10 +85,6 @@ def test_the_readmes_dvc_exp_show_has_room_for_each_row_that_lora_rank_changes(
 def write_ciders(folder: Path, ciders: dict[str, float]) -> None:
     rounded = {row: round(cider, 2) for row, cider in ciders.items()}
     (folder / "metrics/CIDEr.json").write_text(json.dumps(rounded), encoding="utf-8")
-
-
-def git(folder: Path, *arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, env=os.environ | AUTHOR)
 
 
 def show_in_terminal(folder: Path, command: str) -> list[str]:

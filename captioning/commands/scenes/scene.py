@@ -48,9 +48,11 @@ class OpenScene:
     def read_tile(self, tile: Tile) -> tuple[Image.Image | None, float]:
         """Return the tile as RGB, None if it has no data or one colour, and the share of its pixels that have data."""
         values = read_values(self.dataset, self.rendering, Window(tile.x, tile.y, tile.width, tile.height))
+        if not values.has_data.any():
+            return None, 0.0
         image = finish(to_image(values, self.rendering), 1)[0]
         colours = np.asarray(image)[values.has_data]
-        return None if (colours == colours[:1]).all() else image, values.has_data.mean().item()
+        return None if (colours == colours[0]).all() else image, values.has_data.mean().item()
 
     def read_picture(self) -> Image.Image:
         """Return the whole scene as RGB, with a longer side of at most `PICTURE_SIDE`."""
