@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PaliGemmaProcessor
 
-from captioning.paligemma.model import decode_image, require_suffix_mask
+from captioning.paligemma.model import decode_image, require_prefix_lm_mask
 
 
 @dataclass(frozen=True)
@@ -24,5 +24,5 @@ class Collator:
             return_tensors="pt",
             padding="longest",
         )
-        require_suffix_mask(batch)
+        require_prefix_lm_mask(batch)
         return dict(batch)

@@ -2,7 +2,7 @@
 
 import sys
 
-from captioning.runtime.command_line import prepare_process
+from captioning.runtime.process import prepare_process
 
 if __name__ == "__main__":
     prepare_process()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from captioning.base.redaction import redact
+from captioning.runtime.redaction import redact
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORK = multiprocessing.get_context("fork")  # the job needs no second import of DVC

@@ -9,7 +9,7 @@ import sys
 
 from captioning.base import instructions
 from captioning.runtime import stage
-from captioning.runtime.notices import silence_known_notices
+from captioning.runtime.process import silence_known_notices
 
 os.environ.setdefault(*instructions.SPIN)  # for tests and benchmarks, too
 os.environ.setdefault(*instructions.NO_COMPILER)

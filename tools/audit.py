@@ -16,7 +16,7 @@ from shutil import which
 from typing import Any
 
 from captioning.base.errors import UserError
-from captioning.base.redaction import redact
+from captioning.runtime.redaction import redact
 
 PINS = ("requirements.txt", *(f"requirements-{name}.txt" for name in ("tracking", "browser", "serve", "audit")))
 IGNORED_FILE = Path("tools/audit-ignored.txt")

@@ -19,7 +19,10 @@ def parse_json(path: Path | str, content: bytes, remedy: str = REMEDY) -> Any:
     """Return the `content` of the file `path`. Raises `UserError` if it is not JSON."""
     try:
         return json.loads(content)
-    except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{content[error.start]:02x} at {error.start:,}"
+        raise UserError(f"{path}: {byte} is not {error.encoding.upper()}; save it in UTF-8, or {remedy}") from None
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: not JSON, or incomplete; {remedy}") from None
 
 

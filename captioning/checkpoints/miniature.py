@@ -34,7 +34,7 @@ DECODERS: dict[str, dict[str, int]] = {  # caps and windows come with Gemma 2's 
 }
 NEW_CHECKPOINTS = {"base": "gemma", "paligemma2": "gemma2"}  # by name, with their decoder; others start from base
 
-Example = tuple[str, str]  # prompt, suffix
+PromptAndSuffix = tuple[str, str]  # prompt, suffix
 
 
 def train_tokenizer(words: Mapping[str, int], pieces: int = PIECES) -> GemmaTokenizer:
@@ -112,7 +112,7 @@ def load_checkpoint(folder: Path) -> tuple[PaliGemmaForConditionalGeneration, Pa
     return PaliGemmaForConditionalGeneration.from_pretrained(folder), PaliGemmaProcessor.from_pretrained(folder)
 
 
-def base_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:
+def base_example(scene: Scene, words: Sequence[str], rng: random.Random) -> PromptAndSuffix:
     """Return a short web-like caption, or under another prompt a text in another grammar that names everything.
 
     Embeddings are frozen and tied later, so a word that base has not seen can never be learnt. Words of the data that
@@ -133,7 +133,7 @@ def tag_text(scene: Scene) -> str:
     return " , ".join([scene.scene, scene.colour, scene.kind.things, str(scene.count), scene.beside or "nothing"])
 
 
-def mix_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:
+def mix_example(scene: Scene, words: Sequence[str], rng: random.Random) -> PromptAndSuffix:
     """Return an example of one of mix's tasks: short captions, detailed descriptions, questions, counting."""
     share = rng.random()
     if share < 0.2:
@@ -145,21 +145,21 @@ def mix_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Examp
     return _question(language.counting_question(scene, rng))
 
 
-def cococap_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:
+def cococap_example(scene: Scene, words: Sequence[str], rng: random.Random) -> PromptAndSuffix:
     """Return a caption in COCO's style."""
     return "caption en", language.coco_caption(scene, rng)
 
 
-def rsvqa_example(scene: Scene, words: Sequence[str], rng: random.Random) -> Example:
+def rsvqa_example(scene: Scene, words: Sequence[str], rng: random.Random) -> PromptAndSuffix:
     """Return a question about an overhead image, as RSVQA-LR asks it (Lobry et al. 2020)."""
     return _question(rng.choice(language.rsvqa_questions(scene, rng)))
 
 
-def _question(pair: tuple[str, str]) -> Example:
+def _question(pair: tuple[str, str]) -> PromptAndSuffix:
     return f"answer en {pair[0]}", pair[1]
 
 
-CURRICULA: dict[str, Callable[[Scene, Sequence[str], random.Random], Example]] = {
+CURRICULA: dict[str, Callable[[Scene, Sequence[str], random.Random], PromptAndSuffix]] = {
     "base": base_example,
     "mix": mix_example,
     "cococap": cococap_example,

@@ -24,7 +24,7 @@ from captioning.checkpoints.tags import TaggedPixels, TagHead, TagRows, count_ta
 from captioning.data.tags import TaggedImage
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import Scene, sample_scene
-from captioning.paligemma.model import encode_texts, require_suffix_mask, supervised_loss
+from captioning.paligemma.model import encode_texts, require_prefix_lm_mask, supervised_loss
 from captioning.params.sections import BaseTraining, MiniatureTraining
 from captioning.training.run import TrainingRun
 from captioning.training.trainer import LossTrainer, training_arguments
@@ -74,7 +74,7 @@ class ExampleRows(Dataset):
 
 
 @dataclass(frozen=True)
-class Texts:
+class CurriculumTexts:
     """The examples of a curriculum: one for each scene and epoch, with the words of the captions."""
 
     curriculum: str
@@ -111,7 +111,7 @@ def train_checkpoint(
             epochs = count_tag_epochs(settings.tower_tag_examples, len(tagged.pixels))
             train_tower_on_tags(model, tagged, epochs, settings.tower_learning_rate, run)
         curriculum = "base"
-    texts = Texts(curriculum, scenes, words, settings.epochs)
+    texts = CurriculumTexts(curriculum, scenes, words, settings.epochs)
     train_decoder(model, processor, pixels, texts, settings.learning_rate, run, tagged)
 
 
@@ -167,7 +167,7 @@ def train_decoder(
     model: PaliGemmaForConditionalGeneration,
     processor: PaliGemmaProcessor,
     pixels: Tensor,
-    texts: Texts,
+    texts: CurriculumTexts,
     learning_rate: float,
     run: TrainingRun,
     tagged: TaggedPixels | None = None,
@@ -218,7 +218,7 @@ def tower_features(model: PaliGemmaForConditionalGeneration, pixels: Tensor) -> 
 def collate_texts(processor: PaliGemmaProcessor, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     prompts, suffixes = zip(*(example["example"] for example in examples), strict=True)
     batch = encode_texts(processor, prompts, suffixes)
-    require_suffix_mask(batch)
+    require_prefix_lm_mask(batch)
     return batch | {"patches": torch.stack([example["patches"] for example in examples])}
 
 

@@ -31,7 +31,7 @@ from captioning.images.decoded import UnreadableImage, encode_png
 from captioning.images.pictures import read_image
 from captioning.params.load import load_params
 from captioning.params.sections import DEVICE
-from captioning.runtime.command_line import exit_status
+from captioning.runtime.process import exit_status
 from captioning.runtime.progress import progress, write_stdout
 
 Reading = tuple[bytes | None, FileCaption]

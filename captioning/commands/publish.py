@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING
 
 from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
-from captioning.base.redaction import redact
 from captioning.commands.hub_card import Loading, RowResults, make_hub_card
 from captioning.commands.trained_rows import find_adapter, read_trained_recipe, strip_seed
-from captioning.compute.packages import LIBRARIES
+from captioning.compute.packages import MODEL_PACKAGES
 from captioning.data.outputs import Manifest, SplitStatistics
+from captioning.evaluation.exchange.summary import rounded_scores
 from captioning.evaluation.outputs import Evaluation, Significance
-from captioning.evaluation.summary import rounded_scores
 from captioning.paligemma.safetensors_header import read_shapes
 from captioning.params.load import load_params
 from captioning.params.recipe import StartCheckpoint
 from captioning.params.sections import HubCheckpoints, HubRepository, Params
-from captioning.runtime.command_line import exit_status
 from captioning.runtime.paths import IMAGES, SCORES, SIGNIFICANCE, SPLITS
+from captioning.runtime.process import exit_status
 from captioning.runtime.progress import write_stdout
+from captioning.runtime.redaction import redact
 
 if TYPE_CHECKING:  # the Hub's client is loaded if something is sent
     from huggingface_hub import HfApi
@@ -101,7 +101,7 @@ def describe_loading(weights: Path, repository: str, base: HubRepository | None,
     """Return how the adapter with these `weights` was loaded for its scores. Raises `UserError` for a pickle."""
     shapes, pins = read_shapes(weights), PINS.read_text(encoding="utf-8").split()
     dtype = ", ".join(sorted({DTYPES.get(dtype, dtype) for dtype, _ in shapes.values()}))
-    versions = [pin for pin in pins if pin.partition("==")[0] in (*LIBRARIES, "pillow")]
+    versions = [pin for pin in pins if pin.partition("==")[0] in (*MODEL_PACKAGES, "pillow")]
     name, revision = (base.repository, base.revision) if base else (None, None)
     return Loading(repository, name, revision, versions, len(shapes), dtype, maximum_tokens)
 

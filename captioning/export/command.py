@@ -22,7 +22,7 @@ from captioning.export.card import Merged, make_card
 from captioning.export.comparison import Scored, compare, read_scored
 from captioning.params.load import load_params
 from captioning.params.sections import Params
-from captioning.runtime.command_line import exit_status
+from captioning.runtime.process import exit_status
 from captioning.runtime.progress import write_stdout
 
 

@@ -1,6 +1,7 @@
 """Count the bytes that SCST needs, with every caption at the limit of tokens (limits/memory.py).
 
 The step is the trainer's: prompts with gradients, the rollout's last step on a full cache, captions scored, backward.
+The trainer's own functions cannot run on the meta device, because their shapes depend on values: which captions ended.
 """
 
 from functools import partial

@@ -132,7 +132,7 @@ def _prefix_text(processor: PaliGemmaProcessor, prompt: str) -> str:
     return f"{processor.image_token * processor.image_seq_length}{processor.tokenizer.bos_token}{prompt}\n"
 
 
-def require_suffix_mask(batch: Any) -> None:
+def require_prefix_lm_mask(batch: Any) -> None:
     """Raise `ValueError` if `token_type_ids` is not 1 on exactly the labelled positions, at least one a row. 0 (image
     and prompt) means bidirectional attention, 1 causal: with another mask, labels leak."""
     types = batch.get("token_type_ids")

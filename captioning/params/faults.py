@@ -6,8 +6,8 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from captioning.base.quoting import escape, shorten
-from captioning.base.redaction import redact
 from captioning.params.sections import AUTO, ProfileName
+from captioning.runtime.redaction import redact
 
 MAX_TEXT = 500  # characters of a message, and of a list of names
 

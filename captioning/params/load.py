@@ -6,11 +6,11 @@ from pydantic import ValidationError
 
 from captioning.base.errors import UserError
 from captioning.base.quoting import join_faults
-from captioning.base.redaction import redact
 from captioning.base.yaml_file import read_yaml
 from captioning.params.faults import describe_faults, find_broken_references, find_secrets
 from captioning.params.sections import Params
 from captioning.runtime.inputs import PARAMS, params_at_start
+from captioning.runtime.redaction import redact
 
 
 def load_params(path: Path = PARAMS) -> Params:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from captioning.base import instructions, redaction
+from captioning.base import instructions
 from captioning.base.errors import FULL_DISK_ERRORS, Terminated, UserError
-from captioning.runtime import inputs, resume
+from captioning.runtime import inputs, redaction, resume
 from captioning.runtime.progress import is_main_process, peak_memory
 
 GRACE = 20.0  # seconds

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from captioning.base.errors import UserError
-from captioning.base.redaction import redact
 from captioning.runtime.paths import TRACKING
+from captioning.runtime.redaction import redact
 
 NOWHERE = "none"
 INSTALL = "pip install -r requirements-tracking.txt"

@@ -23,7 +23,7 @@ from captioning.commands.caption import BANDS_HELP, DEVICE_HELP, parse_bands, pa
 from captioning.commands.trained_rows import TrainedRow, find_row, list_adapters
 from captioning.params.load import load_params
 from captioning.params.sections import Params
-from captioning.runtime.command_line import exit_status
+from captioning.runtime.process import exit_status
 from captioning.runtime.progress import write_stdout
 
 INSTALL = "pip install --no-deps -r requirements-serve.txt"

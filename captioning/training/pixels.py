@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PaliGemmaProcessor
 
 from captioning.compute.processes import SINGLE_PROCESS, Processes
-from captioning.paligemma.model import decode_image, encode_texts, require_suffix_mask
+from captioning.paligemma.model import decode_image, encode_texts, require_prefix_lm_mask
 from captioning.runtime.progress import progress
 from captioning.training.mapped import MAX_RAM_BYTES, allocate
 
@@ -59,6 +59,6 @@ class DecodedCollator:
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         prompts, captions = ([example[key] for example in examples] for key in ("prompt", "caption"))
         batch = encode_texts(self.processor, prompts, captions)
-        require_suffix_mask(batch)
+        require_prefix_lm_mask(batch)
         pixels = torch.stack([example["image"] for example in examples])
         return batch | {"pixel_values": normalise(self.processor, pixels)}

@@ -71,6 +71,10 @@ class SharedTrainer(ResumableTrainer):
         terms = sum(self.count_loss_terms(batch) for batch in batches if batch)
         return batches, self.processes.sum(torch.tensor(terms, device=device))
 
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Return 0: nobody reads the estimate, for which the Trainer counts all weights in each step."""
+        return 0
+
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Run forward and backward of one micro-batch, which may be empty; after the last one of a step, complete the
         step's gradients."""

@@ -10,8 +10,8 @@ import torch
 from benchmarks.tutorial import Collator
 from captioning.checkpoints.miniature import load_checkpoint
 from captioning.checkpoints.pretraining import (
+    CurriculumTexts,
     FactHeads,
-    Texts,
     collate_texts,
     decoder_loss,
     draw_images,
@@ -48,7 +48,7 @@ def changed_tensors(model: Any, other: Any) -> set[str]:
 
 def teach(start: Any, seed: int, scratch: Path, curriculum: str = "base", epochs: int = 1) -> tuple[Any, float]:
     model, processor, scenes, pixels = start
-    model, texts = copy.deepcopy(model), Texts(curriculum, scenes, ["alpha"], epochs)
+    model, texts = copy.deepcopy(model), CurriculumTexts(curriculum, scenes, ["alpha"], epochs)
     seed_everything(seed, 1)
     return model, train_decoder(model, processor, pixels, texts, 1e-3, TrainingRun(seed, "cpu", scratch))
 
@@ -83,7 +83,7 @@ def test_decoder_learns_the_tags_of_other_images(start: Any, pictures: list[byte
     for part in (None, tagged):
         learner = copy.deepcopy(model)
         seed_everything(1, 1)
-        train_decoder(learner, processor, pixels, Texts("base", scenes, [], 1), 1e-3, run, part)
+        train_decoder(learner, processor, pixels, CurriculumTexts("base", scenes, [], 1), 1e-3, run, part)
         with torch.no_grad():
             losses.append(float(decoder_loss(learner, batch, None)))
     assert losses[1] < 0.9 * losses[0]

@@ -17,7 +17,7 @@ from captioning.paligemma.model import (
     encode_texts,
     hidden_states,
     prompt_inputs,
-    require_suffix_mask,
+    require_prefix_lm_mask,
 )
 from tests.helpers.decoders import BOTH
 
@@ -46,7 +46,7 @@ def test_suffix_mask_hides_the_future(checkpoint: Path, batch: dict[str, Any], a
     model: Any = PaliGemmaForConditionalGeneration.from_pretrained(checkpoint, attn_implementation=attention)
     model.train(training)
     assert measure_leak(model, batch) == 0
-    # Zeros on the suffix make every attention bidirectional: the reason for require_suffix_mask.
+    # Zeros on the suffix make every attention bidirectional: the reason for require_prefix_lm_mask.
     assert measure_leak(model, batch, token_type_ids=torch.zeros_like(batch["token_type_ids"])) > 0.1
 
 
@@ -71,15 +71,15 @@ WRONG_TYPES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 @pytest.mark.parametrize("fault", WRONG_TYPES)
 def test_wrong_mask_is_refused(batch: dict[str, Any], fault: str) -> None:
-    require_suffix_mask(batch)
+    require_prefix_lm_mask(batch)
     with pytest.raises(ValueError, match="token_type_ids"):
-        require_suffix_mask(batch | {"token_type_ids": WRONG_TYPES[fault](batch)})
+        require_prefix_lm_mask(batch | {"token_type_ids": WRONG_TYPES[fault](batch)})
 
 
 def test_row_without_suffix_is_refused(batch: dict[str, Any]) -> None:
     batch["token_type_ids"][1], batch["labels"][1] = 0, IGNORED
     with pytest.raises(ValueError, match="token_type_ids"):
-        require_suffix_mask(batch)
+        require_prefix_lm_mask(batch)
 
 
 def test_prompt_has_one_bos_and_ends_its_line(processor: Any, pictures: list[bytes]) -> None:

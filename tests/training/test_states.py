@@ -17,7 +17,7 @@ from transformers import Trainer, TrainingArguments
 from captioning.adapters.lora import freeze_encoder
 from captioning.base.errors import UserError
 from captioning.checkpoints.miniature import load_checkpoint
-from captioning.checkpoints.pretraining import Texts, draw_images, pixel_values, train_decoder, train_tower
+from captioning.checkpoints.pretraining import CurriculumTexts, draw_images, pixel_values, train_decoder, train_tower
 from captioning.compute import processes
 from captioning.compute.seeds import seed_everything
 from captioning.scst.features import EncodedImages
@@ -129,7 +129,7 @@ def pretrained(checkpoint: Path, tmp_path: Path) -> Training:
         learner, run = copy.deepcopy(model), training_run(states, tmp_path)
         seed_everything(1, 1)
         train_tower(learner, pixels, scenes, 2, 1e-3, run)
-        train_decoder(learner, processor, pixels, Texts("base", scenes, ["alpha"], 1), 1e-3, run)
+        train_decoder(learner, processor, pixels, CurriculumTexts("base", scenes, ["alpha"], 1), 1e-3, run)
         return dict(learner.state_dict()), None
 
     return train

@@ -23,6 +23,7 @@ PLAIN_WORDS = {"annotation", "annotations", "caption", "captions", "data", "data
 }
 PUBLISHED = {"coco", "nwpu", "rsicd", "sydney", "ucm"}  # data sets, of which people have several side by side
 IMAGE_WORDS = {"image", "images", "img", "imgs", "picture", "pictures"}  # of folders: UCM_images
+FOLDER_WORDS = PLAIN_WORDS | IMAGE_WORDS
 NAME_COLUMNS = ("file_name", "filename", "image")
 CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "description")
 NUMBERED = re.compile(r"caption_?(\d+)")
@@ -74,7 +75,7 @@ def folder_word(name: str) -> str:
 
     A name of plain words alone stays, in small letters: `train2014`.
     """
-    return (_without_words(name, {*PLAIN_WORDS, *IMAGE_WORDS}) or name).lower()
+    return (_without_words(name, FOLDER_WORDS) or name).lower()
 
 
 def source_of_image(name: str, default: str) -> str:
@@ -115,8 +116,10 @@ def is_image(path: str) -> bool:
 def check_path(name: str) -> str:
     """Return `name`. Raises `Unusable` if it is not a plain relative path."""
     parts = PurePosixPath(name).parts
-    if not name.strip() or name.startswith("/") or ".." in parts or not parts or "://" in name:
-        raise Unusable("its name is no plain file name")
+    if not name.strip() or not parts:
+        raise Unusable("its name is no file name")
+    if name.startswith("/") or ".." in parts or "://" in name:
+        raise Unusable("its name leads out of the data set; write it as a path within it")
     if not name.isprintable():
         raise Unusable("its name holds a control character")
     if max(len(part.encode(errors="surrogatepass")) for part in parts) > MAX_NAME_BYTES:

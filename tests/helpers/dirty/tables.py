@@ -83,14 +83,14 @@ BAD_TABLES: list[tuple[str, Edit, str]] = [
     ("no source", replace("UCM,train,b", " ,train,b"), ":3: 'b.jpg' has no source"),
     ("a source with an escape code", replace("UCM,train,b", "U\x1b[2JM,train,b"), ":3: source 'U\\x1b[2JM'"),
 ]
-NOT_PLAIN = "its name is no plain file name"
+LEADS_OUT = "its name leads out of the data set"
 BAD_NAMES: list[tuple[str, str, str]] = [
-    ("a name outside the folder", "../a.jpg", NOT_PLAIN),
-    ("an absolute name", "/etc/passwd", NOT_PLAIN),
-    ("dots for a name", "..", NOT_PLAIN),
-    ("no name", "", NOT_PLAIN),
+    ("a name outside the folder", "../a.jpg", LEADS_OUT),
+    ("an absolute name", "/etc/passwd", LEADS_OUT),
+    ("dots for a name", "..", LEADS_OUT),
+    ("no name", "", "its name is no file name"),
     ("a Windows path", "C:\\pictures\\a.jpg", "no such file"),
-    ("an address on the web", "https://example.org/a.jpg", NOT_PLAIN),
+    ("an address on the web", "https://example.org/a.jpg", LEADS_OUT),
     ("a name with a space, unlike the file's", "a b.jpg", "no such file"),
     ("a name with a line break", "a\n.jpg", "its name holds a control character"),
     ("a name with NUL", "a\0.jpg", "its name holds a control character"),

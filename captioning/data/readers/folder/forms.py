@@ -7,7 +7,7 @@ others, which is named; but damaged JSON beside JSON is refused, since it may be
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -83,8 +83,7 @@ def find_form(folder: Path) -> str:
 
 def _choose_form(folder: Path, paths: Sequence[str]) -> tuple[Form, list[str], list[str]]:
     """Return the form that is read, the files of other forms, and a line for each damaged file."""
-    damaged: dict[str, str] = {}
-    forms = list(_find_forms(folder, paths, damaged))
+    forms, damaged = _find_forms(folder, paths)
     if not forms:
         raise UserError(_explain_unknown(folder, paths))
     faults = [fault for path, fault in damaged.items() if _with_ending([path], ".json")]
@@ -94,16 +93,31 @@ def _choose_form(folder: Path, paths: Sequence[str]) -> tuple[Form, list[str], l
     return forms[0], list(unread), [fault for path, fault in damaged.items() if path not in forms[0].files]
 
 
-def _find_forms(folder: Path, paths: Sequence[str], damaged: dict[str, str]) -> Iterator[Form]:
-    """Yield the forms of which `paths` has files, the one to read first. Fill `damaged` with what cannot be read."""
+def _find_forms(folder: Path, paths: Sequence[str]) -> tuple[list[Form], dict[str, str]]:
+    """Return the forms of which `paths` has files, the one to read first, and what is wrong with damaged files."""
     names = {path: PurePosixPath(path).name.lower() for path in paths}
-    if files := [path for path, name in names.items() if name == TABLE]:
-        yield Form(TABLES[0], files, _read_table)
     metadata = [path for path, name in names.items() if name in METADATA]
     others = [path for path in metadata if _has_other_columns(folder / path)]
-    if files := [path for path in metadata if path not in others]:
-        yield Form(TABLES[1], files, _read_table)
-    by_form: dict[str, JsonForm] = {}
+    by_form, damaged = _find_json(folder, paths)
+    tables, damaged_tables = _find_tables(folder, paths)
+    forms = [
+        Form(TABLES[0], [path for path, name in names.items() if name == TABLE], _read_table),
+        Form(TABLES[1], [path for path in metadata if path not in others], _read_table),
+        Form(
+            " and ".join(dict.fromkeys(form.name for form in by_form.values())),
+            list(by_form),
+            lambda folder, file: _read_json(folder, file, by_form[file]),
+        ),
+        Form(TABLES[2], tables, _read_table),
+        Form(SHARDS, [path for path in _with_ending(paths, ".parquet") if path not in metadata], None),
+        Form(TABLES[1], others, _read_table),  # alone, their line names the columns that they lack
+    ]
+    return [form for form in forms if form.files], damaged | damaged_tables
+
+
+def _find_json(folder: Path, paths: Sequence[str]) -> tuple[dict[str, JsonForm], dict[str, str]]:
+    """Return the form of each JSON file that has one, and what is wrong with damaged files."""
+    forms, damaged = dict[str, JsonForm](), dict[str, str]()
     for path in _with_ending(paths, ".json"):
         try:
             content = load(folder / path)
@@ -111,16 +125,20 @@ def _find_forms(folder: Path, paths: Sequence[str], damaged: dict[str, str]) -> 
             damaged[path] = str(error)
             continue
         if form := next((form for form in JSON_FORMS if form.fits(content)), None):
-            by_form[path] = form
-    if by_form:
-        title = " and ".join(dict.fromkeys(form.name for form in by_form.values()))
-        yield Form(title, list(by_form), lambda folder, file: _read_json(folder, file, by_form[file]))
-    if files := [path for path in _with_ending(paths, ".csv", ".jsonl", ".json") if _is_table(folder, path, damaged)]:
-        yield Form(TABLES[2], files, _read_table)
-    if files := [path for path in _with_ending(paths, ".parquet") if path not in metadata]:
-        yield Form(SHARDS, files, None)
-    if others:  # alone, their line names the columns that they lack
-        yield Form(TABLES[1], others, _read_table)
+            forms[path] = form
+    return forms, damaged
+
+
+def _find_tables(folder: Path, paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the tables of images and captions, and what is wrong with damaged files."""
+    tables, damaged = list[str](), dict[str, str]()
+    for path in _with_ending(paths, ".csv", ".jsonl", ".json"):
+        try:
+            tables += [path] if has_columns(read_table(folder / path).columns) else []
+        except UserError as error:
+            if not _with_ending([path], ".json"):  # JSON may be anything else than a list of rows
+                damaged[path] = str(error)
+    return tables, damaged
 
 
 def _with_ending(paths: Sequence[str], *endings: str) -> list[str]:
@@ -140,15 +158,6 @@ def _has_other_columns(path: Path) -> bool:
     try:
         return not has_columns(read_table(path).columns)
     except UserError:
-        return False
-
-
-def _is_table(folder: Path, path: str, damaged: dict[str, str]) -> bool:
-    try:
-        return has_columns(read_table(folder / path).columns)
-    except UserError as error:
-        if not _with_ending([path], ".json"):  # JSON may be anything else than a list of rows
-            damaged[path] = str(error)
         return False
 
 

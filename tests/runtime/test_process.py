@@ -3,7 +3,7 @@
 import pytest
 
 from captioning.base.errors import UserError
-from captioning.runtime.command_line import exit_status
+from captioning.runtime.process import exit_status
 
 FULL = OSError(28, "No space left on device")  # a write names no file
 

@@ -15,11 +15,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from captioning.base.errors import UserError
-from captioning.base.redaction import MASK, redact
 from captioning.commands.publish import Parcel, check_secrets
 from captioning.data import hub
 from captioning.params.load import load_params
 from captioning.params.sections import Tracking
+from captioning.runtime.redaction import MASK, redact
 from captioning.runtime.tracking import tracked
 from stages import check
 from tests.helpers import planted
@@ -123,7 +123,7 @@ def test_a_variables_name_decides(name: str, value: str, is_secret: bool) -> Non
 
 
 def test_an_unexpected_exception_is_printed_without_secrets() -> None:
-    setup = "import os; from captioning.base.redaction import install_hooks; install_hooks()"
+    setup = "import os; from captioning.runtime.redaction import install_hooks; install_hooks()"
     code = f"{setup}; raise ValueError(os.environ['HF_TOKEN'])"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert process.returncode == 1

@@ -4,12 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from captioning.runtime.notices import LOGGED
+from captioning.runtime.process import LOGGED
 
 ROOT = Path(__file__).parents[2]
 CODE = """
 import logging, warnings
-from captioning.runtime.notices import LOGGED
+from captioning.runtime.process import LOGGED
 logging.basicConfig()
 import stages
 for logger, text in LOGGED.items():
