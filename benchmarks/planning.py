@@ -150,6 +150,7 @@ class Planner:
         self.config = true_shape.make_config(self.processor.image_token_id)
         self.depths = self.config.vision_config.num_hidden_layers, self.config.text_config.num_hidden_layers
 
+    @cache  # noqa: B019
     def model(self, vision: int, decoder: int, lora: Lora | None, is_refined: bool = False) -> MetaModel:
         """Return a model of so many layers with an adapter, if any; SCST refines the decoder's alone."""
         folder = self.folder / f"{vision}-{decoder}"
@@ -171,9 +172,13 @@ class Planner:
     @cache  # noqa: B019
     def captioned(self, lora: Lora | None) -> Counts:
         """Count a prompt's operations, and bytes of decoding one image and two."""
-        meta, limit = self.model(*self.depths, lora), self.params.decoding.maximum_tokens
-        peaks = (meta.measure_generation(images, PROMPT, limit) for images in (1, 2))
-        return count_operations(lambda: meta.measure_validation(1, PROMPT, 1)), *peaks
+
+        def count(*depths: int) -> Counts:
+            meta, limit = self.model(*depths, lora), self.params.decoding.maximum_tokens
+            peaks = (meta.measure_generation(images, PROMPT, limit) for images in (1, 2))
+            return count_operations(lambda: meta.measure_validation(1, PROMPT, 1)), *peaks
+
+        return extrapolate(count, *self.depths)
 
     @cache  # noqa: B019
     def supervised(self, lora: Lora) -> Counts:

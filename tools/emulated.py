@@ -24,7 +24,7 @@ from torch.nn import functional
 from captioning.adapters.lora import freeze_encoder, lora_config, save_adapter
 from captioning.base.instructions import environment_variables
 from captioning.checkpoints.miniature import load_checkpoint
-from captioning.checkpoints.pretraining import Texts, draw_images, pixel_values, train_decoder, train_tower
+from captioning.checkpoints.pretraining import CurriculumTexts, draw_images, pixel_values, train_decoder, train_tower
 from captioning.compute.seeds import seed_everything
 from captioning.decoding import greedy_captions
 from captioning.paligemma.model import load_frozen, load_processor
@@ -81,7 +81,7 @@ def pretrain(start: Path, folder: Path) -> dict[str, str]:
     seed_everything(1, 1)
     run = TrainingRun(1, "cpu", folder / "scratch")
     train_tower(model, pixels, scenes, 1, 1e-4, run)
-    train_decoder(model, processor, pixels, Texts("base", scenes, ["alpha"], 1), 1e-4, run)
+    train_decoder(model, processor, pixels, CurriculumTexts("base", scenes, ["alpha"], 1), 1e-4, run)
     for part in (model, processor):
         part.save_pretrained(folder)
     return {"checkpoint": sha256(folder / "model.safetensors")}

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -25,10 +25,18 @@ def folder(checkpoint: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def train(training: str, folder: Path, count: int, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run a training in a new process, or in two that it forks."""
-    command = [sys.executable, "-m", "tests.helpers.forked_training", training, str(folder), str(count)]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
+class Run(NamedTuple):
+    """How a training ended."""
+
+    status: int
+    errors: str
+
+
+def train(training: str, folder: Path, *runs: str) -> list[Run]:
+    """Run a training as often as `runs` say (tests/helpers/forked_training.py)."""
+    command = [sys.executable, "-m", "tests.helpers.forked_training", training, str(folder), *runs]
+    output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return [Run(*run) for run in json.loads(output)]
 
 
 def are_near(first: Any, second: Any) -> bool:
@@ -41,9 +49,8 @@ def are_near(first: Any, second: Any) -> bool:
 @pytest.mark.parametrize(("training", "step"), [("supervised", "6"), ("scst", "3"), ("pretraining", None)])
 def test_two_processes_give_the_result_of_one(training: str, step: str | None, folder: Path) -> None:
     """After a kill in a step, they give the same bytes."""
-    for count in (1, 2):
-        finished = train(training, folder, count)
-        assert finished.returncode == 0, finished.stderr
+    for finished in train(training, folder, "1", "2"):
+        assert finished.status == 0, finished.errors
     alone, first, second = (load_file(folder / f"{name}/adapter_model.safetensors") for name in ("1-0", "2-0", "2-1"))
     for name, value in alone.items():
         torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-5, msg=name)
@@ -59,10 +66,9 @@ def test_two_processes_give_the_result_of_one(training: str, step: str | None, f
 
 
 def kill_and_continue(training: str, step: str, folder: Path) -> None:
-    killed = train(training, folder, 2, STATES="1", KILL_AT=step)
-    assert killed.returncode == 1 and "one of the 2 processes was ended by SIGKILL" in killed.stderr
-    continued = train(training, folder, 2, STATES="1")
-    assert continued.stderr.count("going on from step") == 2, "each process has its own states"
+    killed, continued = train(training, folder, f"2,STATES=1,KILL_AT={step}", "2,STATES=1")
+    assert killed.status == 1 and "one of the 2 processes was ended by SIGKILL" in killed.errors
+    assert continued.errors.count("going on from step") == 2, "each process has its own states"
 
 
 @pytest.mark.parametrize(("training", "spoilt", "step"), [("supervised", "3", 2), ("scst", "2", 3)])
@@ -70,9 +76,8 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_both(
     training: str, spoilt: str, step: int, folder: Path
 ) -> None:
     """SCST's second step has one image, so the last process computes its second loss in the third."""
-    ended = train(training, folder, 2, STATES="1", SPOIL_AT=spoilt)
-    errors = ended.stderr
-    assert ended.returncode == 1 and "Traceback" not in errors
+    ((status, errors),) = train(training, folder, f"2,STATES=1,SPOIL_AT={spoilt}")
+    assert status == 1 and "Traceback" not in errors
     assert errors.count(f"error: the loss is nan at step {step}, ") == 1, errors
     for rank in "01":
         states = (folder / f"scratch-2/{rank}/cpu").glob("step-*")

@@ -20,7 +20,7 @@ from safetensors.torch import save_model
 import stages  # noqa: F401  # sets how long threads spin
 from captioning.adapters.lora import freeze_encoder, lora_config, save_adapter
 from captioning.checkpoints.miniature import load_checkpoint
-from captioning.checkpoints.pretraining import Texts, draw_images, pixel_values, train_decoder, train_tower
+from captioning.checkpoints.pretraining import CurriculumTexts, draw_images, pixel_values, train_decoder, train_tower
 from captioning.compute.processes import Processes, start_processes
 from captioning.compute.seeds import seed_everything
 from captioning.paligemma.model import load_processor, load_quantised
@@ -84,7 +84,7 @@ def pretraining(folder: Path, processes: Processes) -> tuple[Any, list[dict[str,
     scenes, images = draw_images(40, SIZE, "shared")
     pixels, run = pixel_values(processor, images), training_run(folder, processes)
     tower = train_tower(model, pixels, scenes, 1, 1e-4, run)
-    decoder = train_decoder(model, processor, pixels, Texts("base", scenes, ["alpha"], 1), 1e-4, run)
+    decoder = train_decoder(model, processor, pixels, CurriculumTexts("base", scenes, ["alpha"], 1), 1e-4, run)
     return model, [{"tower": tower, "decoder": decoder}]
 
 

@@ -295,7 +295,7 @@ FAULTY = [
     (
         "x.json",
         COCO | {"annotations": [{"image_id": 9, "caption": "A port ."}]},
-        "x.json: annotations[0].image_id: 9: no image has this id",
+        "x.json: annotations[0].image_id: '9': no image has this id",
     ),
     (
         "metadata.jsonl",

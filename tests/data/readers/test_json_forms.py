@@ -32,6 +32,16 @@ def test_coco_states_the_split_of_each_image(tmp_path: Path) -> None:
     assert [image.split for image in read_folder(tmp_path)] == ["train", "val", "test", ""]
 
 
+def test_numbers_of_images_in_coco_may_be_text(tmp_path: Path) -> None:
+    write_coco(tmp_path, ["train", "test"])
+    path = tmp_path / "captions.json"
+    path.write_text(path.read_text().replace('"id": 1', '"id": "1"'))
+    assert [(image.split, image.captions) for image in read_folder(tmp_path)] == [
+        ("train", ("A port .",)),
+        ("test", ("A port .",)),
+    ]
+
+
 def test_an_unknown_split_in_coco_is_refused(tmp_path: Path) -> None:
     write_coco(tmp_path, ["train", "night"])
     fault = "images[1].split: 'night': Value error, use train, val, test or leave it empty; correct it"

@@ -8,25 +8,27 @@ several files name several.
 
 from collections import Counter
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from captioning.base.errors import UserError
-from captioning.base.quoting import join_faults
+from captioning.base.quoting import join_faults, shorten
 from captioning.data.readers.folder.json_files import JsonFile, JsonForm, StatedSplit, is_list_of, validate
 from captioning.data.readers.names import name_source
 from captioning.data.readers.rows import Annotation
 
+ImageId = Annotated[str, Field(coerce_numbers_to_str=True)]  # one program writes "id": 1, another "id": "1"
+
 
 class Image(BaseModel):
-    id: int | str
+    id: ImageId
     file_name: str
     split: StatedSplit | None = None
 
 
 class Caption(BaseModel):
-    image_id: int | str
+    image_id: ImageId
     caption: str
 
 
@@ -44,14 +46,16 @@ def fits(content: Any) -> bool:
 def read(content: Any, where: JsonFile) -> list[Annotation]:
     """Return an annotation for each image; its line is the image's number. Raises `UserError` with all faults."""
     form, source = validate(Coco, content, where), name_source(where.file, where.root)
-    captions: dict[int | str, list[str]] = {image.id: [] for image in form.images}
+    captions: dict[str, list[str]] = {image.id: [] for image in form.images}
     repeated = [id_ for id_, count in Counter(image.id for image in form.images).items() if count > 1]
-    faults = [f"images: id {id_!r} occurs twice; correct one" for id_ in repeated]
+    faults = [f"images: id {shorten(id_)} occurs twice; correct one" for id_ in repeated]
     for number, entry in enumerate(form.annotations):
         if entry.image_id in captions:
             captions[entry.image_id].append(entry.caption)
         else:
-            faults.append(f"annotations[{number}].image_id: {entry.image_id!r}: no image has this id; correct it")
+            faults.append(
+                f"annotations[{number}].image_id: {shorten(entry.image_id)}: no image has this id; correct it"
+            )
     if faults:
         raise UserError(join_faults([f"{where.path}: {fault}" for fault in faults]))
     folder = PurePosixPath(where.file).stem.rpartition("_")[2]  # captions_val2017.json: val2017
