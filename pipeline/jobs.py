@@ -6,13 +6,14 @@ dvc.lock has the same bytes as after `dvc repro --keep-going`. The output of eac
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from captioning.base.errors import UserError
 from captioning.base.quoting import shorten
 from captioning.runtime.paths import LOGS
-from captioning.runtime.process import exit_status, visible_cores
+from captioning.runtime.process import exit_status
 
 MAX_JOBS = 9999
 AUTO = "auto"
@@ -64,7 +65,7 @@ def count_fitting_jobs() -> int:
     machine, processes = params.active.machine, params.launch.processes
     if machine.device != "cpu":
         return max(1, len(visible_gpus()) // processes) if machine.device == "cuda" else 1
-    cores = visible_cores()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = int(virtual_memory().available / (MEMORY * processes))
     return max(1, min(cores // (machine.threads * processes), memory))
 

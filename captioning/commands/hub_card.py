@@ -12,9 +12,9 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from captioning.data.outputs import Manifest, SplitStatistics
-from captioning.evaluation.exchange.summary import CardScores
 from captioning.evaluation.predictions import CAPTION_1
 from captioning.evaluation.scores import METRICS
+from captioning.evaluation.summary import CardScores
 from captioning.params.recipe import CHECKPOINT_FOLDER, AnyRecipe
 from captioning.report.table import YARDSTICKS
 from captioning.report.table_text import format_markdown

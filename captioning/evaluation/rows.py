@@ -12,8 +12,8 @@ from 0 to 1; `length` is the mean number of PTB tokens. Only drawn images have `
 3. Rows are compared only if their images and references are the same. Other rows only get an interval.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from jaxtyping import Float
 from captioning.evaluation import vocabulary
 from captioning.evaluation.diversity import score_diversity
 from captioning.evaluation.outputs import PartScores, RowScores, RowTest, Significance
-from captioning.evaluation.predictions import CAPTION_1, HUMAN, Prediction, Run, summarize_seeds, yardstick_run
+from captioning.evaluation.predictions import CAPTION_1, HUMAN, Run, summarize_seeds
 from captioning.evaluation.scores import (
     Scorer,
     Scores,
@@ -33,12 +33,10 @@ from captioning.evaluation.scores import (
     grounding,
     human_caption,
     nearest_rows,
-    open_scorer,
     signature,
 )
 from captioning.evaluation.significance import compare_rows
 from captioning.metrics.bootstrap import LEVEL, RESAMPLES, interval, resampled_means
-from captioning.metrics.ptb import tokenize
 
 IMAGE_METRICS = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L")  # also those against `caption_1` alone
 DIGITS = 4  # of resampled numbers: the last digits of a sum differ between machines
@@ -77,51 +75,14 @@ class Result:
     parts: Mapping[str, Part]
 
 
-@dataclass(frozen=True)
-class Task:
-    """A run to evaluate: its tokenised captions by image, and whether each of the test split ended with `<eos>`."""
-
-    run: Run
-    images: ScoredImages
-    captions: Mapping[str, str]
-    ended: Sequence[bool] = ()
-
-
-def model_tasks(runs: Sequence[Run], predictions: Sequence[Sequence[Prediction]], images: ScoredImages) -> list[Task]:
-    """Return the task of each run; its `predictions` are of all images, in their order."""
-    size, tasks = len(images.references), []
-    tokenised = tokenize([record.caption for records in predictions for record in records])  # in one JVM
-    for number, (run, records) in enumerate(zip(runs, predictions, strict=True)):
-        captions = dict(zip(images.references, tokenised[number * size : (number + 1) * size], strict=True))
-        tasks.append(Task(run, images, captions, [record.ended for record in records if record.id in images.facts]))
-    return tasks
-
-
-def yardstick_tasks(
+def evaluate(
+    run: Run,
     images: ScoredImages,
-    tokens: References,
-    train: Sequence[str],
-    train_features: Float[np.ndarray, "train values"],
-    features: Float[np.ndarray, "captioned values"],
-) -> list[Task]:
-    """Return the tasks of the rows that involve no model; `tokens`: of all images."""
-    rows = yardsticks(tokens, train, list(images.references), train_features, features)
-    return [
-        Task(yardstick_run(row), replace(images, references=references), captions)
-        for row, (references, captions) in rows.items()
-    ]
-
-
-def evaluate_tasks(tasks: Sequence[Task]) -> Iterator[Result]:
-    """Yield the result of each task, with one scorer."""
-    with open_scorer() as scorer:
-        for task in tasks:
-            yield evaluate(task, scorer)
-
-
-def evaluate(task: Task, scorer: Scorer) -> Result:
-    """Measure the captions of a run."""
-    run, images, captions, ended = task.run, task.images, task.captions, task.ended
+    captions: Mapping[str, str],
+    scorer: Scorer,
+    ended: Sequence[bool] = (),
+) -> Result:
+    """Measure the tokenised `captions` of a run, by image; `ended`: whether each of them ended with `<eos>`."""
     parts, facts = score_parts(images, captions, scorer), images.facts
     captions = {id_: captions[id_] for id_ in facts if id_ in captions}
     references = {id_: images.references[id_] for id_ in captions}

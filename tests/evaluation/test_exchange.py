@@ -15,7 +15,7 @@ from captioning.evaluation.exchange.coco_format import write_coco
 from captioning.evaluation.exchange.protocols import add_protocols
 from captioning.evaluation.exchange.texts import Texts, restore_texts
 from captioning.evaluation.predictions import Prediction, Run, yardstick_run
-from captioning.evaluation.rows import Result, ScoredImages, Task, evaluate, model_tasks, score_rows, yardsticks
+from captioning.evaluation.rows import Result, ScoredImages, evaluate, score_rows, yardsticks
 from captioning.evaluation.scores import Scorer, open_scorer
 from captioning.metrics.ptb import tokenize
 from tests.evaluation.test_scores import NoMeteor
@@ -53,12 +53,14 @@ def _evaluate(
 ) -> tuple[list[Result], list[Texts]]:
     tokens = {id_: tokenize(texts) for id_, texts in captions.items()}
     images = ScoredImages({id_: tokens[id_] for id_ in TEST}, dict.fromkeys(TEST, ""))
-    names = [name.partition("-") for name in predictions]
-    runs = [Run(row, "adapted", int(seed), None) for row, _, seed in names]
-    results = [evaluate(task, scorer) for task in model_tasks(runs, list(predictions.values()), images)]
+    results = []
+    for name, records in predictions.items():
+        row, _, seed = name.partition("-")
+        hypotheses = dict(zip(TEST, tokenize([record.caption for record in records]), strict=True))
+        results.append(evaluate(Run(row, "adapted", int(seed), None), images, hypotheses, scorer))
     features = np.array([[4.0 * number] for number in range(len(TRAIN))]), np.array([[float(k)] for k in range(24)])
     for row, (others, hypotheses) in yardsticks(tokens, TRAIN, TEST, *features).items():
-        results.append(evaluate(Task(yardstick_run(row), replace(images, references=others), hypotheses), scorer))
+        results.append(evaluate(yardstick_run(row), replace(images, references=others), hypotheses, scorer))
     return results, restore_texts(results, list(predictions.values()), tokens, captions)
 
 

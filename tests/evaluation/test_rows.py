@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from pycocoevalcap.cider.cider import Cider
 
-from captioning.evaluation.exchange.summary import rounded_scores
 from captioning.evaluation.outputs import Usage
 from captioning.evaluation.predictions import Run
 from captioning.evaluation.rows import (
     IMAGE_METRICS,
     Result,
     ScoredImages,
-    Task,
     evaluate,
     image_scores,
     score_rows,
@@ -21,6 +19,7 @@ from captioning.evaluation.rows import (
     yardsticks,
 )
 from captioning.evaluation.scores import Scorer, human_caption, signature
+from captioning.evaluation.summary import rounded_scores
 from captioning.metrics.bootstrap import interval, resampled_means
 from tests.evaluation.test_scores import NoMeteor
 
@@ -33,12 +32,12 @@ HUMAN = Run("human-caption", "yardstick", 0, None)
 def _result(row: str, seed: int, *captions: str) -> Result:
     run = Run(row, "adapted", seed, "zero-shot-base" if row == "r4" else None)
     images = ScoredImages(REFERENCES, FACTS)
-    return evaluate(Task(run, images, dict(zip("ab", captions, strict=True)), [True, False]), SCORER)
+    return evaluate(run, images, dict(zip("ab", captions, strict=True)), SCORER, [True, False])
 
 
 def _human_result(references: dict[str, list[str]], parts: dict[str, list[str]] | None = None) -> Result:
     others, captions = human_caption(references)
-    return evaluate(Task(HUMAN, ScoredImages(others, dict.fromkeys(references, ""), parts or {}), captions), SCORER)
+    return evaluate(HUMAN, ScoredImages(others, dict.fromkeys(references, ""), parts or {}), captions, SCORER)
 
 
 def test_measures_of_a_run() -> None:
@@ -51,7 +50,7 @@ def test_measures_of_a_run() -> None:
 def test_real_images_have_no_grounding_and_yardsticks_no_endings() -> None:
     captions = {"a": "a port", "b": "a lake"}
     yardstick = Run("constant-caption", "yardstick", 0, None)
-    measures = evaluate(Task(yardstick, ScoredImages(REFERENCES, {"a": "", "b": ""}), captions), SCORER).measures
+    measures = evaluate(yardstick, ScoredImages(REFERENCES, {"a": "", "b": ""}), captions, SCORER).measures
     assert not {"scene", "colour", "ended"} & measures.keys()
 
 
@@ -91,7 +90,7 @@ def _results(*error_rates: float) -> list[Result]:
     images, results = ScoredImages(references, dict.fromkeys(references, "")), []
     for number, rate in enumerate(error_rates):
         captions = {id_: "a port" if rng.random() < rate else texts[0] for id_, texts in references.items()}
-        results.append(evaluate(Task(Run(f"r{number}", "adapted", 1, None), images, captions), SCORER))
+        results.append(evaluate(Run(f"r{number}", "adapted", 1, None), images, captions, SCORER))
     return [*results, _human_result(references)]
 
 
@@ -147,7 +146,7 @@ def _result_of_parts() -> Result:
     parts = {label: list(part) for label, part in PARTS.items()}
     images = ScoredImages(references, dict.fromkeys(["n1", "n2", "u1", "u2"], ""), parts)
     captions = {id_: caption for id_, (_, caption) in pairs.items()}
-    return evaluate(Task(Run("r4", "adapted", 1, None), images, captions, [True] * 4), SCORER)
+    return evaluate(Run("r4", "adapted", 1, None), images, captions, SCORER, [True] * 4)
 
 
 def test_each_part_is_scored_with_its_own_document_frequencies() -> None:

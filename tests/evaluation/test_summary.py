@@ -1,8 +1,8 @@
 """DVC's metrics are few: scores of each row, gains of SCST's rows, leakage of the split that was used."""
 
 from captioning.data.outputs import Leakage, LeakedShares, SplitStatistics
-from captioning.evaluation.exchange.summary import cider_metrics, score_metrics
 from captioning.evaluation.outputs import RowScores
+from captioning.evaluation.summary import cider_metrics, score_metrics
 
 MEANS = {
     "mix": {"CIDEr": 200.004, "BLEU-1": 70.0, "BLEU-4": 40.0, "METEOR": 39.0, "ROUGE-L": 58.0, "length": 12.5},

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from captioning.base.errors import UserError
-from captioning.evaluation.exchange.summary import DVC_METRICS, GAIN
+from captioning.evaluation.summary import DVC_METRICS, GAIN
 from tools.verify import (
     ROUNDING,
     TOLERANCES,

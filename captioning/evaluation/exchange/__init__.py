@@ -1,1 +1,1 @@
-"""What others need for a comparison: scores under their protocols, files that their scorers read, numbers for DVC."""
+"""What others need for a comparison: scores under their protocols, and files that their scorers read."""
