@@ -19,6 +19,7 @@ from captioning.images.decoded import TIFF_STARTS, UnreadableImage, encode_png
 from captioning.runtime.progress import write_stdout
 
 SCENE_FORMATS = ("geojson", "html")
+LARGE = 200_000_000  # bytes of a scene whose range of values takes more than a second
 
 
 def caption_scene(options: argparse.Namespace, row: TrainedRow, maximum_tokens: int) -> int:
@@ -31,7 +32,8 @@ def caption_scene(options: argparse.Namespace, row: TrainedRow, maximum_tokens: 
     device = options.device or row.machine.device
     batch = choose_batch(options.batch, row, device, maximum_tokens)
     choices = {"tiles": options.tiles, "batch": batch, "device": device, "maximum_tokens": maximum_tokens}
-    print(f"reading {escape_path(path)}", file=sys.stderr)  # the range of a large scene takes a while
+    if path.stat().st_size > LARGE:
+        print(f"{escape_path(path)}: finding the range of its values", file=sys.stderr)
     try:
         with open_scene(path, options.bands) as scene:
             _require_few(scene.dataset.width, scene.dataset.height, options.tiles)

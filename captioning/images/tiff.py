@@ -60,6 +60,7 @@ class Rendering:
 
     bands: Bands
     alpha: int | None = None
+    opaque: float = 255.0  # value of alpha that lets nothing through
     is_premultiplied: bool = False
     has_masks: bool = True
     palette: UInt8[np.ndarray, "values 3"] | None = None
@@ -119,6 +120,8 @@ def plan_rendering(tiff: Tiff, bands: Bands | None) -> Rendering:
     dataset = tiff.dataset
     rendering = replace(_choose_bands(dataset, bands), is_premultiplied=tiff.is_premultiplied)
     shape = min(dataset.height, SAMPLE_SIDE), min(dataset.width, SAMPLE_SIDE)
+    if rendering.alpha is not None:
+        rendering = replace(rendering, opaque=_find_opaque(dataset.read(rendering.alpha, out_shape=shape)))
     sample = read_values(dataset, rendering, shape=shape)
     if sample.alpha is not None and not _is_transparency(sample.alpha):
         note = f"band {rendering.alpha} is marked as alpha, but holds values; left out"
@@ -154,7 +157,8 @@ def read_values(
         is_valid &= values != mark
     if rendering.alpha is None:
         return Values(values, is_valid, None)
-    return Values(values, is_valid, _to_8_bits(dataset.read(rendering.alpha, **options, out_shape=shape)))
+    alpha = dataset.read(rendering.alpha, **options, out_shape=shape)
+    return Values(values, is_valid, _to_8_bits(alpha, rendering.opaque))
 
 
 def to_image(values: Values, rendering: Rendering) -> Image.Image:
@@ -212,6 +216,14 @@ def _read_palette(dataset: DatasetReader) -> UInt8[np.ndarray, "values 3"]:
     return palette
 
 
+def _find_opaque(alpha: Num[np.ndarray, "height width"]) -> float:
+    """Return the opaque value: the largest of the type, or the only one beside 0, as in a mask of 0 and 1."""
+    values = [value for value in np.unique(alpha).tolist() if value != 0]
+    if len(values) == 1:
+        return float(values[0])
+    return float(np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1)
+
+
 def _is_transparency(alpha: UInt8[np.ndarray, "height width"]) -> bool:
     """Return whether at least half of the pixels that are not wholly transparent are wholly opaque."""
     visible = alpha[alpha > 0]
@@ -255,11 +267,10 @@ def _scale(
     return np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
 
 
-def _to_8_bits(alpha: Num[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
-    if alpha.dtype == np.uint8:
+def _to_8_bits(alpha: Num[np.ndarray, "height width"], opaque: float) -> UInt8[np.ndarray, "height width"]:
+    if alpha.dtype == np.uint8 and opaque == OPAQUE:
         return alpha
-    limit = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1
-    return np.rint(255 * np.clip(alpha / limit, 0, 1)).astype(np.uint8)
+    return np.rint(255 * np.clip(alpha / opaque, 0, 1)).astype(np.uint8)
 
 
 def _read_tags(file: BinaryIO) -> tuple[int, bool]:

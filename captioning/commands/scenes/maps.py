@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from captioning.commands.scenes.captions import TileCaption
-from captioning.commands.scenes.georeference import Geometry, Georeference, find_georeference
+from captioning.commands.scenes.georeference import Georeference, find_georeference
+from captioning.commands.scenes.outlines import Geometry
 from captioning.commands.scenes.scene import OpenScene, Tile
 from captioning.report.viewer.html import make_jpeg_uri, render_template
 
@@ -38,8 +39,10 @@ class SceneMap:
     def notes(self) -> tuple[str, ...]:
         """What was done with the scene, in a few words each."""
         skipped = sum(caption is None for caption in self.captions)
+        lost = sum(outline is None for outline in self.outlines)
+        beyond = f"{lost:,} of {len(self.outlines):,} captioned tiles reach beyond the earth and have no polygon"
         tiles = (f"{skipped:,} of {len(self.tiles):,} tiles have no data or one colour, skipped",) if skipped else ()
-        return (*self.scene.rendering.notes, *self.georeference.notes, *tiles)
+        return (*self.scene.rendering.notes, *self.georeference.notes, *tiles, *((beyond,) if lost else ()))
 
     @cached_property
     def captioned(self) -> list[tuple[Tile, TileCaption]]:

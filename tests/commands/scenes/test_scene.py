@@ -22,6 +22,7 @@ from captioning.commands.scenes import scene as scene_module
 from captioning.commands.scenes.captions import TileCaption, caption_tiles, saved_captions
 from captioning.commands.scenes.georeference import PIXEL_NOTE, find_georeference
 from captioning.commands.scenes.maps import SceneMap, format_geojson, format_html
+from captioning.commands.scenes.outlines import Geometry
 from captioning.commands.scenes.scene import OpenScene, Tile, cut_tiles, open_scene
 from captioning.images.decoded import UnreadableImage
 from captioning.images.pictures import read_image
@@ -146,6 +147,57 @@ def test_a_tile_across_the_antimeridian_is_cut(tmp_path: Path) -> None:
     assert shape and shape["type"] == "MultiPolygon" and "° S, 1" in page
     for (ring,) in shape["coordinates"]:
         assert area(ring) > 0 and np.ptp([x for x, _ in ring]) < 2
+
+
+def holds(geometry: Geometry, x: float, y: float) -> bool:
+    """Return whether a point is in a geometry, by the crossings of a ray to the east."""
+    parts = geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
+    sides = [side for (ring,) in parts for side in pairwise(ring)]
+    crossings = [(x1 - x0) * (y - y0) / (y1 - y0) + x0 > x for (x0, y0), (x1, y1) in sides if (y0 > y) != (y1 > y)]
+    return sum(crossings) % 2 == 1
+
+
+PLACES = {  # name: system, top left corner, size of a pixel; 64 x 64 pixels
+    "Mercator across the antimeridian": ("EPSG:3857", (20_030_000, 1_000_000), 300, 4),
+    "a polar tile across the antimeridian": ("EPSG:3413", (-2_600_000, 1_500_000), 20_000, 0),
+    "the north pole at the corner of tiles": ("EPSG:3413", (-640_000, 640_000), 20_000, 0),
+    "the north pole within a tile": ("EPSG:3413", (-600_000, 630_000), 20_000, 1),
+    "the south pole within a tile": ("EPSG:3031", (-600_000, 630_000), 20_000, 1),
+    "degrees across the antimeridian": ("EPSG:4326", (179.9, 10), 0.01, 4),
+    "degrees beyond 180": ("EPSG:4326", (359.5, 10), 0.01, 0),
+    "degrees beyond the pole": ("EPSG:4326", (10, 90.005), 0.01, 0),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_polygon_holds_the_centre_of_its_tile(place: str, tmp_path: Path) -> None:
+    crs, corner, pixel, least_cut = PLACES[place]
+    profile = {"crs": crs, "transform": from_origin(*corner, pixel, pixel)}
+    with open_scene(write_scene(tmp_path / "a.tif", blocks(4, 4), **profile), None) as scene:
+        outlines = find_georeference(scene.dataset).outlines(tiles := cut_tiles(64, 64, 16))
+    cut = 0
+    for tile, outline in zip(tiles, outlines, strict=True):
+        centre = profile["transform"] @ (tile.x + 8, tile.y + 8)
+        (longitude,), (latitude,) = transform(crs, "EPSG:4326", [centre[0]], [centre[1]])
+        assert outline and holds(outline, (longitude + 180) % 360 - 180, latitude), (tile, outline)
+        parts = outline["coordinates"] if outline["type"] == "MultiPolygon" else [outline["coordinates"]]
+        points = [point for (ring,) in parts for point in ring]
+        assert all(area(ring) > 0 and ring[0] == ring[-1] for (ring,) in parts)
+        assert all(abs(x) <= 180 and abs(y) <= 90 for x, y in points)
+        cut += len(parts) > 1
+    assert cut >= least_cut
+
+
+def test_a_tile_that_reaches_beyond_the_earth_has_a_caption_and_no_polygon(tmp_path: Path) -> None:
+    """The full disk of a geostationary satellite."""
+    disk = {"crs": "+proj=geos +h=35786023 +lon_0=-75 +sweep=x", "transform": from_origin(-5.6e6, 5.6e6, 175e3, 175e3)}
+    with open_scene(write_scene(tmp_path / "a.tif", blocks(4, 4), **disk), None) as scene:
+        scene_map = make_map(scene, tmp_path)
+        collection = json.loads(format_geojson(scene_map))
+        assert "no coordinates" in format_html(scene_map)
+    placed = [feature["geometry"] is not None for feature in collection["features"]]
+    assert placed == [row in (1, 2) and column in (1, 2) for row in range(4) for column in range(4)]
+    assert "12 of 16 captioned tiles reach beyond the earth and have no polygon" in collection["notes"]
 
 
 def test_without_georeference_coordinates_are_pixels(tmp_path: Path) -> None:

@@ -32,14 +32,20 @@ def test_coco_states_the_split_of_each_image(tmp_path: Path) -> None:
     assert [image.split for image in read_folder(tmp_path)] == ["train", "val", "test", ""]
 
 
-def test_numbers_of_images_in_coco_may_be_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("key", "written"), [("id", '"1"'), ("id", "1.0"), ("image_id", '"1"'), ("image_id", "1.0")])
+def test_numbers_of_images_in_coco_may_be_text_or_floats(key: str, written: str, tmp_path: Path) -> None:
     write_coco(tmp_path, ["train", "test"])
     path = tmp_path / "captions.json"
-    path.write_text(path.read_text().replace('"id": 1', '"id": "1"'))
-    assert [(image.split, image.captions) for image in read_folder(tmp_path)] == [
-        ("train", ("A port .",)),
-        ("test", ("A port .",)),
-    ]
+    path.write_text(path.read_text().replace(f'"{key}": 1', f'"{key}": {written}'))
+    assert [image.captions for image in read_folder(tmp_path)] == [("A port .",), ("A port .",)]
+
+
+@pytest.mark.parametrize("written", ["NaN", "null", "true", "1.5", "[1]"])
+def test_other_numbers_of_images_are_refused(written: str, tmp_path: Path) -> None:
+    write_coco(tmp_path, ["train", "test"])
+    path = tmp_path / "captions.json"
+    path.write_text(path.read_text().replace('"image_id": 1', f'"image_id": {written}'))
+    assert "annotations[1].image_id: " in (text := refusal(tmp_path)) and "write a number or text" in text
 
 
 def test_an_unknown_split_in_coco_is_refused(tmp_path: Path) -> None:

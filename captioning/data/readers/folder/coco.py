@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator
 
 from captioning.base.errors import UserError
 from captioning.base.quoting import join_faults, shorten
@@ -18,7 +18,17 @@ from captioning.data.readers.folder.json_files import JsonFile, JsonForm, Stated
 from captioning.data.readers.names import name_source
 from captioning.data.readers.rows import Annotation
 
-ImageId = Annotated[str, Field(coerce_numbers_to_str=True)]  # one program writes "id": 1, another "id": "1"
+
+def read_id(value: object) -> str:
+    """Return an image's number as text: programs write 1, "1" or, by way of pandas, 1.0."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+        return str(int(value))
+    raise ValueError("write a number or text")
+
+
+ImageId = Annotated[str, BeforeValidator(read_id)]
 
 
 class Image(BaseModel):
