@@ -172,13 +172,9 @@ class Planner:
     @cache  # noqa: B019
     def captioned(self, lora: Lora | None) -> Counts:
         """Count a prompt's operations, and bytes of decoding one image and two."""
-
-        def count(*depths: int) -> Counts:
-            meta, limit = self.model(*depths, lora), self.params.decoding.maximum_tokens
-            peaks = (meta.measure_generation(images, PROMPT, limit) for images in (1, 2))
-            return count_operations(lambda: meta.measure_validation(1, PROMPT, 1)), *peaks
-
-        return extrapolate(count, *self.depths)
+        meta, limit = self.model(*self.depths, lora), self.params.decoding.maximum_tokens
+        peaks = (meta.measure_generation(images, PROMPT, limit) for images in (1, 2))
+        return count_operations(lambda: meta.measure_validation(1, PROMPT, 1)), *peaks
 
     @cache  # noqa: B019
     def supervised(self, lora: Lora) -> Counts:

@@ -60,10 +60,16 @@ def refuse_losses(source: Source, path: str, images: int) -> None:
 
 
 def _example(source: Source) -> str:
-    """Return the first image that was set aside for the most frequent reason, with its values; "" if there is none."""
-    frequent = next(iter(count_reasons(source)), None)
-    examples = [aside for aside in source.set_aside if _general_reason(aside) == frequent]
-    return f"; for example {shorten(min(examples).image)}: {min(examples).reason}" if examples else ""
+    """Return the first image that was set aside for the most frequent reason, with its values; "" if there is none.
+
+    A row that is lost often leaves an image without a row, so images are examples only if no row or caption is lost.
+    """
+    causes = [aside for aside in source.set_aside if aside.kind != "image"] or source.set_aside
+    if not causes:
+        return ""
+    frequent = Counter(map(_general_reason, causes)).most_common(1)[0][0]
+    first = min(aside for aside in causes if _general_reason(aside) == frequent)
+    return f"; for example {shorten(first.image)}: {first.reason}"
 
 
 def write_losses(source: Source, path: Path) -> None:

@@ -60,13 +60,13 @@ def test_the_largest_batch_that_fits_divides_a_step() -> None:
 def test_models_of_one_and_two_layers_give_the_counts_of_the_whole_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Operations and bytes to the last digit, for captions, a training and a refinement of PaliGemma-3B."""
+    """Operations and bytes to the last digit, for a training and a refinement of PaliGemma-3B."""
     params = load_params()
 
     def count() -> list[Counts]:
         planner = Planner(params, tmp_path)
         lora = planner.lora("base-r4")
-        return [planner.captioned(None), planner.supervised(lora), planner.refined(lora, False)]
+        return [planner.supervised(lora), planner.refined(lora, False)]
 
     extrapolated = count()
     monkeypatch.setattr(planning, "extrapolate", lambda function, *depths: function(*depths))

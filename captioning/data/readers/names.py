@@ -5,6 +5,7 @@ training images.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
@@ -30,6 +31,8 @@ NUMBERED = re.compile(r"caption_?(\d+)")
 FURTHER = re.compile(  # columns of captions under names that are not read: caption_b, caption.1 of pandas, text_2
     rf"(?:{'|'.join(CAPTION_COLUMNS)})(?:[_ .-]?\d+|[_ .-](?:[a-z]|one|two|three|four|five))", re.IGNORECASE
 )
+OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:[/\\]|\w+:/")  # /a.jpg, \\server\a.jpg, C:\a.jpg, https://x.org/a.jpg
+JOINERS = "\u200c\u200d"
 MAX_NAME_BYTES = 255  # of most file systems
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp")
 
@@ -115,16 +118,21 @@ def is_image(path: str) -> bool:
 
 def check_path(name: str) -> str:
     """Return `name`. Raises `Unusable` if it is not a plain relative path."""
-    parts = PurePosixPath(name).parts
+    parts = PurePosixPath(name.replace("\\", "/")).parts
     if not name.strip() or not parts:
         raise Unusable("its name is no file name")
-    if name.startswith("/") or ".." in parts or "://" in name:
-        raise Unusable("its name leads out of the data set; write it as a path within it")
-    if not name.isprintable():
-        raise Unusable("its name holds a control character")
+    if ".." in parts or OUTSIDE.match(name):
+        raise Unusable("its name is absolute, an address or holds ..; write it as a path within the data set")
+    if not all(is_plain(character) for character in name):
+        raise Unusable("its name holds a control character; rename the file")
     if max(len(part.encode(errors="surrogatepass")) for part in parts) > MAX_NAME_BYTES:
         raise Unusable(f"its name is longer than {MAX_NAME_BYTES} bytes")
     return name
+
+
+def is_plain(character: str) -> bool:
+    """Return whether a character may be in a name: a space of any width and a joiner of emoji may, a control not."""
+    return character.isprintable() or unicodedata.category(character) == "Zs" or character in JOINERS
 
 
 def make_ids(paths: Sequence[str]) -> list[str]:

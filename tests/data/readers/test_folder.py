@@ -21,7 +21,7 @@ from captioning.data.world.captions import recognise
 CAPTIONS = ["A port .", "Boats in a port .", "There is a port .", "It is a port .", "A port with boats ."]
 
 
-LEADS_OUT = "its name leads out of the data set; write it as a path within it"
+OUTSIDE = "its name is absolute, an address or holds ..; write it as a path within the data set"
 
 
 def save_image(path: Path, kind: str = "JPEG") -> bytes:
@@ -82,8 +82,8 @@ def test_unusable_rows_and_captions_are_set_aside_with_a_reason(tmp_path: Path) 
     assert source.set_aside[:7] == [
         SetAside(2, "missing.jpg", "no such file"),
         SetAside(3, "broken.jpg", "unreadable image: broken or truncated: Truncated File Read"),
-        SetAside(4, "../outside.jpg", LEADS_OUT),
-        SetAside(5, "..", LEADS_OUT),
+        SetAside(4, "../outside.jpg", OUTSIDE),
+        SetAside(5, "..", OUTSIDE),
         SetAside(6, "a.jpg", "caption_1 is nearly empty: '.'"),
         SetAside(6, "a.jpg", "caption_2 is nearly empty: '1 .'"),
         SetAside(7, "a.jpg", "same image as line 6; leave one of the rows"),

@@ -1,8 +1,8 @@
 """Recognise in which form a folder holds captioned images, and read it.
 
-The first form of `FORMS` that has a file in the folder is read, from all its files together: so RSICD, UCM and NWPU may
-lie side by side. Hidden files and those that systems leave behind are passed over, and so is a damaged file beside
-others, which is named; but damaged JSON beside JSON is refused, since it may be one more data set of the source.
+The first form of `NAMES` that has a file in the folder is read, from all its files together: so RSICD, UCM and NWPU may
+lie side by side. Hidden files and those that systems leave behind are skipped. A damaged file beside others is skipped
+and named. Damaged JSON beside JSON is refused, since it may be one more data set of the source.
 """
 
 import re
@@ -154,7 +154,7 @@ def _read_json(folder: Path, file: str, form: JsonForm) -> list[Annotation]:
 
 
 def _has_other_columns(path: Path) -> bool:
-    """Return whether a table can be read and is not about images, as many a `metadata.csv`."""
+    """Return whether this is a readable table without columns of images and captions."""
     try:
         return not has_columns(read_table(path).columns)
     except UserError:

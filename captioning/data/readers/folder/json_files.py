@@ -3,6 +3,7 @@
 A file of the right form with faults in it is refused with all of them at once.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -38,7 +39,23 @@ class JsonFile(NamedTuple):
 
 def load(path: Path) -> Any:
     """Return the content of a JSON file, None if it is too large. Raises `UserError` if it is damaged."""
-    return read_json(path, REMEDY) if path.stat().st_size <= MAX_JSON_BYTES else None
+    if path.stat().st_size > MAX_JSON_BYTES:
+        return None
+    try:
+        return read_json(path, REMEDY)
+    except UserError:
+        if _is_json_lines(path):
+            raise UserError(f"{path}: this is JSON Lines, an object a line; name it {path.stem}.jsonl") from None
+        raise
+
+
+def _is_json_lines(path: Path) -> bool:
+    with path.open("rb") as file:
+        line = file.readline()
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def is_list_of(content: Any, *keys: str) -> bool:

@@ -42,7 +42,7 @@ def read(content: Any, where: JsonFile) -> list[Annotation]:
     return [
         Annotation(
             number,
-            str(PurePosixPath(image.filepath, image.filename)) if image.filename else "",
+            str(PurePosixPath(image.filepath, image.filename)) if image.filepath and image.filename else image.filename,
             [sentence.raw for sentence in image.sentences],
             source,
             image.split,

@@ -135,7 +135,7 @@ def _row_fault(row: dict[Any, Any], columns: Columns) -> str | None:
         return f"{shorten(name)} has too {row[None]} fields; quote fields that hold commas"
     if not isinstance(name, str):
         return f"{columns.name} is {shorten(name)}; write the name of an image file"
-    if read_split(str(split or "")) not in STATED_SPLITS:
+    if read_split("" if split is None else str(split)) not in STATED_SPLITS:
         return f"split {shorten(split)}; use train, val, test or leave it empty"
     if not (source := str(source or "").strip()):
         return f"{shorten(name)} has no source; name the data set it is from"
@@ -155,7 +155,7 @@ def _annotation(line: int, row: dict[Any, Any], columns: Columns, file: str, def
     name = row[columns.name]
     captions = [text for column in columns.captions for text in _values(row.get(column)) or [""]]
     source = str(row["source"]).strip() if "source" in row else source_of_image(name, default)
-    split = read_split(str(row["split"] or "")) if "split" in row else None
+    split = read_split("" if row["split"] is None else str(row["split"])) if "split" in row else None
     return Annotation(line, name, captions, source, split, file, ("resized", source, split or ""))
 
 
