@@ -5,9 +5,9 @@ from pathlib import Path
 from captioning.base.errors import UserError
 from captioning.base.files import write_text
 from captioning.checkpoints.fetch import explain_unavailable
-from captioning.compute.packages import GROUPS, pinned_lines
 from captioning.data.sources import explain_missing
 from captioning.params.load import load_params
+from captioning.params.packages import GROUPS, pinned_lines
 from captioning.params.recipes import required_checkpoints
 from captioning.params.sections import CHECKPOINTS, HubCheckpoints, Params
 from captioning.runtime.inputs import REQUIREMENTS

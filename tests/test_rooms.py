@@ -39,6 +39,8 @@ EDITS: dict[tuple[str, ...], set[str]] = {  # edited together, by the stages tha
     ("captioning/training/trainer.py",): TRAINED,
     ("captioning/compute/seeds.py",): TRAINED | CAPTIONED,
     ("captioning/params/recipe.py",): {"recipes"},
+    ("captioning/params/packages.py",): {"check", "recipes"},
+    ("captioning/data/pictures/tiff.py",): {"check", "download", "split", "caption-stats"},
     (*NO_OUTPUT, "pipeline/runner.py"): set(),
 }
 

@@ -27,8 +27,8 @@ from captioning.commands.picture_files import (
 )
 from captioning.commands.scene import SCENE_FORMATS, caption_scene
 from captioning.commands.trained_rows import find_row
+from captioning.data.pictures.read import read_image
 from captioning.images.decoded import UnreadableImage, encode_png
-from captioning.images.pictures import read_image
 from captioning.params.load import load_params
 from captioning.params.sections import DEVICE
 from captioning.runtime.process import exit_status

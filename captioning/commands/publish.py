@@ -21,12 +21,12 @@ from captioning.base.errors import UserError
 from captioning.base.json_files import read_json
 from captioning.commands.hub_card import Loading, RowResults, make_hub_card
 from captioning.commands.trained_rows import find_adapter, read_trained_recipe, strip_seed
-from captioning.compute.packages import MODEL_PACKAGES
 from captioning.data.outputs import Manifest, SplitStatistics
 from captioning.evaluation.outputs import Evaluation, Significance
 from captioning.evaluation.summary import rounded_scores
 from captioning.paligemma.safetensors_header import read_shapes
 from captioning.params.load import load_params
+from captioning.params.packages import MODEL_PACKAGES
 from captioning.params.recipe import StartCheckpoint
 from captioning.params.sections import HubCheckpoints, HubRepository, Params
 from captioning.runtime.paths import IMAGES, SCORES, SIGNIFICANCE, SPLITS

@@ -1,1 +1,1 @@
-"""What decides the last digit of a result: instructions, processes, seeds, pinned packages."""
+"""What decides the last digit of a result: processes, seeds, matrix products."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 
 from captioning.commands.trained_rows import TrainedRow
-from captioning.compute.packages import MODEL_PACKAGES
 from captioning.export.comparison import MergeComparison
+from captioning.params.packages import MODEL_PACKAGES
 
 TEMPLATE = Path(__file__).with_name("card.md")
 

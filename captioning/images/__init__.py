@@ -1,1 +1,1 @@
-"""Captioned images: decoding, and their Parquet table."""
+"""Captioned images: their Parquet table, and what is decoded."""

@@ -1,1 +1,1 @@
-"""params.yaml: its sections, its faults, and the recipes made from it."""
+"""params.yaml: its sections, its faults, the recipes made from it; and the pinned packages in groups."""

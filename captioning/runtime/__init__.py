@@ -1,1 +1,1 @@
-"""Run a stage: unchanged inputs, progress, saved states, tracking. Nothing here changes an output."""
+"""Run a stage or a command: inputs, progress, states, tracking, errors without secrets. Nothing here alters outputs."""

@@ -17,8 +17,8 @@ from PIL import Image
 
 from captioning.base.errors import UserError
 from captioning.commands.loading import resize_for_model
+from captioning.data.pictures.read import read_image
 from captioning.images.decoded import DecodedImage, UnreadableImage, encode_png
-from captioning.images.pictures import read_image
 from captioning.report.viewer.html import make_jpeg_uri, render_template
 from captioning.serve.rows import LoadedRow
 from captioning.serve.words import WordedCaption, caption_words

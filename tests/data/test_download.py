@@ -122,6 +122,16 @@ def test_a_source_without_a_usable_image_is_always_refused(stage: Stage, capsys:
     )
 
 
+def test_the_example_is_a_lost_row_and_not_the_image_that_it_leaves(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Path("raw/captions.csv")
+    table.write_text(table.read_text(encoding="utf-8").replace(",RSICD_", ",C:\\pictures\\RSICD_"), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        stage()
+    assert "for example 'C:\\\\pictures\\\\RSICD_0.jpg': its name is absolute" in capsys.readouterr().err
+
+
 def test_no_spreadsheet_executes_the_list_of_what_is_set_aside(stage: Stage) -> None:
     table = Path("raw/captions.csv")
     header, first, *_ = table.read_text(encoding="utf-8").splitlines()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from rasterio.io import MemoryFile
 
-from captioning.images.pictures import read_image
+from captioning.data.pictures.read import read_image
 
 GAPS = "pixels without data made black"
 

@@ -12,7 +12,7 @@ from rasterio.warp import transform
 
 from captioning.commands.scenes.outlines import WGS_84, Geometry, Ring, make_polygon, outline_tiles
 from captioning.commands.scenes.scene import Tile
-from captioning.images.tiff import GDAL_ERRORS
+from captioning.data.pictures.tiff import GDAL_ERRORS
 
 PIXEL_NOTE = "so coordinates are pixels: column and row, from the top left corner"
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from captioning.images.tiff import GDAL_ERRORS
+from captioning.data.pictures.tiff import GDAL_ERRORS
 
 Geometry = dict[str, Any]  # GeoJSON
 Ring = list[tuple[float, float]]  # corners, of which the first is not repeated

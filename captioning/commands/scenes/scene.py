@@ -2,7 +2,7 @@
 
 1. Tiles have the asked size in pixels. The last ones of a row or column are moved inwards, since a narrow remainder
    would reach the model distorted; they overlap their neighbours. A scene smaller than a tile is one tile.
-2. Bands and the range of values are those of the whole scene (images/tiff.py), so that tiles can be compared.
+2. Bands and the range of values are those of the whole scene (data/pictures/tiff.py), so that tiles can be compared.
 3. Tiles whose valid pixels all have one colour, such as those of a black border, get no caption, since it would be a
    confident guess.
 """
@@ -19,8 +19,8 @@ from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from captioning.data.pictures.tiff import Rendering, open_tiff, plan_rendering, read_values, to_image
 from captioning.images.decoded import UnreadableImage, finish
-from captioning.images.tiff import Rendering, open_tiff, plan_rendering, read_values, to_image
 
 MAX_TILE, MAX_TILES = 4096, 200_000  # pixels of a side, and tiles of a scene
 MAX_BLOCK_BYTES = 512 << 20  # GDAL decodes a whole block at once

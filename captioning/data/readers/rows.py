@@ -21,6 +21,7 @@ from typing import Literal, TypeVar
 
 from captioning.base.quoting import escape, shorten
 from captioning.data.outputs import Origin
+from captioning.data.pictures.read import read_image
 from captioning.data.readers.caption_lists import is_list_as_text, split_lists
 from captioning.data.readers.files import ImageFiles
 from captioning.data.readers.names import (
@@ -34,7 +35,6 @@ from captioning.data.readers.names import (
     splits_in_paths,
 )
 from captioning.images.decoded import UnreadableImage, encode_png
-from captioning.images.pictures import read_image
 from captioning.images.table import CaptionedImage, clean_caption, is_nearly_empty
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class Source:
     fired_rules: Counter[str] = field(default_factory=Counter)
     kept_captions: int = 0
     description: str = ""  # what is read, for the user
-    bands: tuple[int, ...] | None = None  # of TIFFs; None: as images/tiff.py chooses
+    bands: tuple[int, ...] | None = None  # of TIFFs; None: as data/pictures/tiff.py chooses
 
     def __iter__(self) -> Iterator[CaptionedImage]:
         return self.images

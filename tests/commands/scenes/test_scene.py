@@ -24,8 +24,8 @@ from captioning.commands.scenes.georeference import PIXEL_NOTE, find_georeferenc
 from captioning.commands.scenes.maps import SceneMap, format_geojson, format_html
 from captioning.commands.scenes.outlines import Geometry
 from captioning.commands.scenes.scene import OpenScene, Tile, cut_tiles, open_scene
+from captioning.data.pictures.read import read_image
 from captioning.images.decoded import UnreadableImage
-from captioning.images.pictures import read_image
 from captioning.runtime.resume import Results
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -352,7 +352,7 @@ def test_blocks_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from captioning.images import tiff
+from captioning.data.pictures import tiff
 from captioning.runtime.resume import Results
 from captioning.commands.scenes.captions import caption_tiles
 from captioning.commands.scenes.maps import SceneMap, format_html

@@ -94,6 +94,11 @@ def test_unusable_rows_and_captions_are_set_aside_with_a_reason(tmp_path: Path) 
 
 def test_a_name_has_at_most_255_bytes() -> None:
     assert check_path("a" * 251 + ".jpg")
+    for name in ("Screenshot at 3.04.05\u202fPM.jpg", "a\u00a0b.jpg", "\U0001f468\u200d\U0001f33e.jpg"):
+        assert check_path(name) == name
+    for name in ("/data/a.jpg", "\\\\server\\a.jpg", "D:/a.jpg", "..\\a.jpg", "sub/../a.jpg", "https://x.org/a.jpg"):
+        with pytest.raises(Unusable, match="within the data set"):
+            check_path(name)
     with pytest.raises(Unusable, match="longer than 255 bytes"):
         check_path("é" * 126 + ".jpg")
 

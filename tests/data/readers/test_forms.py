@@ -279,6 +279,16 @@ FAULTY = [
     ("x.json", "{", "x.json: not JSON, or incomplete; fetch it again"),
     (
         "x.json",
+        '{"image": "a.jpg"}\n{"image": "b.jpg"}\n',
+        "x.json: this is JSON Lines, an object a line; name it x.jsonl",
+    ),
+    (
+        "metadata.jsonl",
+        '{"file_name": "a.jpg", "text": "A port .", "split": 0}',
+        "metadata.jsonl:1: split 0; use train",
+    ),
+    (
+        "x.json",
         {"images": [{"filename": "a.jpg", "sentences": SENTENCES}, {"filename": 3, "sentences": [{}]}]},
         "x.json: images[1].filename: 3: Input should be a valid string",
     ),

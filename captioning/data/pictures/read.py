@@ -1,7 +1,7 @@
 """Decode people's image files to upright RGB images of 8 bits.
 
 Training and captioning both read images here, so that they see the same pixels. An RGB JPEG or PNG gives exactly what
-`paligemma.decode_image` gives. GDAL reads TIFF (images/tiff.py), Pillow all other formats:
+`paligemma.decode_image` gives. GDAL reads TIFF (data/pictures/tiff.py), Pillow all other formats:
 
 1. EXIF orientation is applied.
 2. Transparency (alpha, or the transparent colour of a palette or a PNG) is laid on white.
@@ -47,7 +47,7 @@ def read_image(source: bytes | Path, bands: tuple[int, ...] | None = None) -> De
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about large images, odd EXIF and missing coordinates
             if start in TIFF_STARTS:
-                from captioning.images.tiff import read_tiff  # takes half a second, and few images need it
+                from captioning.data.pictures.tiff import read_tiff  # takes half a second, and few images need it
 
                 return read_tiff(source, bands)
             Image.init()  # else only some of FORMATS are registered

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captioning.data.pictures.read import read_image
 from captioning.images import decoded
 from captioning.images.decoded import MAX_PIXELS, UnreadableImage, encode_png
-from captioning.images.pictures import read_image
 from captioning.paligemma.model import decode_image
 from tests.helpers.dirty.images import chunk
 

@@ -12,9 +12,9 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
+from captioning.data.pictures.read import read_image
 from captioning.images import decoded
 from captioning.images.decoded import UnreadableImage
-from captioning.images.pictures import read_image
 from tests.helpers.tiffs import GAPS, draw, pixels, stretch, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -192,6 +192,19 @@ def test_alpha_of_16_bits_is_laid_on_white() -> None:
     data = write(values, photometric="RGB", alpha="yes")
     assert pixels(data)[:5].min() == 255
     assert np.array_equal(pixels(data)[5:], stretch(values[:3, 5:]))
+
+
+@pytest.mark.parametrize(("dtype", "opaque"), [("uint16", 1), ("uint16", 255), ("uint16", 4095), ("uint8", 1)])
+def test_a_mask_of_two_values_is_alpha(dtype: str, opaque: int) -> None:
+    """Programs write a mask of 0 and 1, or of 8 bits, as alpha of 16."""
+    values = draw(dtype, 4, 10, 200)
+    values[3] = opaque
+    values[3, :5] = 0
+    data = write(values, photometric="RGB", alpha="yes")
+    assert pixels(data)[:5].min() == 255
+    expected = values[:3, 5:].transpose(1, 2, 0) if dtype == "uint8" else stretch(values[:3, 5:])
+    assert np.array_equal(pixels(data)[5:], expected)
+    assert not any("holds values" in note for note in read_image(data).notes)
 
 
 def test_a_palette_gives_its_colours() -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from captioning.data.pictures.read import read_image
 from captioning.images.decoded import UnreadableImage
-from captioning.images.pictures import read_image
 from tests.helpers.tiffs import GAPS, draw, pixels, stretch, write
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

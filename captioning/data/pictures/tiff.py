@@ -30,8 +30,8 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.windows import Window
 
+from captioning.data.pictures.marks import PERCENTILES, find_marks
 from captioning.images.decoded import OPAQUE, ORIENTATION, DecodedImage, UnreadableImage, finish, require_size
-from captioning.images.marks import PERCENTILES, find_marks
 
 DRIVER = "GTiff"
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)  # the second has no public name
