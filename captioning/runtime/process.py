@@ -9,38 +9,38 @@ from collections.abc import Callable
 from captioning.base.errors import FULL_DISK_ERRORS, UserError
 from captioning.runtime.redaction import install_hooks, redact
 
-LOGGED = {  # logger -> start of a message
+KNOWN_LOG_MESSAGES = {  # logger -> start of a message
     "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward",  # it would need a download
     "transformers.integrations.bitsandbytes": "The modules are dequantized in",  # as `machine.dequantise` asks
     "transformers.training_args": "torch.distributed process group is initialized",  # the Trainer knows one process
 }
-WARNED = r"`is_gradient_checkpointing` is deprecated"  # transformers warns of its own use
+KNOWN_WARNING = r"`is_gradient_checkpointing` is deprecated"  # transformers warns of its own use
 NO_BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of weights that are loaded or written within a second
 
 
 def prepare_process() -> None:
     """Prepare the process as a stage does, before torch is imported."""
-    from captioning.base import instructions  # reads YAML; without it, Ctrl-C is caught from the first moment
+    from captioning.base import instructions  # imported here: loading YAML first would delay the handling of Ctrl-C
 
     instructions.limit_instructions()
     silence_known_notices()
 
 
 def silence_known_notices() -> None:
-    """Silence the notices in this process; call it before the libraries are imported."""
+    """Silence messages of libraries that a user cannot act on; call it before the libraries are imported."""
     os.environ.setdefault(*NO_BARS)
-    warnings.filterwarnings("ignore", message=WARNED)
-    for name in LOGGED:
+    warnings.filterwarnings("ignore", message=KNOWN_WARNING)
+    for name in KNOWN_LOG_MESSAGES:
         logging.getLogger(name).addFilter(_is_unknown)
 
 
 def _is_unknown(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(LOGGED[record.name])
+    return not record.getMessage().startswith(KNOWN_LOG_MESSAGES[record.name])
 
 
 def exit_status(work: Callable[[], int], interrupted: str) -> int:
-    """Return the exit status of `work`; a user's mistake prints one line and gives 1, Ctrl-C `interrupted` and 130. A
-    file that cannot be read or written, as on a full disk, is a user's mistake, too."""
+    """Return the exit status of `work`: 1 after one printed line for a user's mistake, 130 after `interrupted` for
+    Ctrl-C. A file that cannot be read or written, as on a full disk, is a user's mistake, too."""
     install_hooks()
     try:
         return work()

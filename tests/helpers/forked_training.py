@@ -1,8 +1,8 @@
 """Run a training several times: `python -m tests.helpers.forked_training NAME FOLDER 1 2,STATES=1,KILL_AT=6`.
 
-A run is its number of processes, then environment variables; the standard output is JSON, a status and what was written
-to stderr for each run. All processes are forks, which need no import of torch of their own. This process computes
-nothing, so that it has no threads, which a fork would lose and wait for.
+A run is its number of processes, then environment variables. The standard output is JSON: a status and what was written
+for each run. All processes are forks, which need no import of torch of their own. This process computes nothing, so
+that it has no threads, which a fork would lose and wait for.
 """
 
 import json
@@ -23,8 +23,9 @@ def train(training: str, folder: str, run: str, errors: Path) -> None:
     """Train in this process, or in forks of it."""
     count, *variables = run.split(",")
     os.environ.update(variable.split("=") for variable in variables)
+    output = os.open(errors, os.O_WRONLY | os.O_APPEND)
     for descriptor in (1, 2):
-        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+        os.dup2(output, descriptor)
 
     @stage_main
     def work() -> None:

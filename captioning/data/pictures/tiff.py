@@ -128,7 +128,7 @@ def plan_rendering(tiff: Tiff, bands: Bands | None) -> Rendering:
         rendering = replace(rendering, alpha=None, has_masks=False, notes=(*rendering.notes, note))
         sample = read_values(dataset, rendering, shape=shape)
     if not sample.is_valid.any():
-        raise UnreadableImage("no pixel has data; see its nodata value, mask and alpha, or leave it out")
+        raise UnreadableImage("no pixel has data; see its nodata value, mask and alpha")
     if marks := _find_marks(rendering, sample):
         note = f"{' and '.join(f'{mark:.12g}' for mark in marks)} taken as nodata, far from all other values"
         rendering = replace(rendering, marks=marks, notes=(*rendering.notes, note))
@@ -250,7 +250,7 @@ def _choose_range(dataset: DatasetReader, rendering: Rendering, sample: Values) 
         if low == high:  # of most pixels
             low, high = valid.min().item(), valid.max().item()
         if low == high:
-            raise UnreadableImage(f"every pixel has the value {low:.6g}, so nothing can be seen; leave it out")
+            raise UnreadableImage(f"every pixel has the value {low:.6g}, so nothing can be seen")
         notes = (*notes, f"values from {low:.6g} to {high:.6g} stretched to 8 bits")
     if _is_inverted(dataset):
         low, high = high, low

@@ -1,1 +1,1 @@
-"""One reader a form in which captioned images are owned, and the rows that all of them give."""
+"""Readers of other people's data sets, one for each form; all of them give rows."""

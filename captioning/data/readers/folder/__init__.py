@@ -1,1 +1,1 @@
-"""One reader a form in which a folder holds captioned images, and which form lies there."""
+"""Readers of a folder of captioned images, one for each form; forms.py recognises the form."""

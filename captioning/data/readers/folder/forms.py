@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from captioning.base.errors import UserError
 from captioning.base.hashes import sha256
@@ -190,14 +190,21 @@ def _describe(folder: Path, path: str) -> str:
         try:
             keys = read_table(folder / path).columns
         except UserError as error:
-            return escape(str(error).removeprefix(f"{folder}/").partition(";")[0])
+            return escape(str(error).removeprefix(f"{folder}/"))
         return f"{escape(path)} has the columns {_join(keys)}"
     if _with_ending([path], ".json"):
         content = load(folder / path)
         kind = "is a list of" if isinstance(content, list) else "has the keys"
         items = content[0] if isinstance(content, list) and content else content
-        return f"{escape(path)} {kind} {_join(list(items)) if isinstance(items, dict) else shorten(items)}"
+        keys = [_describe_key(*item) for item in items.items()] if isinstance(items, dict) else []
+        return f"{escape(path)} {kind} {_join(keys) if keys else shorten(items)}"
     return ""
+
+
+def _describe_key(key: str, value: Any) -> str:
+    """Return a key, with the keys of its first entry if it has a list of maps: `images (id, filename)`."""
+    is_list = isinstance(value, list) and value and isinstance(value[0], dict)
+    return f"{key} ({', '.join(list(value[0])[:MAX_LISTED])})" if is_list else str(key)
 
 
 def _join(names: Sequence[str]) -> str:
