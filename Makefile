@@ -2,7 +2,7 @@
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do $$python -c \
 	'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 JOBS ?= auto
-UNUSED := /tests?/|/transformers/models/(?!auto|gemma|paligemma|siglip)
+UNUSED := /tests?/|/transformers/models/(?!__init__|auto|bloom|encoder_decoder|gemma|paligemma|siglip)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 

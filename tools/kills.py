@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         trials: list[Trial] = []
         kills = options.kills // len(STAGES)
         with suppress(KeyboardInterrupt):  # prints what was tried so far

@@ -5,6 +5,7 @@ Rows, captions and images without a row are counted apart: five captions of an i
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from captioning.base.errors import UserError
@@ -46,28 +47,30 @@ def refuse_losses(source: Source, path: str, images: int) -> None:
         "caption": ("captions", counts["caption"] + source.kept_captions),
         "image": ("images, which no row names,", source.rows + counts["image"]),
     }
-    shares = [
-        f"{counts[kind]:,} of {total:,} {name}"
-        for kind, (name, total) in totals.items()
-        if counts[kind] > MAX_SHARE * total
-    ]
-    if images and not shares:
+    lost = [kind for kind, (_, total) in totals.items() if counts[kind] > MAX_SHARE * total]
+    if images and not lost:
         return
+    shares = [f"{counts[kind]:,} of {total:,} {name}" for kind, (name, total) in totals.items() if kind in lost]
     write_losses(source, listing := main_folder(SET_ASIDE))
     fault = f"{' and '.join(shares)} cannot be used, more than {MAX_SHARE:.0%}" if images else "no usable image"
     remedy = "correct them, or set data.set_aside to allow" if images else "correct them"
-    raise UserError(f"{path}: {fault}; {describe_losses(source)}{_example(source)}; {listing} lists them: {remedy}")
+    raise UserError(
+        f"{path}: {fault}; {describe_losses(source)}{_example(source, lost)}; {listing} lists them: {remedy}"
+    )
 
 
-def _example(source: Source) -> str:
+def _example(source: Source, kinds: Collection[str]) -> str:
     """Return the first image that was set aside for the most frequent reason, with its values; "" if there is none.
 
-    A row that is lost often leaves an image without a row, so images are examples only if no row or caption is lost.
+    `kinds` are those of which too many were lost. A row that is lost often leaves an image without a row, so images are
+    examples only if they are the only kind.
     """
-    causes = [aside for aside in source.set_aside if aside.kind != "image"] or source.set_aside
+    causes = [aside for aside in source.set_aside if aside.kind in kinds and (aside.kind != "image" or len(kinds) == 1)]
+    causes = causes or source.set_aside
     if not causes:
         return ""
-    frequent = Counter(map(_general_reason, causes)).most_common(1)[0][0]
+    counts = Counter(map(_general_reason, causes))
+    frequent = min(counts, key=lambda reason: (-counts[reason], reason))
     first = min(aside for aside in causes if _general_reason(aside) == frequent)
     return f"; for example {shorten(first.image)}: {first.reason}"
 

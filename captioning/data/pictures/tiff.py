@@ -8,7 +8,8 @@
    above 8 bits is refused, since a stretch can give it any brightness.
 4. Alpha is laid on white. Only a band that is marked as alpha can be alpha, and it is data if most of its pixels that
    can be seen are half transparent: GDAL marks the fourth band of 8 bits so by default, and it is often near infrared,
-   which is 0 over water.
+   which is 0 over water. Above 8 bits, where GDAL marks no band by default, the only value beside 0 is opaque:
+   programs write a mask of 0 and 1, or of 0 and 255, so.
 5. Of several pages, the first is used, turned by the tag of orientation.
 """
 
@@ -121,7 +122,7 @@ def plan_rendering(tiff: Tiff, bands: Bands | None) -> Rendering:
     rendering = replace(_choose_bands(dataset, bands), is_premultiplied=tiff.is_premultiplied)
     shape = min(dataset.height, SAMPLE_SIDE), min(dataset.width, SAMPLE_SIDE)
     if rendering.alpha is not None:
-        rendering = replace(rendering, opaque=_find_opaque(dataset.read(rendering.alpha, out_shape=shape)))
+        rendering = _choose_opaque(rendering, dataset.read(rendering.alpha, out_shape=shape))
     sample = read_values(dataset, rendering, shape=shape)
     if sample.alpha is not None and not _is_transparency(sample.alpha):
         note = f"band {rendering.alpha} is marked as alpha, but holds values; left out"
@@ -157,8 +158,8 @@ def read_values(
         is_valid &= values != mark
     if rendering.alpha is None:
         return Values(values, is_valid, None)
-    alpha = dataset.read(rendering.alpha, **options, out_shape=shape)
-    return Values(values, is_valid, _to_8_bits(alpha, rendering.opaque))
+    alpha = _to_8_bits(dataset.read(rendering.alpha, **options, out_shape=shape), rendering.opaque)
+    return Values(values, is_valid & (alpha > 0), alpha)  # GDAL's masks know alpha of unsigned numbers only
 
 
 def to_image(values: Values, rendering: Rendering) -> Image.Image:
@@ -216,12 +217,14 @@ def _read_palette(dataset: DatasetReader) -> UInt8[np.ndarray, "values 3"]:
     return palette
 
 
-def _find_opaque(alpha: Num[np.ndarray, "height width"]) -> float:
-    """Return the opaque value: the largest of the type, or the only one beside 0, as in a mask of 0 and 1."""
-    values = [value for value in np.unique(alpha).tolist() if value != 0]
-    if len(values) == 1:
-        return float(values[0])
-    return float(np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1)
+def _choose_opaque(rendering: Rendering, alpha: Num[np.ndarray, "height width"]) -> Rendering:
+    """Return `rendering` with the opaque value: the largest of the type or, above 8 bits, the only one beside 0."""
+    opaque = float(np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1)
+    values = np.unique(alpha[np.isfinite(alpha) & (alpha != 0)]).tolist()
+    if alpha.dtype == np.uint8 or len(values) != 1 or values[0] == opaque or values[0] < 0:
+        return replace(rendering, opaque=opaque)
+    note = f"band {rendering.alpha} of 0 and {values[0]:g} taken as a mask"
+    return replace(rendering, opaque=float(values[0]), notes=(*rendering.notes, note))
 
 
 def _is_transparency(alpha: UInt8[np.ndarray, "height width"]) -> bool:
@@ -270,7 +273,7 @@ def _scale(
 def _to_8_bits(alpha: Num[np.ndarray, "height width"], opaque: float) -> UInt8[np.ndarray, "height width"]:
     if alpha.dtype == np.uint8 and opaque == OPAQUE:
         return alpha
-    return np.rint(255 * np.clip(alpha / opaque, 0, 1)).astype(np.uint8)
+    return np.rint(255 * np.clip(np.nan_to_num(alpha / opaque), 0, 1)).astype(np.uint8)
 
 
 def _read_tags(file: BinaryIO) -> tuple[int, bool]:

@@ -31,7 +31,7 @@ NUMBERED = re.compile(r"caption_?(\d+)")
 FURTHER = re.compile(  # columns of captions under names that are not read: caption_b, caption.1 of pandas, text_2
     rf"(?:{'|'.join(CAPTION_COLUMNS)})(?:[_ .-]?\d+|[_ .-](?:[a-z]|one|two|three|four|five))", re.IGNORECASE
 )
-OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:[/\\]|\w+:/")  # /a.jpg, \\server\a.jpg, C:\a.jpg, https://x.org/a.jpg
+OUTSIDE = re.compile(r"[/\\]|[A-Za-z]:[/\\]|[\w+.-]+:/")  # /a.jpg, \\server\a.jpg, C:\a.jpg, https://x.org/a.jpg
 JOINERS = "\u200c\u200d"
 MAX_NAME_BYTES = 255  # of most file systems
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp")
@@ -121,11 +121,11 @@ def check_path(name: str) -> str:
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not name.strip() or not parts:
         raise Unusable("its name is no file name")
-    if ".." in parts or OUTSIDE.match(name):
-        raise Unusable("its name is absolute, an address or holds ..; write it as a path within the data set")
+    if ".." in parts or "://" in name or OUTSIDE.match(name):
+        raise Unusable("its name is absolute or an address or holds ..; write it as a path within the data set")
     if not all(is_plain(character) for character in name):
         raise Unusable("its name holds a control character; rename the file")
-    if max(len(part.encode(errors="surrogatepass")) for part in parts) > MAX_NAME_BYTES:
+    if max(len(part.encode(errors="surrogatepass")) for part in name.split("/")) > MAX_NAME_BYTES:
         raise Unusable(f"its name is longer than {MAX_NAME_BYTES} bytes")
     return name
 

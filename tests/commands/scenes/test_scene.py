@@ -1,6 +1,7 @@
 """Scenes written by rasterio: tiles, their pixels, their polygons against rasterio.warp, interrupted runs."""
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,9 @@ import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
+from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
@@ -22,7 +25,7 @@ from captioning.commands.scenes import scene as scene_module
 from captioning.commands.scenes.captions import TileCaption, caption_tiles, saved_captions
 from captioning.commands.scenes.georeference import PIXEL_NOTE, find_georeference
 from captioning.commands.scenes.maps import SceneMap, format_geojson, format_html
-from captioning.commands.scenes.outlines import Geometry
+from captioning.commands.scenes.outlines import Geometry, outline_tiles
 from captioning.commands.scenes.scene import OpenScene, Tile, cut_tiles, open_scene
 from captioning.data.pictures.read import read_image
 from captioning.images.decoded import UnreadableImage
@@ -159,10 +162,10 @@ def holds(geometry: Geometry, x: float, y: float) -> bool:
 
 PLACES = {  # name: system, top left corner, size of a pixel; 64 x 64 pixels
     "Mercator across the antimeridian": ("EPSG:3857", (20_030_000, 1_000_000), 300, 4),
-    "a polar tile across the antimeridian": ("EPSG:3413", (-2_600_000, 1_500_000), 20_000, 0),
-    "the north pole at the corner of tiles": ("EPSG:3413", (-640_000, 640_000), 20_000, 0),
-    "the north pole within a tile": ("EPSG:3413", (-600_000, 630_000), 20_000, 1),
-    "the south pole within a tile": ("EPSG:3031", (-600_000, 630_000), 20_000, 1),
+    "a polar tile across the antimeridian": ("EPSG:3413", (-2_600_000, 1_500_000), 20_000, 1),
+    "the north pole at the corner of tiles": ("EPSG:3413", (-640_000, 640_000), 20_000, 2),
+    "the north pole within a tile": ("EPSG:3413", (-600_000, 630_000), 20_000, 3),
+    "the south pole within a tile": ("EPSG:3031", (-600_000, 630_000), 20_000, 3),
     "degrees across the antimeridian": ("EPSG:4326", (179.9, 10), 0.01, 4),
     "degrees beyond 180": ("EPSG:4326", (359.5, 10), 0.01, 0),
     "degrees beyond the pole": ("EPSG:4326", (10, 90.005), 0.01, 0),
@@ -170,7 +173,7 @@ PLACES = {  # name: system, top left corner, size of a pixel; 64 x 64 pixels
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_polygon_holds_the_centre_of_its_tile(place: str, tmp_path: Path) -> None:
+def test_the_centre_of_a_tile_is_in_its_polygon_alone(place: str, tmp_path: Path) -> None:
     crs, corner, pixel, least_cut = PLACES[place]
     profile = {"crs": crs, "transform": from_origin(*corner, pixel, pixel)}
     with open_scene(write_scene(tmp_path / "a.tif", blocks(4, 4), **profile), None) as scene:
@@ -179,13 +182,45 @@ def test_a_polygon_holds_the_centre_of_its_tile(place: str, tmp_path: Path) -> N
     for tile, outline in zip(tiles, outlines, strict=True):
         centre = profile["transform"] @ (tile.x + 8, tile.y + 8)
         (longitude,), (latitude,) = transform(crs, "EPSG:4326", [centre[0]], [centre[1]])
-        assert outline and holds(outline, (longitude + 180) % 360 - 180, latitude), (tile, outline)
+        holding = [other for other in outlines if other and holds(other, (longitude + 180) % 360 - 180, latitude)]
+        assert outline and holding == [outline], (tile, outline)
         parts = outline["coordinates"] if outline["type"] == "MultiPolygon" else [outline["coordinates"]]
         points = [point for (ring,) in parts for point in ring]
         assert all(area(ring) > 0 and ring[0] == ring[-1] for (ring,) in parts)
         assert all(abs(x) <= 180 and abs(y) <= 90 for x, y in points)
         cut += len(parts) > 1
     assert cut >= least_cut
+
+
+BOXES = {  # name: system; left, bottom, right, top
+    "beside the pole": ("EPSG:3413", (10_000, -50_000, 110_000, 50_000)),
+    "the pole on its side": ("EPSG:3413", (0, -1e6, 3e6, 2e6)),
+    "the northern hemisphere and more": ("EPSG:6931", (-9e6, -9e6, 9e6, 9e6)),
+    "the southern hemisphere and more": ("EPSG:6932", (-9e6, -9e6, 9e6, 9e6)),
+    "the globe": ("EPSG:4326", (-180, -90, 180, 90)),
+    "the globe from 0, by its pixels' centres": ("EPSG:4326", (-0.125, -90.125, 359.875, 90.125)),
+    "256 degrees from pole to pole": ("EPSG:4326", (-180, -90, 76, 90)),
+    "Mercator with heights": ("EPSG:3857+5773", (20_030_000, 1_000_000, 20_045_000, 1_010_000)),
+}
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_a_polygon_holds_the_points_of_its_tile_and_no_others(name: str) -> None:
+    crs, (left, bottom, right, top) = BOXES[name]
+    (outline,) = outline_tiles(CRS.from_user_input(crs), [[(left, top), (left, bottom), (right, bottom), (right, top)]])
+    rng, wrong, inside = random.Random(0), 0, 0
+    for _ in range(600):
+        x, y = left + (right - left) * rng.uniform(-0.5, 1.5), bottom + (top - bottom) * rng.uniform(-0.5, 1.5)
+        if crs == "EPSG:4326" and not (abs(y) <= 90 and right - 360 <= x <= left + 360):
+            continue  # a place has one longitude
+        try:
+            (longitude,), (latitude,) = transform(crs, "EPSG:4326", [x], [y])
+        except CPLE_BaseError:  # not on the earth
+            continue
+        is_inside = left < x < right and bottom < y < top
+        inside += is_inside
+        wrong += bool(outline and holds(outline, (longitude + 180) % 360 - 180, latitude)) != is_inside
+    assert inside > 100 and wrong <= 0.05 * inside, (wrong, inside)
 
 
 def test_a_tile_that_reaches_beyond_the_earth_has_a_caption_and_no_polygon(tmp_path: Path) -> None:

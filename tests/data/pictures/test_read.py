@@ -74,7 +74,7 @@ def test_an_image_is_turned_upright(noise: Image.Image, orientation: int, kind: 
     data = encode(noise, kind, exif=exif)
     assert np.array_equal(pixels(data), TURNS[orientation](np.asarray(noise)))
     assert read_image(data).notes == (("turned upright",) if orientation in range(2, 9) else ())
-    if kind == "TIFF":  # of which images/test_tiff.py reads more than 8 bits
+    if kind == "TIFF":  # of which data/pictures/test_tiff.py reads more than 8 bits
         return
     grey = gradient(65535, 1)[..., 0]
     expected = TURNS[orientation](np.rint(grey * 255.0 / 65535).astype(np.uint8))

@@ -194,7 +194,7 @@ def test_alpha_of_16_bits_is_laid_on_white() -> None:
     assert np.array_equal(pixels(data)[5:], stretch(values[:3, 5:]))
 
 
-@pytest.mark.parametrize(("dtype", "opaque"), [("uint16", 1), ("uint16", 255), ("uint16", 4095), ("uint8", 1)])
+@pytest.mark.parametrize(("dtype", "opaque"), [("uint16", 1), ("uint16", 255), ("int16", 4095), ("float32", 255)])
 def test_a_mask_of_two_values_is_alpha(dtype: str, opaque: int) -> None:
     """Programs write a mask of 0 and 1, or of 8 bits, as alpha of 16."""
     values = draw(dtype, 4, 10, 200)
@@ -202,9 +202,17 @@ def test_a_mask_of_two_values_is_alpha(dtype: str, opaque: int) -> None:
     values[3, :5] = 0
     data = write(values, photometric="RGB", alpha="yes")
     assert pixels(data)[:5].min() == 255
-    expected = values[:3, 5:].transpose(1, 2, 0) if dtype == "uint8" else stretch(values[:3, 5:])
-    assert np.array_equal(pixels(data)[5:], expected)
-    assert not any("holds values" in note for note in read_image(data).notes)
+    assert np.array_equal(pixels(data)[5:], stretch(values[:3, 5:]))
+    assert read_image(data).notes[0] == f"band 4 of 0 and {opaque} taken as a mask"
+
+
+def test_a_fourth_band_of_labels_is_no_mask() -> None:
+    """GDAL marks the fourth band of 8 bits as alpha by default."""
+    values = draw("uint8", 4, 5, 250)
+    values[3] = 0
+    values[3, :5] = 1
+    assert np.array_equal(pixels(write(values)), np.moveaxis(values[:3], 0, -1))
+    assert "band 4 is marked as alpha, but holds values; left out" in read_image(write(values)).notes
 
 
 def test_a_palette_gives_its_colours() -> None:

@@ -21,7 +21,7 @@ from captioning.data.world.captions import recognise
 CAPTIONS = ["A port .", "Boats in a port .", "There is a port .", "It is a port .", "A port with boats ."]
 
 
-OUTSIDE = "its name is absolute, an address or holds ..; write it as a path within the data set"
+OUTSIDE = "its name is absolute or an address or holds ..; write it as a path within the data set"
 
 
 def save_image(path: Path, kind: str = "JPEG") -> bytes:

@@ -83,7 +83,7 @@ BAD_TABLES: list[tuple[str, Edit, str]] = [
     ("no source", replace("UCM,train,b", " ,train,b"), ":3: 'b.jpg' has no source"),
     ("a source with an escape code", replace("UCM,train,b", "U\x1b[2JM,train,b"), ":3: source 'U\\x1b[2JM'"),
 ]
-OUTSIDE = "its name is absolute, an address or holds .."
+OUTSIDE = "its name is absolute or an address or holds .."
 BAD_NAMES: list[tuple[str, str, str]] = [
     ("a name outside the folder", "../a.jpg", OUTSIDE),
     ("an absolute name", "/etc/passwd", OUTSIDE),

@@ -23,7 +23,9 @@ def read_id(value: object) -> str:
     """Return an image's number as text: programs write 1, "1" or, by way of pandas, 1.0."""
     if isinstance(value, str):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
         return str(int(value))
     raise ValueError("write a number or text")
 
