@@ -42,7 +42,7 @@ class System:
     repeats: bool  # beyond the antimeridian, as degrees and Mercator's projection do
 
     @classmethod
-    def of(cls, crs: CRS) -> "System":
+    def from_crs(cls, crs: CRS) -> "System":
         horizontal: dict[str, Any] = crs.to_dict(projjson=True)
         while inner := horizontal.get("source_crs") or (horizontal.get("components") or [None])[0]:
             horizontal = inner
@@ -69,7 +69,7 @@ class System:
 
 def outline_tiles(crs: CRS, tiles: Sequence[Ring]) -> list[Geometry | None]:
     """Return a polygon for each tile, given by its corners in `crs`; None if it is not wholly on the earth."""
-    system = System.of(crs)
+    system = System.from_crs(crs)
     batches = [tiles[start : start + BATCH] for start in range(0, len(tiles), BATCH)]
     return [outline for batch in batches for outline in _outline_batch(system, batch)]
 
