@@ -42,8 +42,16 @@ def reproduce(options: argparse.Namespace) -> int:
 
     params = load_params()
     tqdm.monitor_interval = 0  # a process with a second thread must not fork
-    LOGS.mkdir(parents=True, exist_ok=True)
+    make_log_folder()
     return Runner(Pipeline(options.targets), jobs, lambda: share_gpus(params, jobs)).run()
+
+
+def make_log_folder() -> None:
+    """Make the folder of logs. Raises `UserError` if that is impossible."""
+    try:
+        LOGS.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{LOGS}: {error.strerror}; the logs of stages need this folder") from None
 
 
 def count_fitting_jobs() -> int:

@@ -2,13 +2,14 @@
 
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from captioning.base.errors import UserError
 from captioning.params.load import load_params
-from pipeline.jobs import count_fitting_jobs, parse_jobs
+from pipeline.jobs import count_fitting_jobs, make_log_folder, parse_jobs
 from tests.helpers.project_copy import ROOT, Project
 
 
@@ -40,6 +41,13 @@ def test_as_many_jobs_as_cores_and_memory_allow(
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
     assert count_fitting_jobs() == jobs
     assert parse_jobs("auto") is None
+
+
+def test_a_file_instead_of_the_log_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".cache").touch()
+    with pytest.raises(UserError, match=r"^\.cache/logs: Not a directory; "):
+        make_log_folder()
 
 
 def test_slow_imports_come_after_ctrl_c_is_caught() -> None:
