@@ -12,8 +12,9 @@ from 0 to 1; `length` is the mean number of PTB tokens. Only drawn images have `
 3. Rows are compared only if their images and references are the same. Other rows only get an interval.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from captioning.evaluation.predictions import CAPTION_1, HUMAN, Run, summarize_s
 from captioning.evaluation.scores import (
     Scorer,
     Scores,
+    cider_d,
     constant_caption,
     first_references,
     grounding,
@@ -65,14 +67,25 @@ class Part:
 
 @dataclass(frozen=True)
 class Result:
-    """A run with its tokenised captions of the test split, their scores, all measures by name, scores of each part."""
+    """A run with its tokenised captions of the test split, their scores, and the scores of each part.
+
+    `first_scores`: those against `caption_1` alone; None for the human row. `others`: measures that are no metric's.
+    """
 
     run: Run
     references: References
     captions: Mapping[str, str]
     scores: Scores
-    measures: Mapping[str, float]
+    first_scores: Scores | None
+    others: Mapping[str, float]
     parts: Mapping[str, Part]
+
+    @cached_property
+    def measures(self) -> dict[str, float]:
+        """Return all measures by name."""
+        first = self.first_scores.corpus if self.first_scores else {}
+        first = {name + CAPTION_1: first[name] for name in IMAGE_METRICS if first}
+        return {**self.scores.corpus, **first, **self.others}
 
 
 def evaluate(
@@ -87,17 +100,22 @@ def evaluate(
     captions = {id_: captions[id_] for id_ in facts if id_ in captions}
     references = {id_: images.references[id_] for id_ in captions}
     scores = scorer.score(references, captions)
-    first_scores = {} if run.row == HUMAN else scorer.score(first_references(references), captions).corpus
-    measures = {
-        **scores.corpus,
-        **{name + CAPTION_1: first_scores[name] for name in IMAGE_METRICS if first_scores},
+    first_scores = None if run.row == HUMAN else scorer.score(first_references(references), captions)
+    others = {
         "length": float(np.mean([len(caption.split()) for caption in captions.values()])),
         **({"ended": float(np.mean(ended))} if ended else {}),
         "distinct": len(set(captions.values())) / len(captions),
         "Self-CIDEr": score_diversity(references, captions),
         **grounding(list(captions.values()), [facts[id_] for id_ in captions]),
     }
-    return Result(run, references, captions, scores, measures, parts)
+    return Result(run, references, captions, scores, first_scores, others, parts)
+
+
+def await_meteor(results: Iterable[Result]) -> None:
+    """Wait for METEOR's scores of each result."""
+    for result in results:
+        scores = [result.scores, result.first_scores, *(part.scores for part in result.parts.values())]
+        assert all(score.corpus["METEOR"] >= 0 for score in scores if score)
 
 
 def score_parts(images: ScoredImages, captions: Mapping[str, str], scorer: Scorer) -> dict[str, Part]:
@@ -106,7 +124,8 @@ def score_parts(images: ScoredImages, captions: Mapping[str, str], scorer: Score
     for label, ids in images.parts.items() if len(images.parts) > 1 else ():
         if scored := [id_ for id_ in ids if id_ in captions]:
             references = {id_: images.references[id_] for id_ in scored}
-            parts[label] = Part(references, scorer.score(references, {id_: captions[id_] for id_ in scored}))
+            scores = scorer.score(references, {id_: captions[id_] for id_ in scored}, cider_d)
+            parts[label] = Part(references, scores)
     return parts
 
 

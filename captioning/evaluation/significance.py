@@ -22,7 +22,6 @@ from string import ascii_letters
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from captioning.metrics.bootstrap import LEVEL, RESAMPLES, interval, resampled_means
 
@@ -142,6 +141,8 @@ def seeds_p_value(first: Float[np.ndarray, " seeds"], second: Float[np.ndarray, 
         return None
     if np.ptp(first) == np.ptp(second) == 0:  # a t test is undefined without a deviation
         return float(first[0] == second[0])
+    from scipy import stats  # takes seconds, and most runs have one seed
+
     if min(len(first), len(second)) > 1:
         return float(stats.ttest_ind(first, second, equal_var=False).pvalue)
     several, single = (first, second) if len(first) > 1 else (second, first)

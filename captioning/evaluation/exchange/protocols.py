@@ -9,13 +9,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pycocoevalcap.cider.cider import Cider
-
 from captioning.evaluation.exchange.texts import Captions, Texts
 from captioning.evaluation.outputs import ProtocolScores, Rows, RowScores
 from captioning.evaluation.predictions import CAPTION_1, HUMAN, summarize_seeds
 from captioning.evaluation.rows import Result
-from captioning.evaluation.scores import first_references, signature
+from captioning.evaluation.scores import cider_d, first_references, signature
 from captioning.images.table import draw_ids
 
 SUBSET, SEED = 500, "protocols"
@@ -78,7 +76,7 @@ class Case:
         if not self.protocol.is_raw and not self.protocol.is_subset:
             return self.result.measures["CIDEr" + (CAPTION_1 if self.protocol.is_first else "")]
         captions, references = (self.text if self.protocol.is_raw else self.result).captions, self.references()
-        return 100 * float(Cider().compute_score(references, {id_: [captions[id_]] for id_ in references})[0])
+        return 100 * cider_d(references, {id_: [captions[id_]] for id_ in references})[0]
 
     def references(self) -> dict[str, list[str]]:
         """Return the references by image."""
