@@ -5,12 +5,13 @@ This module does with each stage what `dvc repro` does (dvc 3.67, repo/reproduce
 
 1. A job waits for the repository's lock while another job holds it.
 2. DVC appends to dvc.lock in the order in which stages finish. Here an entry goes where `dvc repro` would write it.
-3. DVC writes dvc.lock in place, for up to a second. Here a copy replaces it, so that a kill cannot cut it short.
+3. DVC reads and writes all of dvc.lock in place, for up to two seconds. Here other stages' entries stay the text that
+   they are, and a copy replaces the file, so that a kill cannot cut it short.
 """
 
 import json
-import shutil
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.stage import PipelineStage
 from dvc.stage.serialize import to_lockfile
-from dvc.utils.serialize import modify_yaml
+from dvc.utils.serialize import dumps_yaml
 from ruamel.yaml import YAML
 
 from captioning.base.errors import UserError
 
 LOCK_FILE = Path("dvc.lock")
+EMPTY = "schema: '2.0'\nstages:\n"
 
 
 class Pipeline:
@@ -75,21 +77,30 @@ class Pipeline:
             stage.dump()
             return
         lock_file, copy = Path(stage.path).with_suffix(".lock"), self.folder / LOCK_FILE
-        copy.unlink(missing_ok=True)
-        if lock_file.is_file():
-            shutil.copy(lock_file, copy)
-        with modify_yaml(copy) as content:
-            content.setdefault("schema", "2.0")
-            entries = content.setdefault("stages", {})
-            entries.update(to_lockfile(stage))
-            for name in [name for name in self.order if name in entries]:
-                entries[name] = entries.pop(name)
+        text = lock_file.read_text(encoding="utf-8") if lock_file.is_file() else EMPTY
+        copy.write_text(replace_entries(text, to_lockfile(stage), self.order), encoding="utf-8")
         copy.replace(lock_file)
 
     def _make_lock(self, wait: bool) -> Any:
         """Return DVC's own lock, without its progress bar for waiting."""
         hardlink = self.repo.config["core"].get("hardlink_lock", False)
         return make_lock(self.repo.lock.lockfile, tmp_dir=self.repo.tmp_dir, hardlink_lock=hardlink, wait=wait)
+
+
+def replace_entries(text: str, entries: Mapping[str, Any], order: Sequence[str]) -> str:
+    """Return the text of a dvc.lock with these entries of stages by name, in `order`, as DVC writes them."""
+    lines = text.splitlines(keepends=True)
+    start = lines.index("stages:\n") + 1
+    end = next((number for number in range(start, len(lines)) if lines[number][0] not in " \n"), len(lines))
+    stages = _split_entries("".join(lines[start:end])) | _split_entries(dumps_yaml({"stages": entries}))
+    names = sorted(stages, key=lambda name: order.index(name) if name in order else -1)
+    return "".join([*lines[:start], *(stages[name] for name in names), *lines[end:]])
+
+
+def _split_entries(text: str) -> dict[str, str]:
+    """Return the text of each stage's entry in a part of dvc.lock, by the stage's name."""
+    entries = [entry for entry in re.split(r"^(?=  \S)", text, flags=re.MULTILINE) if entry.startswith("  ")]
+    return {next(iter(YAML(typ="safe").load(entry.partition("\n")[0]))): entry for entry in entries}
 
 
 def remove_stale_locks(folder: Path) -> None:

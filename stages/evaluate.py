@@ -10,7 +10,7 @@ from captioning.evaluation.exchange.protocols import add_protocols
 from captioning.evaluation.exchange.texts import restore_texts
 from captioning.evaluation.outputs import Evaluation
 from captioning.evaluation.predictions import expected_runs, read_predictions, yardstick_run
-from captioning.evaluation.rows import ScoredImages, await_meteor, evaluate, score_rows, significance, write_image_scores, yardsticks
+from captioning.evaluation.rows import ScoredImages, evaluate, score_rows, significance, write_image_scores, yardsticks
 from captioning.evaluation.scores import open_scorer, read_features
 from captioning.evaluation.summary import cider_metrics, score_metrics
 from captioning.images.table import read_captions, read_ids, read_table
@@ -44,7 +44,7 @@ def main() -> None:
         features = read_features(IMAGES, train, captioned)
         for row, (references, captions) in yardsticks(tokens, train, captioned, *features).items():
             results.append(evaluate(yardstick_run(row), replace(images, references=references), captions, scorer))
-        await_meteor(progress(results, len(results), "METEOR"))
+        list(progress((scores.result() for scores in scorer.meteor), len(scorer.meteor), "METEOR"))  # wait for it
     texts, limit = restore_texts(results, predictions, tokens, read_captions(IMAGES)), params.decoding.maximum_tokens
     rows = add_protocols(score_rows(results, limit), results, texts, limit)
     with atomic_folder(SCORES.parent) as folder:

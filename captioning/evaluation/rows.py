@@ -12,7 +12,7 @@ from 0 to 1; `length` is the mean number of PTB tokens. Only drawn images have `
 3. Rows are compared only if their images and references are the same. Other rows only get an interval.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -109,13 +109,6 @@ def evaluate(
         **grounding(list(captions.values()), [facts[id_] for id_ in captions]),
     }
     return Result(run, references, captions, scores, first_scores, others, parts)
-
-
-def await_meteor(results: Iterable[Result]) -> None:
-    """Wait for METEOR's scores of each result."""
-    for result in results:
-        scores = [result.scores, result.first_scores, *(part.scores for part in result.parts.values())]
-        assert all(score.corpus["METEOR"] >= 0 for score in scores if score)
 
 
 def score_parts(images: ScoredImages, captions: Mapping[str, str], scorer: Scorer) -> dict[str, Part]:

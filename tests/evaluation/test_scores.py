@@ -18,6 +18,7 @@ from pycocoevalcap.meteor import meteor
 from captioning.evaluation.scores import (
     METRICS,
     Scorer,
+    cider_d,
     constant_caption,
     first_references,
     grounding,
@@ -53,6 +54,17 @@ def _corpus() -> tuple[dict[str, list[str]], dict[str, str]]:
     return references, {id_: rng.choice(captions) for id_, captions in texts.items()}
 
 
+def assert_equal_to_plain_meteor(scorer: Scorer, references: dict[str, list[str]], captions: dict[str, str]) -> None:
+    """The same process, asked for one alignment after the other as pycocoevalcap does."""
+    expected, plain = scorer.score(references, captions).by_image["METEOR"], scorer._peer
+    asked = {id_: meteor.Meteor._stat(plain, captions[id_], texts) for id_, texts in references.items()}
+    assert asked == {id_: plain._stat(captions[id_], texts) for id_, texts in references.items()}
+    scorer._peer.meteor_p.stdin.write("".join(f"EVAL ||| {asked[id_]}\n" for id_ in sorted(asked)).encode())
+    scorer._peer.meteor_p.stdin.flush()
+    lines = [float(scorer._peer.meteor_p.stdout.readline()) for _ in range(2 * len(asked))]
+    np.testing.assert_allclose(expected, 100 * np.array(lines[::2]), rtol=1e-12)
+
+
 def test_a_new_meteor_below_a_folder_with_a_space_and_an_accent_gives_the_same(
     real_scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,11 +79,12 @@ def test_a_new_meteor_below_a_folder_with_a_space_and_an_accent_gives_the_same(
     monkeypatch.setattr(tempfile, "tempdir", str(scratch := tmp_path / "scratch"))
     scratch.mkdir()
     with pytest.raises(RuntimeError, match="stop"), open_scorer() as scorer:
-        process = scorer._meteor.meteor_p
+        process = scorer._peer.meteor_p
         for texts in (part, accented):
             new, expected = scorer.score(*texts), real_scorer.score(*texts)
             assert new.corpus == expected.corpus and 0 < new.corpus["METEOR"] < 100
             assert new.by_image["METEOR"].tolist() == expected.by_image["METEOR"].tolist()
+        assert_equal_to_plain_meteor(scorer, references, captions)
         assert list(scratch.iterdir())
         raise RuntimeError("stop")
     assert not list(scratch.iterdir()) and meteor.METEOR_JAR == "meteor-1.5.jar"
@@ -97,6 +110,10 @@ def test_corpus_cider_is_the_mean_of_our_own_cider_in_any_order(alone: bool) -> 
     references, hypotheses = _corpus()
     truth = first_references(references) if alone else references
     scores = Scorer(NoMeteor()).score(truth, hypotheses)
+    for _ in range(2):  # once with references that are weighed already
+        sooner = Scorer(NoMeteor()).score(truth, hypotheses, cider_d)
+        assert sooner.corpus == pytest.approx(scores.corpus, rel=1e-12)
+        np.testing.assert_allclose(sooner.by_image["CIDEr"], scores.by_image["CIDEr"], rtol=0, atol=1e-9)
     ours = CiderD(DocumentFrequencies.from_references(truth.values()), truth)
     expected = 100 * ours.scores(scores.ids, [hypotheses[id_] for id_ in scores.ids])
     np.testing.assert_allclose(scores.by_image["CIDEr"], expected, rtol=0, atol=1e-7)

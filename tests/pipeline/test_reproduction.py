@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.serialize import dumps_yaml
 
 from pipeline import reproduction
-from pipeline.reproduction import Pipeline, remove_stale_locks
+from pipeline.reproduction import EMPTY, Pipeline, remove_stale_locks, replace_entries
 from tests.helpers.jobs_project import make_project
 
 
@@ -27,6 +28,28 @@ def test_a_record_that_is_interrupted_leaves_the_old_lock(tmp_path: Path, monkey
     assert Pipeline(["part@b"]).reproduce("part@b")
     assert project.read("dvc.lock").startswith(before + "  part@b:\n")
     assert not Pipeline(["part@b"]).reproduce("part@b"), "nothing changed"
+
+
+def test_entries_are_replaced_as_dvc_writes_them() -> None:
+    """An entry that is new, one that is longer, one of a removed stage; a folded command, and what is not a stage's."""
+
+    def entry(command: str) -> dict[str, Any]:
+        dep = {"path": "data/caf\u00e9 1.txt", "hash": "md5", "md5": "1e5", "size": 7}
+        return {"cmd": command, "deps": [dep], "params": {"params.yaml": {"rate": 1e-6, "none": None}}}
+
+    def dump(**commands: str) -> str:
+        stages = {name.replace("_", ": "): entry(command) for name, command in commands.items()}
+        return dumps_yaml({"schema": "2.0", "stages": stages, "datasets": [{"name": "pictures", "url": "data"}]})
+
+    long, order = (
+        "python -m stages.generate " + "--recipe data/recipes/mix.json " * 4,
+        ["check", "split", "a: b", "report"],
+    )
+    text = dump(removed="x", check="x", a_b="x", report="x")
+    for name in "a: b", "split":
+        text = replace_entries(text, {name: entry(long)}, order)
+    assert text == dump(removed="x", check="x", split=long, a_b=long, report="x")
+    assert replace_entries(EMPTY, {"check": entry(long)}, order) == dump(check=long).partition("datasets")[0]
 
 
 LOCKED = '{"models": {"write": {"pid": PID, "cmd": "dvc repro"}}}'  # PID: of a process that works
