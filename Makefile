@@ -12,10 +12,10 @@ repro: .venv/installed            ## Table II, figures and the page, from params
 	python -m stages.check
 	python -m pipeline.jobs --jobs '$(JOBS)'
 
-test: .venv/tracking .venv/browser .venv/serve ## each package, dvc.yaml against the code, the pipeline end to end
+test: .venv/dev .venv/tracking .venv/browser .venv/serve ## each package, dvc.yaml against the code, the pipeline end to end
 	python -m pytest tests -q -n auto --dist loadfile --no-loadscope-reorder --durations=25
 
-check: .venv/audit                ## format, lint, types, import directions, known vulnerabilities
+check: .venv/dev .venv/audit      ## format, lint, types, import directions, known vulnerabilities
 	ruff format --check .
 	ruff check .
 	mypy captioning pipeline stages
@@ -34,7 +34,11 @@ verify: .venv/installed           ## compare the results with the committed ones
 .venv/installed: requirements.txt
 	$(or $(PYTHON),$(error Python 3.11, 3.12 or 3.13 is needed; install one, or say make PYTHON=...)) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
-	-.venv/bin/python -m compileall -qq -j 0 -x '$(UNUSED)' .venv/lib   # on all cores; pip uses one
+	.venv/bin/python -m compileall -qq -j 0 -x '$(UNUSED)' .venv/lib || true   # on all cores; pip uses one
+	touch $@
+
+.venv/dev: .venv/installed requirements-dev.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
 .venv/tracking: .venv/installed requirements-tracking.txt

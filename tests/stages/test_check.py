@@ -56,13 +56,13 @@ def test_an_unused_checkpoint_is_an_empty_folder(
 
 
 def test_a_new_release_changes_its_group_of_pins(project: Callable[..., Path]) -> None:
-    """Another torch changes `model`; another linter changes nothing."""
+    """Another torch changes `model`; another DVC changes nothing."""
     folder = project()
     check.main()
     before = {path.name: path.read_text() for path in (folder / "data/packages").iterdir()}
     text = (folder / "requirements.txt").read_text()
-    assert "torch==" in before["model.txt"] and "ruff" not in "".join(before.values())
-    (folder / "requirements.txt").write_text(re.sub(r"^(torch|ruff)==.*$", r"\1==9.9", text, flags=re.MULTILINE))
+    assert "torch==" in before["model.txt"] and "dvc" not in "".join(before.values())
+    (folder / "requirements.txt").write_text(re.sub(r"^(torch|dvc)==.*$", r"\1==9.9", text, flags=re.MULTILINE))
     check.main()
     after = {path.name: path.read_text() for path in (folder / "data/packages").iterdir()}
     assert {name for name in after if after[name] != before[name]} == {"model.txt"}
