@@ -17,7 +17,7 @@ from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 from benchmarks.side_by_side import side_by_side
 from captioning.data.world.captions import write_captions
 from captioning.data.world.scenes import sample_scene
-from captioning.evaluation.meteor import java_on_path
+from captioning.evaluation.scores import java_on_path
 from captioning.metrics.cider import CiderD, DocumentFrequencies
 from captioning.metrics.ptb import tokenize
 

@@ -34,7 +34,7 @@ from captioning.compute.seeds import seed_everything
 from captioning.data.world.captions import write_captions
 from captioning.data.world.draw import draw_scene
 from captioning.data.world.scenes import sample_scene
-from captioning.evaluation.meteor import java_on_path
+from captioning.evaluation.scores import java_on_path
 from captioning.metrics.cider import CiderD, DocumentFrequencies
 from captioning.metrics.ptb import tokenize
 from captioning.paligemma.model import image_features, load_frozen, load_processor, load_quantised, prompt_inputs

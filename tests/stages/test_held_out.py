@@ -11,7 +11,7 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 from ruamel.yaml import YAML
 
-from captioning.evaluation.meteor import java_on_path
+from captioning.evaluation.scores import java_on_path
 from captioning.images.table import read_ids
 from stages import caption_stats, download, evaluate, split
 from tests.helpers.owned_data import jpeg, save, save_csv
