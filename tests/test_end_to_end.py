@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pycocoevalcap.meteor.meteor import Meteor
 
+from captioning.evaluation.scores import java_on_path
 from tests.helpers.coco_scorer import coco_scores
 from tests.helpers.project_copy import REFINED, ROOT, VARIANTS, Project, draw_folder, scst_stages
 from tests.runtime.test_trust import is_forbidden, records
@@ -52,8 +54,10 @@ def test_cocos_own_evaluation_gives_table_2_to_the_last_printed_digit(world: Pro
     folder = world.folder / "data/scores/coco"
     names = {row: row if (folder / f"{row}.json").exists() else f"{row}-1" for row in lines}
     assert {path.stem for path in folder.iterdir()} == {*names.values(), "references", "human-caption-references"}
+    with java_on_path():
+        meteor = Meteor()  # one process for all rows
     for row in ("mix", "scst-mix-greedy", "human-caption"):
-        printed = {score: f"{value:.1f}" for score, value in coco_scores(folder, names[row]).items()}
+        printed = {score: f"{value:.1f}" for score, value in coco_scores(folder, names[row], lambda: meteor).items()}
         assert printed == {score: f"{float(lines[row][score]):.1f}" for score in printed}, row
 
 

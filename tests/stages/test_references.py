@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from captioning.evaluation.scores import Scorer
 from stages import caption_stats, download, evaluate, split
+from tests.evaluation.test_scores import NoMeteor
 from tests.helpers.owned_data import jpeg, save
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +35,7 @@ def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable
         params["profiles"]["miniature"]["data"] |= {"source": "folder", "path": "raw"}
         yaml.dump(params, tmp_path / "params.yaml")
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(evaluate, "open_scorer", lambda: nullcontext(Scorer(NoMeteor())))
         for stage in (download, split, caption_stats):
             stage.main()
         ids = Path("data/splits/test.txt").read_text(encoding="utf-8").split()
