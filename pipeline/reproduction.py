@@ -23,13 +23,14 @@ from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.stage import PipelineStage
 from dvc.stage.serialize import to_lockfile
-from dvc.utils.serialize import dumps_yaml
+from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 from ruamel.yaml import YAML
 
 from captioning.base.errors import UserError
 
 LOCK_FILE = Path("dvc.lock")
 EMPTY = "schema: '2.0'\nstages:\n"
+PLAIN = re.compile(EMPTY + r"(?:(?:  [^\s#?].*| {3}.*|)\n)*")  # a dvc.lock as DVC writes it, with stages alone
 
 
 class Pipeline:
@@ -89,12 +90,18 @@ class Pipeline:
 
 def replace_entries(text: str, entries: Mapping[str, Any], order: Sequence[str]) -> str:
     """Return the text of a dvc.lock with these entries of stages by name, in `order`, as DVC writes them."""
-    lines = text.splitlines(keepends=True)
-    start = lines.index("stages:\n") + 1
-    end = next((number for number in range(start, len(lines)) if lines[number][0] not in " \n"), len(lines))
-    stages = _split_entries("".join(lines[start:end])) | _split_entries(dumps_yaml({"stages": entries}))
-    names = sorted(stages, key=lambda name: order.index(name) if name in order else -1)
-    return "".join([*lines[:start], *(stages[name] for name in names), *lines[end:]])
+    if not PLAIN.fullmatch(text):  # as after an edit by hand: all of it is read and written
+        content = parse_yaml_for_update(text, LOCK_FILE)
+        content.setdefault("schema", "2.0")
+        content["stages"] = _sorted(content.get("stages", {}) | dict(entries), order)
+        return dumps_yaml(content)
+    stages = _sorted(_split_entries(text) | _split_entries(dumps_yaml({"stages": entries})), order)
+    return EMPTY + "".join(stages.values())
+
+
+def _sorted(stages: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    """Return the stages in `order`, after those that it does not have."""
+    return {name: stages[name] for name in sorted(stages, key=lambda name: order.index(name) if name in order else -1)}
 
 
 def _split_entries(text: str) -> dict[str, str]:

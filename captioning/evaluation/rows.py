@@ -69,7 +69,8 @@ class Part:
 class Result:
     """A run with its tokenised captions of the test split, their scores, and the scores of each part.
 
-    `first_scores`: those against `caption_1` alone; None for the human row. `others`: measures that are no metric's.
+    `first_scores`: those against `caption_1` alone; None for the human row. `others`: measures that no
+    scorer computes.
     """
 
     run: Run

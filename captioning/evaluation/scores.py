@@ -7,7 +7,8 @@ CIDEr-D with the document frequencies of the test references, the standard proto
    read. It cannot read an empty line, so an empty caption becomes a word that no reference contains, which scores 0.
 2. There is no SPICE: it needs an old JDK and downloads models while it runs.
 3. pycocoevalcap's CIDEr weights all references again for each row. For parts and other protocols, of which there are
-   many, `cider_d` is the project's own: equal to 1e-9, and 14 times as fast (benchmarks/metrics.py).
+   many, `cider_d` is the project's own (metrics/cider.py): equal to 1e-9, and it weights them once. The weights of
+   9,000 images' references take about 600 MB.
 """
 
 import contextlib
@@ -44,8 +45,8 @@ BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 METRICS = ("CIDEr", *BLEU, "METEOR", "ROUGE-L")
 NOT_A_WORD = "\u2205"  # sent to METEOR for an empty caption
 FEATURE_PIXELS = 8  # width and height of the image that `image_feature` returns
-REMEMBERED = 20_000  # captions with their references; the images of a part are also in the total
-ASKED = 100  # alignments at a time: one by one, the answers would wait for Python's lock
+REMEMBERED = 20_000  # so many results are kept at most, because a part's images are scored again in the total
+ASKED = 30  # alignments at a time, whose answers fit into the smallest pipe; one by one, they wait for Python's lock
 PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+~-]+")  # below which METEOR finds its data
 
 Corpus = Mapping[str, Sequence[str]]  # texts by image: references, or one caption
@@ -142,8 +143,8 @@ class RememberingMeteor(meteor.Meteor):
         self._alignments: dict[tuple[str, ...], str] = {}  # by caption and references
 
     def compute_score(self, truth: Corpus, captions: Corpus) -> Metric:
-        if len(self._alignments) > REMEMBERED:
-            self._alignments.clear()
+        for pair in list(self._alignments)[:-REMEMBERED]:
+            del self._alignments[pair]
         pairs = dict.fromkeys((captions[id_][0], *references) for id_, references in truth.items())
         missing = [pair for pair in pairs if pair not in self._alignments]
         for start in range(0, len(missing), ASKED):
@@ -152,7 +153,11 @@ class RememberingMeteor(meteor.Meteor):
             self.meteor_p.stdin.write("".join(lines).encode())
             self.meteor_p.stdin.flush()
             self._alignments |= {pair: self.meteor_p.stdout.readline().decode().strip() for pair in asked}
-        return super().compute_score(truth, captions)
+        try:
+            return super().compute_score(truth, captions)
+        finally:
+            if self.lock.locked():  # pycocoevalcap keeps it after an error, and its `__del__` waits for it
+                self.lock.release()
 
     def _stat(self, caption: str, references: Sequence[str]) -> str:
         return self._alignments[(caption, *references)]
@@ -164,7 +169,7 @@ def _clean(caption: str) -> str:
 
 @contextlib.contextmanager
 def open_scorer() -> Iterator[Scorer]:
-    """Give a `Scorer` whose METEOR process ends with the context; read its scores before."""
+    """Give a `Scorer` whose METEOR process ends with the context; read all scores before that."""
     with java_on_path():
         peer = RememberingMeteor()
         scorer, process = Scorer(peer), peer.meteor_p
@@ -174,6 +179,7 @@ def open_scorer() -> Iterator[Scorer]:
             scorer.close()
             process.kill()
             process.communicate()  # closes its pipes, too
+            _weigh_references.cache_clear()
 
 
 @contextlib.contextmanager

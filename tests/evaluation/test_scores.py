@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 from pycocoevalcap.meteor import meteor
 
+from captioning.evaluation import scores
 from captioning.evaluation.scores import (
+    ASKED,
     METRICS,
     Scorer,
     cider_d,
@@ -47,9 +49,9 @@ def real_scorer() -> Iterator[Scorer]:
         yield scorer
 
 
-def _corpus() -> tuple[dict[str, list[str]], dict[str, str]]:
+def _corpus(images: int = 30) -> tuple[dict[str, list[str]], dict[str, str]]:
     rng = random.Random(1)
-    references = {f"i{i}": [" ".join(rng.choices(WORDS, k=rng.randint(4, 9))) for _ in range(5)] for i in range(30)}
+    references = {f"i{i}": [" ".join(rng.choices(WORDS, k=rng.randint(4, 9))) for _ in range(5)] for i in range(images)}
     texts = {id_: [*captions, " ".join(rng.choices(WORDS, k=6))] for id_, captions in references.items()}
     return references, {id_: rng.choice(captions) for id_, captions in texts.items()}
 
@@ -84,12 +86,21 @@ def test_a_new_meteor_below_a_folder_with_a_space_and_an_accent_gives_the_same(
             new, expected = scorer.score(*texts), real_scorer.score(*texts)
             assert new.corpus == expected.corpus and 0 < new.corpus["METEOR"] < 100
             assert new.by_image["METEOR"].tolist() == expected.by_image["METEOR"].tolist()
-        assert_equal_to_plain_meteor(scorer, references, captions)
+        monkeypatch.setattr(scores, "REMEMBERED", 10)
+        assert_equal_to_plain_meteor(scorer, *_corpus(2 * ASKED + 5))
         assert list(scratch.iterdir())
         raise RuntimeError("stop")
     assert not list(scratch.iterdir()) and meteor.METEOR_JAR == "meteor-1.5.jar"
     assert process.poll() is not None and process.stdout.closed and process.stderr.closed
     assert os.environ["PATH"] == path
+
+
+def test_an_error_while_meteor_starts_leaves_nothing_that_waits() -> None:
+    with pytest.raises(RuntimeError, match="stop"), open_scorer() as scorer:
+        scorer.score(*_corpus())
+        raise RuntimeError("stop")
+    scorer._thread.shutdown(wait=True)
+    assert not scorer._peer.lock.locked()
 
 
 def test_all_metrics_of_perfect_empty_and_other_captions(real_scorer: Scorer) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from dvc.utils.serialize import dumps_yaml
+from ruamel.yaml import YAML
 
 from pipeline import reproduction
-from pipeline.reproduction import EMPTY, Pipeline, remove_stale_locks, replace_entries
+from pipeline.reproduction import EMPTY, PLAIN, Pipeline, remove_stale_locks, replace_entries
 from tests.helpers.jobs_project import make_project
 
 
@@ -30,7 +31,8 @@ def test_a_record_that_is_interrupted_leaves_the_old_lock(tmp_path: Path, monkey
     assert not Pipeline(["part@b"]).reproduce("part@b"), "nothing changed"
 
 
-def test_entries_are_replaced_as_dvc_writes_them() -> None:
+@pytest.mark.parametrize("rest", [{}, {"datasets": [{"name": "pictures", "url": "data"}]}], ids=["plain", "datasets"])
+def test_entries_are_replaced_as_dvc_writes_them(rest: dict[str, Any]) -> None:
     """An entry that is new, one that is longer, one of a removed stage; a folded command, and what is not a stage's."""
 
     def entry(command: str) -> dict[str, Any]:
@@ -39,17 +41,34 @@ def test_entries_are_replaced_as_dvc_writes_them() -> None:
 
     def dump(**commands: str) -> str:
         stages = {name.replace("_", ": "): entry(command) for name, command in commands.items()}
-        return dumps_yaml({"schema": "2.0", "stages": stages, "datasets": [{"name": "pictures", "url": "data"}]})
+        return dumps_yaml({"schema": "2.0", "stages": stages} | rest)
 
     long, order = (
         "python -m stages.generate " + "--recipe data/recipes/mix.json " * 4,
         ["check", "split", "a: b", "report"],
     )
     text = dump(removed="x", check="x", a_b="x", report="x")
+    assert (PLAIN.fullmatch(text) is None) is bool(rest)
     for name in "a: b", "split":
         text = replace_entries(text, {name: entry(long)}, order)
     assert text == dump(removed="x", check="x", split=long, a_b=long, report="x")
-    assert replace_entries(EMPTY, {"check": entry(long)}, order) == dump(check=long).partition("datasets")[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        EMPTY,
+        "schema: '2.0'\nstages: {}\n",
+        "schema: '2.0'\n",
+        EMPTY + "  check:\n    cmd: old",
+        EMPTY + "# mine\n  check:\n    cmd: old\n",
+        EMPTY + "  # mine\n  check:\n    cmd: old\n",
+    ],
+)
+def test_a_lock_file_that_somebody_edited_is_read_as_yaml(text: str) -> None:
+    content = YAML(typ="safe").load(replace_entries(text, {"split": {"cmd": "new"}}, ["check", "split"]))
+    old = {"check": {"cmd": "old"}} if "check" in text else {}
+    assert content == {"schema": "2.0", "stages": old | {"split": {"cmd": "new"}}}
 
 
 LOCKED = '{"models": {"write": {"pid": PID, "cmd": "dvc repro"}}}'  # PID: of a process that works
