@@ -93,15 +93,18 @@ def replace_entries(text: str, entries: Mapping[str, Any], order: Sequence[str])
     if not PLAIN.fullmatch(text):  # as after an edit by hand: all of it is read and written
         content = parse_yaml_for_update(text, LOCK_FILE)
         content.setdefault("schema", "2.0")
-        content["stages"] = _sorted(content.get("stages", {}) | dict(entries), order)
+        _insert(content.setdefault("stages", {}), entries, order)
         return dumps_yaml(content)
-    stages = _sorted(_split_entries(text) | _split_entries(dumps_yaml({"stages": entries})), order)
+    stages = _split_entries(text)
+    _insert(stages, _split_entries(dumps_yaml({"stages": entries})), order)
     return EMPTY + "".join(stages.values())
 
 
-def _sorted(stages: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
-    """Return the stages in `order`, after those that it does not have."""
-    return {name: stages[name] for name in sorted(stages, key=lambda name: order.index(name) if name in order else -1)}
+def _insert(stages: dict[str, Any], entries: Mapping[str, Any], order: Sequence[str]) -> None:
+    """Put entries into `stages`, whose names in `order` come last and in that order."""
+    stages.update(entries)
+    for name in [name for name in order if name in stages]:
+        stages[name] = stages.pop(name)
 
 
 def _split_entries(text: str) -> dict[str, str]:

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 from pycocoevalcap.meteor import meteor
 
-from captioning.evaluation import scores
 from captioning.evaluation.scores import (
     ASKED,
     METRICS,
@@ -61,9 +60,9 @@ def assert_equal_to_plain_meteor(scorer: Scorer, references: dict[str, list[str]
     expected, plain = scorer.score(references, captions).by_image["METEOR"], scorer._peer
     asked = {id_: meteor.Meteor._stat(plain, captions[id_], texts) for id_, texts in references.items()}
     assert asked == {id_: plain._stat(captions[id_], texts) for id_, texts in references.items()}
-    scorer._peer.meteor_p.stdin.write("".join(f"EVAL ||| {asked[id_]}\n" for id_ in sorted(asked)).encode())
-    scorer._peer.meteor_p.stdin.flush()
-    lines = [float(scorer._peer.meteor_p.stdout.readline()) for _ in range(2 * len(asked))]
+    plain.meteor_p.stdin.write("".join(f"EVAL ||| {asked[id_]}\n" for id_ in sorted(asked)).encode())
+    plain.meteor_p.stdin.flush()
+    lines = [float(plain.meteor_p.stdout.readline()) for _ in range(2 * len(asked))]
     np.testing.assert_allclose(expected, 100 * np.array(lines[::2]), rtol=1e-12)
 
 
@@ -86,7 +85,7 @@ def test_a_new_meteor_below_a_folder_with_a_space_and_an_accent_gives_the_same(
             new, expected = scorer.score(*texts), real_scorer.score(*texts)
             assert new.corpus == expected.corpus and 0 < new.corpus["METEOR"] < 100
             assert new.by_image["METEOR"].tolist() == expected.by_image["METEOR"].tolist()
-        monkeypatch.setattr(scores, "REMEMBERED", 10)
+        monkeypatch.setattr("captioning.evaluation.scores.REMEMBERED", 10)
         assert_equal_to_plain_meteor(scorer, *_corpus(2 * ASKED + 5))
         assert list(scratch.iterdir())
         raise RuntimeError("stop")

@@ -43,10 +43,8 @@ def test_entries_are_replaced_as_dvc_writes_them(rest: dict[str, Any]) -> None:
         stages = {name.replace("_", ": "): entry(command) for name, command in commands.items()}
         return dumps_yaml({"schema": "2.0", "stages": stages} | rest)
 
-    long, order = (
-        "python -m stages.generate " + "--recipe data/recipes/mix.json " * 4,
-        ["check", "split", "a: b", "report"],
-    )
+    long = "python -m stages.generate " + "--recipe data/recipes/mix.json " * 4
+    order = ["check", "split", "a: b", "report"]
     text = dump(removed="x", check="x", a_b="x", report="x")
     assert (PLAIN.fullmatch(text) is None) is bool(rest)
     for name in "a: b", "split":
