@@ -10,13 +10,19 @@ UNUSED := $(UNUSED)|/transformers/models/(?!__init__|auto|bloom|encoder_decoder|
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test check bench rehearsal verify clean gc
+.PHONY: repro experiment test check bench rehearsal verify clean gc
 
 repro: .venv/installed            ## Table II, figures and the page, from params.yaml; JOBS=1: one stage at a time
 	python -m stages.check
 	python -m pipeline.jobs --jobs '$(JOBS)'
 
-test: .venv/dev .venv/tracking .venv/browser .venv/serve ## each package, dvc.yaml against the code, the pipeline end to end
+experiment: .venv/installed       ## `dvc exp run -S` with stages side by side: make experiment SET='lora.rank=4 seeds=[1,2]'
+	python -m pipeline.overrides $(foreach override,$(SET),'$(override)')
+	python -m stages.check
+	python -m pipeline.jobs --jobs '$(JOBS)'
+	dvc exp save
+
+test: .venv/dev .venv/tracking .venv/apart .venv/serve ## each package, dvc.yaml against the code, the pipeline end to end
 	python -m pytest tests -q -n auto --dist loadfile --no-loadscope-reorder --durations=25
 
 check: .venv/dev .venv/audit      ## format, lint, types, import directions, known vulnerabilities
@@ -49,8 +55,8 @@ verify: .venv/installed           ## compare the results with the committed ones
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-tracking.txt
 	touch $@
 
-.venv/browser: .venv/installed requirements-browser.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/selenium -r requirements-browser.txt
+.venv/apart: .venv/installed requirements-apart.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/packages-apart -r requirements-apart.txt
 	touch $@
 
 .venv/serve: .venv/installed requirements-serve.txt   # no dependencies: they would replace the pinned Pillow

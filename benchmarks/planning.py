@@ -172,9 +172,15 @@ class Planner:
     @cache  # noqa: B019
     def captioned(self, lora: Lora | None) -> Counts:
         """Count a prompt's operations, and bytes of decoding one image and two."""
-        meta, limit = self.model(*self.depths, lora), self.params.decoding.maximum_tokens
-        peaks = (meta.measure_generation(images, PROMPT, limit) for images in (1, 2))
-        return count_operations(lambda: meta.measure_validation(1, PROMPT, 1)), *peaks
+
+        def count(*depths: int) -> Counts:
+            return (count_operations(lambda: self.model(*depths, lora).measure_validation(1, PROMPT, 1)),)
+
+        decoder, limit = self.model(1, self.depths[1], lora), self.params.decoding.maximum_tokens
+        peaks = (
+            decoder.measure_generation(images, PROMPT, limit) for images in (1, 2)
+        )  # one tower layer lives at a time
+        return *extrapolate(count, *self.depths), *peaks
 
     @cache  # noqa: B019
     def supervised(self, lora: Lora) -> Counts:

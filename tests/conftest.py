@@ -3,6 +3,7 @@
 Fixtures import torch when they run, so that tests without it start in a second.
 """
 
+import gc
 import io
 import os
 from collections.abc import Callable
@@ -29,6 +30,13 @@ CAPTIONS = (  # of each image; the first is more likely
 )
 SLOW = ("test_rehearsal.py", "test_side_by_side.py", "test_own_images.py", "test_processes.py", "test_planning.py")
 STEPS = {"gemma": 40, "gemma2": 60}  # until the model knows the captions
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exempt_from_garbage_collection() -> None:
+    """Exempt the objects that exist now: each training collects garbage, which would look at a million of them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from typing import Any
 from captioning.base.errors import UserError
 from captioning.runtime.redaction import redact
 
-PINS = ("requirements.txt", *(f"requirements-{name}.txt" for name in ("dev", "tracking", "browser", "serve", "audit")))
+PINS = ("requirements.txt", *(f"requirements-{name}.txt" for name in ("dev", "tracking", "apart", "serve", "audit")))
 IGNORED_FILE = Path("tools/audit-ignored.txt")
 IGNORED_LINE = re.compile(r"(\S+)\s+(\d{4}-\d\d-\d\d)\s+(\S.*)")  # identifier, date, reason
 SERVICES = ("pypi", "osv")  # in the order in which they are tried

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +21,6 @@ from captioning.compute.processes import SINGLE_PROCESS, Processes, show_one_gpu
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def folder(checkpoint: Path, tmp_path: Path) -> Path:
-    (tmp_path / "checkpoint").symlink_to(checkpoint)
-    return tmp_path
-
-
 class Run(NamedTuple):
     """How a training ended."""
 
@@ -32,11 +28,40 @@ class Run(NamedTuple):
     errors: str
 
 
-def train(training: str, folder: Path, *runs: str) -> list[Run]:
-    """Run a training as often as `runs` say (tests/helpers/forked_training.py)."""
-    command = [sys.executable, "-m", "tests.helpers.forked_training", training, str(folder), *runs]
-    output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return [Run(*run) for run in json.loads(output)]
+class Trained(NamedTuple):
+    """A training's runs by name, and the folder of their results."""
+
+    folder: Path
+    runs: dict[str, Run]
+
+    def load(self, name: str) -> dict[str, torch.Tensor]:
+        return load_file(self.folder / name / "adapter_model.safetensors")
+
+    def records(self, name: str) -> list[Any]:
+        return json.loads((self.folder / f"{name}.json").read_text())
+
+
+RUNS = {  # in the words of tests/helpers/forked_training.py
+    "supervised": "1 2 2,NAME=resumed,STATES=1,KILL_AT=6 2,NAME=resumed,STATES=1 2,NAME=spoilt,STATES=1,SPOIL_AT=3",
+    "scst": "1 2 2,NAME=resumed,STATES=1,KILL_AT=3 2,NAME=resumed,STATES=1 2,NAME=spoilt,STATES=1,SPOIL_AT=2",
+    "pretraining": "1 2",
+}
+
+
+@pytest.fixture(scope="module")
+def train(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
+    """Return a function that runs a training as `RUNS` says, once."""
+
+    @cache
+    def run(training: str) -> Trained:
+        folder, runs = tmp_path_factory.mktemp(training), RUNS[training].split()
+        (folder / "checkpoint").symlink_to(checkpoint)
+        command = [sys.executable, "-m", "tests.helpers.forked_training", training, str(folder), *runs]
+        output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+        names = ("alone", "shared", "killed", "resumed", "spoilt")
+        return Trained(folder, dict(zip(names, (Run(*run) for run in json.loads(output)), strict=False)))
+
+    return run
 
 
 def are_near(first: Any, second: Any) -> bool:
@@ -46,43 +71,45 @@ def are_near(first: Any, second: Any) -> bool:
     return first.keys() == second.keys() and all(second[key] == pytest.approx(first[key], **tolerance) for key in keys)
 
 
-@pytest.mark.parametrize(("training", "step"), [("supervised", "6"), ("scst", "3"), ("pretraining", None)])
-def test_two_processes_give_the_result_of_one(training: str, step: str | None, folder: Path) -> None:
-    """After a kill in a step, they give the same bytes."""
-    for finished in train(training, folder, "1", "2"):
-        assert finished.status == 0, finished.errors
-    alone, first, second = (load_file(folder / f"{name}/adapter_model.safetensors") for name in ("1-0", "2-0", "2-1"))
+@pytest.mark.parametrize("training", list(RUNS))
+def test_two_processes_give_the_result_of_one(training: str, train: Callable[[str], Trained]) -> None:
+    trained = train(training)
+    for name in ("alone", "shared"):
+        assert trained.runs[name].status == 0, trained.runs[name].errors
+    alone, first, second = (trained.load(name) for name in ("1-0", "2-0", "2-1"))
     for name, value in alone.items():
         torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-5, msg=name)
         assert torch.equal(first[name], second[name]), f"the processes differ: {name}"
-    records, shared = (json.loads((folder / f"{count}.json").read_text()) for count in (1, 2))
+    records, shared = trained.records("1"), trained.records("2")
     assert len(records) == len(shared) > (0 if training == "pretraining" else 3)
     assert all(are_near(first, second) for first, second in zip(records, shared, strict=True))
-    if step is not None:
-        expected = (folder / "2-0/adapter_model.safetensors").read_bytes()
-        kill_and_continue(training, step, folder)
-        assert (folder / "2-0/adapter_model.safetensors").read_bytes() == expected
-        assert json.loads((folder / "2.json").read_text()) == shared, "a state sorts the keys of records"
 
 
-def kill_and_continue(training: str, step: str, folder: Path) -> None:
-    killed, continued = train(training, folder, f"2,STATES=1,KILL_AT={step}", "2,STATES=1")
+@pytest.mark.parametrize("training", ["supervised", "scst"])
+def test_two_processes_continue_to_the_same_bytes(training: str, train: Callable[[str], Trained]) -> None:
+    """One of them is killed in a step."""
+    trained = train(training)
+    killed, resumed = trained.runs["killed"], trained.runs["resumed"]
     assert killed.status == 1 and "one of the 2 processes was ended by SIGKILL" in killed.errors
-    assert continued.errors.count("going on from step") == 2, "each process has its own states"
+    assert resumed.errors.count("going on from step") == 2, "each process has its own states"
+    whole, continued = ((trained.folder / name / "adapter_model.safetensors") for name in ("2-0", "resumed-0"))
+    assert continued.read_bytes() == whole.read_bytes()
+    assert trained.records("resumed") == trained.records("2"), "a state sorts the keys of records"
 
 
-@pytest.mark.parametrize(("training", "spoilt", "step"), [("supervised", "3", 2), ("scst", "2", 3)])
+@pytest.mark.parametrize(("training", "step"), [("supervised", 2), ("scst", 3)])
 def test_a_loss_that_is_not_finite_in_one_process_ends_both(
-    training: str, spoilt: str, step: int, folder: Path
+    training: str, step: int, train: Callable[[str], Trained]
 ) -> None:
     """SCST's second step has one image, so the last process computes its second loss in the third."""
-    ((status, errors),) = train(training, folder, f"2,STATES=1,SPOIL_AT={spoilt}")
+    trained = train(training)
+    status, errors = trained.runs["spoilt"]
     assert status == 1 and "Traceback" not in errors
     assert errors.count(f"error: the loss is nan at step {step}, ") == 1, errors
     for rank in "01":
-        states = (folder / f"scratch-2/{rank}/cpu").glob("step-*")
+        states = (trained.folder / f"scratch-spoilt/{rank}/cpu").glob("step-*")
         assert max(int(path.name.removeprefix("step-")) for path in states) == step - 1
-    assert not (folder / "2.json").exists()
+    assert not (trained.folder / "spoilt.json").exists()
 
 
 def test_a_user_error_is_reported_once_without_a_traceback() -> None:

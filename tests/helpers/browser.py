@@ -2,28 +2,24 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from shutil import which
 from typing import Any
 
 import pytest
 
+from tests.helpers.apart import import_apart
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SWITCHES = ("--headless=new", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run")
-REMEDY = "apt-get install chromium chromium-driver; make .venv/browser"
-# Selenium has a folder of its own: the libraries' HTTP client would import its trio in every process of the project.
-PACKAGES = Path(sys.prefix) / "selenium"
+REMEDY = "apt-get install chromium chromium-driver; make .venv/apart"
 
 
 @contextmanager
 def open_chromium(width: int = 1400, height: int = 900, dark: bool = False) -> Iterator[Any]:
     """Give a driver of a new Chromium, `width` x `height` CSS pixels; skip the test if it is not installed."""
-    if str(PACKAGES) not in sys.path:
-        sys.path.append(str(PACKAGES))
-    webdriver = pytest.importorskip("selenium.webdriver", reason=f"no Selenium; {REMEDY}")
+    webdriver = import_apart("selenium.webdriver")
     program, driver_program = next(filter(None, map(which, BROWSERS)), None), which("chromedriver")
     if program is None or driver_program is None:
         pytest.skip(f"no Chromium with its driver; {REMEDY}")

@@ -5,6 +5,7 @@ for each run. All processes are forks, which need no import of torch of their ow
 that it has no threads, which a fork would lose and wait for.
 """
 
+import gc
 import json
 import logging
 import multiprocessing
@@ -37,6 +38,7 @@ def train(training: str, folder: str, run: str, errors: Path) -> None:
 
 def run_all(training: str, folder: str, *runs: str) -> list[tuple[int | None, str]]:
     results = []
+    gc.freeze()  # otherwise each fork's collection copies the memory that it shares with this process
     for run in runs:
         errors = Path(folder, "errors.txt")
         errors.write_bytes(b"")

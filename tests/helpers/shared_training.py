@@ -1,6 +1,7 @@
 """Trainings that compute/test_processes.py runs in one process and in two.
 
-FOLDER holds `checkpoint` (of tests/conftest.py); results go to FOLDER/PROCESSES-RANK. They use float32 and no dropout.
+FOLDER holds `checkpoint` (of tests/conftest.py); results go to FOLDER/PROCESSES-RANK, or with NAME in
+the environment to FOLDER/NAME-RANK. They use float32 and no dropout.
 With STATES in the environment, a training saves its states; with KILL_AT, its first process is killed in that
 micro-batch; with SPOIL_AT, the loss of its last process is not a number there.
 """
@@ -37,9 +38,13 @@ from tests.helpers.small_recipes import scst_recipe, variant_recipe
 IMAGES = [png(colour) for colour in COLOURS]
 
 
+def run_name(processes: Processes) -> str:
+    return os.environ.get("NAME", str(processes.count))
+
+
 def training_run(folder: Path, processes: Processes) -> TrainingRun:
     seconds = 0.0 if "STATES" in os.environ else None  # from one state to the next
-    return TrainingRun(1, "cpu", folder / f"scratch-{processes.count}", processes, seconds)
+    return TrainingRun(1, "cpu", folder / f"scratch-{run_name(processes)}", processes, seconds)
 
 
 def adapter(folder: Path) -> Any:
@@ -124,10 +129,11 @@ def main(training: str, folder: Path, count: int) -> None:
     if processes.rank == processes.count - 1 and "SPOIL_AT" in os.environ:
         spoil_at(int(os.environ["SPOIL_AT"]))
     model, records = TRAININGS[training](folder, processes)
+    name = run_name(processes)
     if training == "pretraining":
-        (folder / f"{count}-{processes.rank}").mkdir()
-        save_model(model, str(folder / f"{count}-{processes.rank}/adapter_model.safetensors"))
+        (folder / f"{name}-{processes.rank}").mkdir()
+        save_model(model, str(folder / f"{name}-{processes.rank}/adapter_model.safetensors"))
     else:
-        save_adapter(model, folder / f"{count}-{processes.rank}", "")
+        save_adapter(model, folder / f"{name}-{processes.rank}", "")
     if processes.is_main:
-        (folder / f"{count}.json").write_text(json.dumps(records), encoding="utf-8")
+        (folder / f"{name}.json").write_text(json.dumps(records), encoding="utf-8")

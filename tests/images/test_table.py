@@ -23,6 +23,7 @@ from captioning.images.table import (
     stream_images,
     write_parquet,
 )
+from tests.helpers.apart import import_apart
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_written_images_are_read_back(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_load_dataset_decodes_the_images(tmp_path: Path) -> None:
     """Run the README's line, offline (see conftest.py)."""
-    datasets = pytest.importorskip("datasets")
+    datasets = import_apart("datasets")
     path = tmp_path / "images.parquet"
     write_parquet(make_images(3), path)
     rows = datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))

@@ -269,7 +269,7 @@ def test_the_page_is_legible(width: int, dark: bool, read: Reader) -> None:
         "document.getElementById('panel').open = true; document.querySelector('article details').open = true"
     )
     assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-    axe = pytest.importorskip("axe_core_python.selenium", reason="no axe; make .venv/browser")
+    axe = pytest.importorskip("axe_core_python.selenium", reason="no axe; make .venv/apart")
     driver.set_script_timeout(120)
     answer = axe.Axe().run(driver, options={"runOnly": list(RULES)})
     violations = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in answer["violations"]]

@@ -16,6 +16,7 @@ from captioning.data.readers.names import SPLIT_WORDS, name_source
 from captioning.data.readers.rows import SetAside
 from captioning.images.table import write_parquet
 from tests.helpers import owned_data
+from tests.helpers.apart import import_apart
 from tests.helpers.owned_data import FORMS, IMAGES, captions, jpeg, save, save_csv
 from tests.helpers.project_copy import ROOT
 
@@ -74,23 +75,21 @@ def test_the_sample_is_drawn_and_its_ids_are_those_of_all(write: Write, tmp_path
 def test_an_image_folder_reads_as_datasets_reads_it(
     ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from datasets import Image, load_dataset
-
+    datasets = import_apart("datasets")
     owned_data.write_image_folder(tmp_path / "raw", ending)
-    dataset = load_dataset("imagefolder", data_dir=str(tmp_path / "raw"), cache_dir=str(tmp_path / "cache"))
+    dataset = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "raw"), cache_dir=str(tmp_path / "cache"))
     rows = {
         (Path(row["image"]["path"]).name, {"validation": "val"}.get(split, split), row["text"])
         for split, part in dataset.items()
-        for row in part.cast_column("image", Image(decode=False))
+        for row in part.cast_column("image", datasets.Image(decode=False))
     }
     images = list(read_folder(tmp_path / "raw"))
     assert rows == {(image.path, image.split, text) for image in images for text in image.captions}
 
 
 def test_splits_have_the_words_of_datasets() -> None:
-    from datasets.data_files import SPLIT_KEYWORDS
-
-    words = {str(split): set(words) for split, words in SPLIT_KEYWORDS.items()}
+    keywords = import_apart("datasets.data_files").SPLIT_KEYWORDS
+    words = {str(split): set(words) for split, words in keywords.items()}
     words = {"train": words["train"] | {"restval"}, "val": words["validation"], "test": words["test"]}
     assert {split: set(names) for split, names in SPLIT_WORDS.items()} == words
 

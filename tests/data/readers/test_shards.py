@@ -18,6 +18,7 @@ from captioning.data.readers.shards.read import read_shards
 from captioning.data.readers.shards.schema import schema_faults
 from captioning.data.splits import SplitImages, perceptual_hash
 from captioning.params.sections import Columns
+from tests.helpers.apart import import_apart
 from tests.helpers.owned_data import jpeg
 
 TEXTS = ["A port .", "Boats in a port .", "There is a port .", "It is a port .", "A port with boats ."]
@@ -50,9 +51,7 @@ def read(folder: Path, *sample: int) -> Source:
 
 def test_what_datasets_pushed_reads_as_its_folder(tmp_path: Path) -> None:
     """As `push_to_hub` writes it: embedded bytes, two shards below data/, class labels."""
-    from datasets import ClassLabel, Dataset, Features, Image, Value
-    from datasets.table import embed_table_storage
-
+    datasets, embed_table_storage = import_apart("datasets"), import_apart("datasets.table").embed_table_storage
     raw, pushed = tmp_path / "raw", tmp_path / "pushed"
     (raw / "resized").mkdir(parents=True)
     rows = []
@@ -66,8 +65,9 @@ def test_what_datasets_pushed_reads_as_its_folder(tmp_path: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     rows = [row | {"image": str(raw / "resized" / row["image"])} for row in rows]
-    kinds = {"source": ClassLabel(names=["UCM", "NWPU"]), "split": Value("string"), "image": Image()}
-    dataset = Dataset.from_list(rows, Features(kinds | dict.fromkeys(CAPTIONS, Value("string"))))
+    text, classes = datasets.Value("string"), datasets.ClassLabel(names=["UCM", "NWPU"])
+    kinds = {"source": classes, "split": text, "image": datasets.Image()} | dict.fromkeys(CAPTIONS, text)
+    dataset = datasets.Dataset.from_list(rows, datasets.Features(kinds))
     embedded = dataset.with_format("arrow").map(embed_table_storage, batched=True).with_format(None)
     (pushed / "data").mkdir(parents=True)
     for index in range(2):
