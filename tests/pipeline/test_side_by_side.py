@@ -1,10 +1,12 @@
 """Two stages at a time leave what one after the other leaves; a failure, a signal or a kill loses nothing else."""
 
+import csv
 import json
 import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +78,23 @@ def test_the_lock_and_outputs_are_those_of_dvc(project: JobsProject, tmp_path: P
         results[copy] = first, copy.read_outputs()
     assert results[project] == results[twin]
     assert "x-3" in project.read("dvc.lock") and "up to date" in project.dvc("status").out
+
+
+def test_an_experiment_is_that_of_dvc(project: JobsProject, tmp_path: Path) -> None:
+    """The commands are those of `make experiment`, without `check`."""
+    changes = ("split.seed=7", "seeds=[2,1]")
+    project.jobs("--jobs", "2")
+    project.commit("Run")
+    twin = project.copy_to(tmp_path / "twin")
+    project.run(sys.executable, "-m", "pipeline.overrides", *changes)
+    project.jobs("--jobs", "2")
+    project.dvc("exp", "save")
+    twin.experiment(*changes)
+    assert project.read_outputs() == twin.read_outputs() and project.read("params.yaml") == twin.read("params.yaml")
+    for copy in (project, twin):
+        rows = list(csv.DictReader(copy.dvc("exp", "show", "--csv").out.splitlines()))
+        (experiment,) = [row for row in rows if row["typ"] == "branch_base"]
+        assert (experiment["split.seed"], experiment["seeds"]) == ("7", "[2, 1]")
 
 
 def test_targets_run_with_what_they_need_in_dvcs_order(project: JobsProject, tmp_path: Path) -> None:
