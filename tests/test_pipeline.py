@@ -24,6 +24,7 @@ COMMANDS = (
     "captioning/export/__main__.py",
     "captioning/serve/__main__.py",
     "pipeline/jobs.py",
+    "pipeline/overrides.py",
 )  # no stages
 
 
