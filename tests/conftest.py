@@ -32,6 +32,11 @@ SLOW = ("test_rehearsal.py", "test_side_by_side.py", "test_own_images.py", "test
 STEPS = {"gemma": 40, "gemma2": 60}  # until the model knows the captions
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than there are cores, because tests often wait for programs that they start."""
+    return 1 + (os.cpu_count() or 1)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def exempt_from_garbage_collection() -> None:
     """Exempt the objects that exist now: each training collects garbage, which would look at a million of them."""

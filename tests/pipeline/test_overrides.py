@@ -7,6 +7,7 @@ import pytest
 from pipeline import overrides
 from tests.helpers.project_copy import ROOT
 
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
