@@ -16,11 +16,12 @@ repro: .venv/installed            ## Table II, figures and the page, from params
 	python -m stages.check
 	python -m pipeline.jobs --jobs '$(JOBS)'
 
-experiment: .venv/installed       ## `dvc exp run -S` with stages side by side: make experiment SET='lora.rank=4 seeds=[1,2]'
+experiment: .venv/installed       ## `dvc exp run -S` with stages side by side: make experiment SET='lora.rank=4 seeds=[1,2]' NAME=small
 	python -m pipeline.overrides $(foreach override,$(SET),'$(override)')
 	python -m stages.check
 	python -m pipeline.jobs --jobs '$(JOBS)'
-	dvc exp save
+	dvc exp save --quiet $(if $(NAME),--name '$(NAME)')
+	@echo 'The experiment is saved; dvc exp show lists it.'
 
 test: .venv/dev .venv/tracking .venv/apart .venv/serve ## each package, dvc.yaml against the code, the pipeline end to end
 	python -m pytest tests -q -n auto --dist loadfile --no-loadscope-reorder --durations=25
