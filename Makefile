@@ -7,6 +7,7 @@ UNUSED := /tests?/|/(asyncssh|prompt_toolkit|pygments|wcwidth|fontTools/ttLib|fo
 UNUSED := $(UNUSED)|/(scipy/interpolate|scipy/signal|scipy/stats|sympy/combinatorics|sympy/physics|sympy/stats)/
 UNUSED := $(UNUSED)|/torch/(_inductor/codegen|_inductor/fx_passes|_inductor/kernel|testing/_internal)/
 UNUSED := $(UNUSED)|/transformers/models/(?!__init__|auto|bloom|encoder_decoder|gemma|paligemma|siglip)
+# Quiet, DVC does not warn of empty outputs, nor say why it fails.
 SAVE = dvc exp save $(if $(NAME),--name '$(NAME)')
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -21,7 +22,7 @@ experiment: .venv/installed       ## `dvc exp run -S` with stages side by side: 
 	python -m pipeline.overrides $(foreach override,$(SET),'$(override)')
 	python -m stages.check
 	python -m pipeline.jobs --jobs '$(JOBS)'
-	$(SAVE) --quiet || $(SAVE)   # quiet: no warnings of empty outputs, but no reason of a failure either
+	@$(SAVE) --quiet || $(SAVE)
 	@echo 'The experiment is saved; dvc exp show lists it.'
 
 test: .venv/dev .venv/tracking .venv/apart .venv/serve ## each package, dvc.yaml against the code, the pipeline end to end
