@@ -7,8 +7,6 @@ UNUSED := /tests?/|/(asyncssh|prompt_toolkit|pygments|wcwidth|fontTools/ttLib|fo
 UNUSED := $(UNUSED)|/(scipy/interpolate|scipy/signal|scipy/stats|sympy/combinatorics|sympy/physics|sympy/stats)/
 UNUSED := $(UNUSED)|/torch/(_inductor/codegen|_inductor/fx_passes|_inductor/kernel|testing/_internal)/
 UNUSED := $(UNUSED)|/transformers/models/(?!__init__|auto|bloom|encoder_decoder|gemma|paligemma|siglip)
-# Quiet, DVC does not warn of empty outputs, nor say why it fails.
-SAVE = dvc exp save $(if $(NAME),--name '$(NAME)')
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
@@ -18,12 +16,12 @@ repro: .venv/installed            ## Table II, figures and the page, from params
 	python -m stages.check
 	python -m pipeline.jobs --jobs '$(JOBS)'
 
-experiment: .venv/installed       ## `dvc exp run -S` with stages side by side: make experiment SET='lora.rank=4 seeds=[1,2]' NAME=small
-	python -m pipeline.overrides $(foreach override,$(SET),'$(override)')
+# `dvc exp run` finds all stages up to date, and saves the experiment.
+experiment: .venv/installed       ## `dvc exp run -S` with stages side by side: make experiment SET='lora.rank=4 seeds=[1,2]'
+	$(if $(SET),python -m pipeline.overrides "$$SET")
 	python -m stages.check
 	python -m pipeline.jobs --jobs '$(JOBS)'
-	@$(SAVE) --quiet || $(SAVE)
-	@echo 'The experiment is saved; dvc exp show lists it.'
+	dvc exp run
 
 test: .venv/dev .venv/tracking .venv/apart .venv/serve ## each package, dvc.yaml against the code, the pipeline end to end
 	python -m pytest tests -q -n auto --dist loadfile --no-loadscope-reorder --durations=25
@@ -59,6 +57,7 @@ verify: .venv/installed           ## compare the results with the committed ones
 	touch $@
 
 .venv/apart: .venv/installed requirements-apart.txt
+	rm -rf .venv/packages-apart   # pip would leave an older release there
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target .venv/packages-apart -r requirements-apart.txt
 	touch $@
 

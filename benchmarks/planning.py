@@ -3,9 +3,9 @@
     python -m benchmarks.planning > docs/planning.md
 
 Torch's FlopCounterMode counts the operations of the model's true shape without weights, and limits/memory.py counts
-its bytes; nothing is timed. Those of training grow by the same amount with each layer, so models of one and two layers
-are counted and the rest is added. `CHIPS` turns operations into hours, by shares of peaks that the page states. The
-last column has the measurements of docs/measured.json.
+its bytes; nothing is timed. Operations, and the bytes of training, grow by the same amount with each layer, so models
+of one and two layers are counted and the rest is added. `CHIPS` turns operations into hours, by shares of peaks that
+the page states. The last column has the measurements of docs/measured.json.
 """
 
 import copy
@@ -174,12 +174,12 @@ class Planner:
         """Count a prompt's operations, and bytes of decoding one image and two."""
 
         def count(*depths: int) -> Counts:
-            return (count_operations(lambda: self.model(*depths, lora).measure_validation(1, PROMPT, 1)),)
+            meta = self.model(*depths, lora)
+            return (count_operations(lambda: meta.measure_validation(1, PROMPT, 1)),)
 
-        decoder, limit = self.model(1, self.depths[1], lora), self.params.decoding.maximum_tokens
-        peaks = (
-            decoder.measure_generation(images, PROMPT, limit) for images in (1, 2)
-        )  # one tower layer lives at a time
+        # Without gradients, the tower's layers live one after another, so one layer has the peak of all.
+        meta, limit = self.model(1, self.depths[1], lora), self.params.decoding.maximum_tokens
+        peaks = (meta.measure_generation(images, PROMPT, limit) for images in (1, 2))
         return *extrapolate(count, *self.depths), *peaks
 
     @cache  # noqa: B019

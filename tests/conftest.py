@@ -6,7 +6,7 @@ Fixtures import torch when they run, so that tests without it start in a second.
 import gc
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,10 @@ SLOW = ("test_rehearsal.py", "test_side_by_side.py", "test_own_images.py", "test
 STEPS = {"gemma": 40, "gemma2": 60}  # until the model knows the captions
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return one worker more than there are cores, because tests often wait for programs that they start."""
-    return 1 + (os.cpu_count() or 1)
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Return one worker more than xdist would, because tests often wait for programs that they start."""
+    return (yield) + 1
 
 
 @pytest.fixture(scope="module", autouse=True)

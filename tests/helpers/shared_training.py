@@ -1,7 +1,7 @@
 """Trainings that compute/test_processes.py runs in one process and in two.
 
-FOLDER holds `checkpoint` (of tests/conftest.py); results go to FOLDER/PROCESSES-RANK, or with NAME in
-the environment to FOLDER/NAME-RANK. They use float32 and no dropout.
+FOLDER holds `checkpoint` (of tests/conftest.py); results go to FOLDER/PROCESSES-RANK, or with RUN_NAME
+in the environment to FOLDER/RUN_NAME-RANK. They use float32 and no dropout.
 With STATES in the environment, a training saves its states; with KILL_AT, its first process is killed in that
 micro-batch; with SPOIL_AT, the loss of its last process is not a number there.
 """
@@ -39,7 +39,7 @@ IMAGES = [png(colour) for colour in COLOURS]
 
 
 def run_name(processes: Processes) -> str:
-    return os.environ.get("NAME", str(processes.count))
+    return os.environ.get("RUN_NAME", str(processes.count))
 
 
 def training_run(folder: Path, processes: Processes) -> TrainingRun:

@@ -9,6 +9,7 @@ import pytest
 
 from captioning.report.viewer.content import ShownImage
 from captioning.report.viewer.page import render_page
+from tests.helpers.apart import import_apart
 from tests.helpers.browser import open_chromium, read_console, read_requests, set_screen
 from tests.helpers.shown_captions import ARABIC, HOSTILE, PAIR, shown_rows, write_page
 
@@ -269,7 +270,7 @@ def test_the_page_is_legible(width: int, dark: bool, read: Reader) -> None:
         "document.getElementById('panel').open = true; document.querySelector('article details').open = true"
     )
     assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-    axe = pytest.importorskip("axe_core_python.selenium", reason="no axe; make .venv/apart")
+    axe = import_apart("axe_core_python.selenium")
     driver.set_script_timeout(120)
     answer = axe.Axe().run(driver, options={"runOnly": list(RULES)})
     violations = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in answer["violations"]]

@@ -149,20 +149,21 @@ def test_a_killed_training_continues_with_its_scale(
     high_scale: None, tune: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is killed among the steps that overflow, and again after them."""
-    undisturbed, original, count, fatal = tune("float16"), SharedTrainer.training_step, 0, 4
+    undisturbed, original, count, fatal = tune("float16"), SharedTrainer.training_step, 0, (4, 30)
 
     def step(self: Any, *arguments: Any, **options: Any) -> Tensor:
         nonlocal count
         count += 1
-        if count == fatal:
+        if count in fatal:
             raise KeyboardInterrupt
         return original(self, *arguments, **options)
 
     monkeypatch.setattr(SharedTrainer, "training_step", step)
-    for fatal in (4, 30):  # noqa: B007  # in the first run, then in the one that goes on from its fourth step
+    for _ in fatal:
         with pytest.raises(KeyboardInterrupt):
             tune("float16", tmp_path / "states")
     outcome = tune("float16", tmp_path / "states")
+    assert count == 40 + len(fatal), "each run goes on from the step that was interrupted"
     assert outcome.result == undisturbed.result
     assert all(torch.equal(value, outcome.weights[name]) for name, value in undisturbed.weights.items())
 
