@@ -64,7 +64,13 @@ class Run:
     def wait_for_file(self, pattern: str) -> None:
         """Wait for a file among the stage's states."""
         folder = self.stage.project.folder / ".cache/resume" / self.stage.stage
-        self.wait_until(lambda: list(folder.rglob(pattern)))
+
+        def is_there() -> bool:
+            with suppress(FileNotFoundError):  # the run removes older states
+                return any(folder.rglob(pattern))
+            return False
+
+        self.wait_until(is_there)
 
     def kill(self, number: signal.Signals) -> str:
         """Send a signal to all processes of the run, and restore dvc.lock; return the run's output."""
