@@ -179,11 +179,12 @@ def adapted(checkpoint: Path) -> Callable[..., Any]:
         dropout: float = 0.0,
         targets: str = "table2",
         compute: str = "float32",
+        rslora: bool = False,
     ) -> Any:
         torch.set_num_threads(1)
         torch.manual_seed(0)
         base = load_quantised(checkpoint, compute, "cpu")
-        model = get_peft_model(base, lora_config(rank, 2.0 * rank, dropout, False, targets))
+        model = get_peft_model(base, lora_config(rank, 2.0 * rank, dropout, rslora, targets))
         for name, parameter in model.named_parameters():
             if strength and "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=strength)
