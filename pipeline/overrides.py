@@ -9,15 +9,14 @@ import shlex
 import shutil
 import sys
 from contextlib import chdir
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from captioning.base.errors import UserError
 from captioning.base.files import write_text
 from captioning.base.yaml_file import read_yaml
+from captioning.runtime.inputs import PARAMS
 from captioning.runtime.process import exit_status
 
-PARAMS = Path("params.yaml")
 REMEDY = "write SET=\"lora.rank=4 'seeds=[1,2]'\", as for `dvc exp run -S`"
 
 
@@ -36,7 +35,8 @@ def set_values(text: str) -> int:
 
     read_yaml(PARAMS)  # a damaged file is reported as such
     try:
-        words = shlex.split(text)
+        if not (words := shlex.split(text)):
+            raise UserError(f"SET: it names no value; {REMEDY}")
         sweeps = [override.input_line for override in to_hydra_overrides(words) if override.is_sweep_override()]
         if sweeps:
             raise UserError(f"SET: {sweeps[0]} has several values; write a list in brackets, as in seeds=[1,2]")
@@ -54,4 +54,4 @@ def set_values(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(" ".join(sys.argv[1:])))

@@ -21,6 +21,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (" ", "SET: it names no value; write SET="),
         ("lora.rank=0", "params.yaml: 1 fault(s)\n  lora.rank: "),
         ("lora.rnak=4", "SET: lora.rnak=4: Could not override 'lora.rnak'"),
         ("lora.rank", "SET: lora.rank: "),
