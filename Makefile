@@ -45,7 +45,7 @@ verify: .venv/installed           ## compare the results with the committed ones
 .venv/installed: requirements.txt
 	$(or $(PYTHON),$(error Python 3.11, 3.12 or 3.13 is needed; install one, or say make PYTHON=...)) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
-	.venv/bin/python -m compileall -qq -j 0 -x '$(UNUSED)' .venv/lib || true   # on all cores; pip uses one
+	.venv/bin/python -W ignore -m compileall -qq -j 0 -x '$(UNUSED)' .venv/lib || true   # on all cores; pip uses one
 	touch $@
 
 .venv/dev: .venv/installed requirements-dev.txt

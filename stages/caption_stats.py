@@ -17,6 +17,7 @@ from captioning.params.load import load_params
 from captioning.runtime.stage import stage_main
 
 REFERENCES = Path("data/references")
+TAGS = Path("data/tags/images.parquet")
 
 
 @stage_main
@@ -45,14 +46,13 @@ def main() -> None:
 
 
 def write_tags(tokens: dict[str, list[str]]) -> None:
-    """Write the training images with their tags if checkpoints are pre-trained here and the images are not drawn."""
+    """Write the training images with their tags; none unless checkpoints are pre-trained here on images not drawn."""
     active = load_params().active
-    with atomic_folder(Path("data/tags")) as folder:
-        if active.checkpoints.origin == "miniature" and active.data.source != "overhead":
-            tags = count_tags(tokens, STOPWORDS)
-            images = read_images(Path("data/captions/images.parquet"), list(tags))
-            tagged = (TaggedImage(row.id, row.image, list(tags[row.id]), list(tags[row.id].values())) for row in images)
-            write_tagged(tagged, folder / "images.parquet")
+    is_used = active.checkpoints.origin == "miniature" and active.data.source != "overhead"
+    tags = count_tags(tokens, STOPWORDS) if is_used else {}
+    images = read_images(Path("data/captions/images.parquet"), list(tags))
+    tagged = (TaggedImage(row.id, row.image, list(tags[row.id]), list(tags[row.id].values())) for row in images)
+    write_tagged(tagged, TAGS)
 
 
 if __name__ == "__main__":

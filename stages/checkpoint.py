@@ -1,10 +1,10 @@
-"""Fetch a starting checkpoint, or pre-train it in the miniature; write an empty folder if no row starts from it."""
+"""Fetch a starting checkpoint, or pre-train it in the miniature; write only `unused.txt` if no row starts from it."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from captioning.base.files import atomic_folder, write_json
+from captioning.base.files import atomic_folder, write_json, write_text
 from captioning.base.hashes import file_hashes
 from captioning.checkpoints.fetch import fetch_checkpoint
 from captioning.data.tags import read_tagged, read_words
@@ -29,10 +29,11 @@ def main(name: str) -> None:
         for part in trained:
             part.save_pretrained(partial)
         if not is_wanted:
-            print(f"{name}: no row starts from it", file=sys.stderr)
+            write_text(partial / "unused.txt", remark := f"{name}: no row starts from it\n")
+            sys.stderr.write(remark)
         elif not is_trained:
             fetch_checkpoint(checkpoints.origin, settings.repository, settings.revision, partial, fetched_folder(name))
-    write_json(FOLDER / f"{name}.json", file_hashes(FOLDER / name))
+    write_json(FOLDER / f"{name}.json", file_hashes(FOLDER / name) if is_wanted else {})
 
 
 def pretrain(params: Params, name: str, settings: Any) -> tuple[Any, Any] | None:

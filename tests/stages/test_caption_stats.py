@@ -53,4 +53,4 @@ def test_nothing_of_validation_or_test_reaches_pretraining(project: Path) -> Non
 def test_drawn_images_have_no_tags(project: Path) -> None:
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     caption_stats.main()
-    assert list(Path("data/tags").iterdir()) == []
+    assert read_tagged(Path("data/tags/images.parquet")) == []

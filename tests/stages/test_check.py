@@ -44,14 +44,13 @@ def test_checkpoints_follow_from_the_rows(project: Callable[..., Path]) -> None:
     assert used_checkpoints(project(rows=["paligemma2"], starts=["paligemma2"], zero_shot=[])) == {"paligemma2"}
 
 
-def test_an_unused_checkpoint_is_an_empty_folder(
-    project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unused_checkpoint_is_a_remark(project: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = project()
     check.main()
     checkpoint.main("paligemma2")
     assert "paligemma2: no row starts from it" in capsys.readouterr().err
-    assert list((folder / "models/checkpoints/paligemma2").iterdir()) == []
+    files = {path.name: path.read_text() for path in (folder / "models/checkpoints/paligemma2").iterdir()}
+    assert files == {"unused.txt": "paligemma2: no row starts from it\n"}
     assert (folder / "models/checkpoints/paligemma2.json").read_text() == "{}\n"
 
 
