@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def write_tags(tokens: dict[str, list[str]]) -> None:
-    """Write the training images with their tags; none unless checkpoints are pre-trained here on images not drawn."""
+    """Write the training images with their tags; no row if images are drawn or checkpoints are downloaded."""
     active = load_params().active
     is_used = active.checkpoints.origin == "miniature" and active.data.source != "overhead"
     tags = count_tags(tokens, STOPWORDS) if is_used else {}

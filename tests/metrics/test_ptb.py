@@ -149,6 +149,20 @@ def test_the_locale_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ptb._tokenize_by_jvm(HARD) == tokens
 
 
+def test_java_has_a_locale_of_its_own(tmp_path: Path) -> None:
+    """In a German one METEOR's numbers have commas, and a Turkish one has another lower-case "I"."""
+    if subprocess.run(
+        ["localedef", "-i", "de_DE", "-f", "UTF-8", tmp_path / "de_DE.UTF-8"], capture_output=True
+    ).returncode:
+        pytest.skip("localedef cannot make a German locale here")
+    german = os.environ | {"LOCPATH": str(tmp_path), "LANG": "de_DE.UTF-8"}
+    german.pop("LC_ALL", None)
+    command = [str(JAVA), "-XshowSettings:locale", "-version"]
+    for environment, is_german in ((german, True), (german | ptb.JAVA_LOCALE, False)):
+        settings = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+        assert ("default format locale = Deutsch" in settings) == is_german, settings
+
+
 def test_no_file_is_written_beside_the_jar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Uses a copy of the peer's folder, whose time changes even if a file is written and removed."""
     jar = Path(shutil.copy(ptb._jar(), tmp_path))

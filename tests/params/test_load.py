@@ -41,6 +41,14 @@ def test_committed_file_loads() -> None:
     assert set(params.scst.starts) <= set(params.rows) <= set(params.variants)
 
 
+def test_values_are_those_of_the_file(tmp_path: Path) -> None:
+    """No dependency records a validator that changes one."""
+    ratios = ("split/ratios", "{train: 0.5, validation: 0.3, test: 0.2}")
+    path = edit(tmp_path, ratios, ("profiles/miniature/data/bands", "[4, 3, 1]"))
+    dumped = load_params(path).model_dump(by_alias=True, exclude_unset=True)
+    assert dumped == YAML(typ="safe").load(path)
+
+
 WRONG_VALUES = [  # key, value, how the message quotes the value
     ("lora/rank", "0", "0: Input should be greater than or equal to 1"),
     ("lora/rank", "4.5", "4.5"),

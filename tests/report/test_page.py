@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 from benchmarks.copies import set_values
@@ -19,6 +20,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_run(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_a_users_style_changes_no_figure(run: Path) -> None:
+    stage.main()
+    figures = {path: path.read_bytes() for path in (run / "plots").rglob("*.svg")}
+    with matplotlib.rc_context({"xtick.direction": "in", "legend.fontsize": 12, "lines.linestyle": ":"}):
+        stage.main()
+    assert {path: path.read_bytes() for path in figures} == figures
 
 
 def test_page_fetches_nothing_escapes_captions_and_is_the_same_in_each_run(run: Path) -> None:

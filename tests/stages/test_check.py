@@ -44,7 +44,9 @@ def test_checkpoints_follow_from_the_rows(project: Callable[..., Path]) -> None:
     assert used_checkpoints(project(rows=["paligemma2"], starts=["paligemma2"], zero_shot=[])) == {"paligemma2"}
 
 
-def test_an_unused_checkpoint_is_a_remark(project: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unused_checkpoint_has_only_a_remark(
+    project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = project()
     check.main()
     checkpoint.main("paligemma2")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from captioning.evaluation.summary import DVC_METRICS, GAIN
 from tools.verify import (
     ROUNDING,
     TOLERANCES,
+    X86_64,
     choose_tolerance,
     compared_values,
     is_exact,
@@ -110,32 +112,90 @@ def test_a_damaged_file_is_named_in_one_line() -> None:
             compared_values(files(lock=lock), True)
 
 
-def test_the_command_compares_with_head(tmp_path: Path) -> None:
-    def run(*command: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+class Checkout:
+    """A checkout whose one stage copies the scores from the folder `source`."""
 
-    def verify(**content: str) -> tuple[int, str]:
-        for path, text in content.items():
-            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / path).write_text(text, encoding="utf-8")
-        process = run(sys.executable, "-m", "tools.verify")
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": path}
+
+    def run(self, *command: str) -> tuple[int, str]:
+        process = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, env=self.environment)
         return process.returncode, process.stdout + process.stderr
 
-    def verify_score(cider: float) -> tuple[int, str]:
-        return verify(**{"metrics/CIDEr.json": json.dumps(CIDERS | {"mix": cider})})
+    def write(self, path: str, text: str) -> None:
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).write_text(text, encoding="utf-8")
 
-    assert verify(**files(), **{"params.yaml": "profile: miniature\n"})[0] == 1, "there is no HEAD yet"
-    run("git", "init", "--quiet")
-    run("git", "add", "--all")
-    run("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "results")
-    for (status, text), expected in (
-        (verify(), (0, "identical bytes")),
-        (verify_score(119.0), (0, "within tolerance")),
-        (verify_score(70.5), (1, "mix  120.0      70.5  49.5        45")),
-        (verify(**{"params.yaml": "profile: paper\n"}), (1, "error: params.yaml: differs from HEAD")),
+    def write_machine(self, instructions: str) -> None:
+        machine = f"{{device: cpu, instructions: {instructions}}}"
+        self.write("params.yaml", f"profile: small\nprofiles: {{small: {{machine: {machine}}}}}\n")
+
+    def write_score(self, cider: float) -> None:
+        for path, text in files(CIDERS | {"mix": cider}).items():
+            self.write(f"source/{path}", text)
+
+    def reproduce(self) -> None:
+        assert self.run("dvc", "repro", "--quiet")[0] == 0
+
+    def commit(self) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "results")
+
+    def verify(self) -> tuple[int, str]:
+        return self.run(sys.executable, "-m", "tools.verify")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    checkout = Checkout(tmp_path)
+    checkout.run("git", "init", "--quiet")
+    checkout.run("dvc", "init", "--quiet")
+    outputs = "[metrics/CIDEr.json: {cache: false}, metrics/scores.json: {cache: false}]"
+    stage = f"{{cmd: cp -r source/metrics ., deps: [source], outs: {outputs}}}"
+    checkout.write("dvc.yaml", f"stages: {{copy: {stage}}}\n")
+    checkout.write_machine("native")
+    checkout.write_score(120.0)
+    checkout.reproduce()
+    checkout.commit()
+    return checkout
+
+
+def test_the_command_compares_with_head(checkout: Checkout) -> None:
+    for score, status, words in (
+        (120.0, 0, "identical bytes"),
+        (119.0, 0, "within tolerance"),
+        (70.5, 1, r"mix +120\.0 +70\.5 +49\.5"),
     ):
-        assert status == expected[0] and expected[1] in text
+        checkout.write_score(score)
+        checkout.reproduce()
+        result = checkout.verify()
+        assert result[0] == status and re.search(words, result[1])
+    checkout.write_machine("avx2")
+    status, text = checkout.verify()
+    assert status == 1 and "error: params.yaml: differs from HEAD" in text
+
+
+@pytest.mark.skipif(platform.machine() not in X86_64, reason="bytes are compared on x86-64 alone")
+def test_the_command_compares_bytes_at_the_default(checkout: Checkout) -> None:
+    checkout.write_machine("avx2")
+    checkout.commit()
+    assert checkout.verify()[0] == 0
+    checkout.write_score(119.9)
+    checkout.reproduce()
+    status, text = checkout.verify()
+    assert status == 1 and re.search(r"mix +120\.0 +119\.9 +0\.1", text)
+
+
+def test_what_did_not_run_is_not_compared(checkout: Checkout) -> None:
+    checkout.write_score(119.0)
+    status, text = checkout.verify()
+    assert status == 1 and "1 stage(s) have not run with what is here (copy); run `make repro`" in text
+    checkout.reproduce()
+    (checkout.folder / "metrics/scores.json").unlink()
+    status, text = checkout.verify()
+    assert status == 1 and "(copy); run `make repro`" in text
 
 
 def test_each_score_has_its_tolerance() -> None:
