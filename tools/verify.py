@@ -36,10 +36,10 @@ Key = tuple[str, ...]  # a file and the keys within it
 Files = Mapping[str, str]  # text by path
 
 # Another instruction set changes the seventh digit of the first loss, and pre-training turns that into another model.
-# Two whole runs in float32 on one machine, `avx2` and `native`, were apart by up to 13.1 points of CIDEr, 2.5 of BLEU,
-# 1.4 of METEOR, 2.3 of ROUGE-L, 1.0 words and 3.4 points of the gain. The tolerances are about twice that. Points are
-# scores times 100.
-TOLERANCES = {"CIDEr": 27.0, "BLEU-4": 5.0, "METEOR": 3.0, "ROUGE-L": 5.0, "length": 2.0, "SCST gain %": 7.0}
+# Two whole runs in float32 with `native`, one of them with ATEN_CPU_CAPABILITY=default, differed from `avx2` by up to
+# 21.0 points of CIDEr, 3.2 of BLEU, 3.8 of METEOR, 2.7 of ROUGE-L, 1.6 words and 3.5 points of the gain, over 24 rows.
+# The tolerances are 1.5 to 2 times that. Points are scores times 100.
+TOLERANCES = {"CIDEr": 35.0, "BLEU-4": 5.0, "METEOR": 6.0, "ROUGE-L": 5.0, "length": 2.5, "SCST gain %": 7.0}
 CIDER_FILE = "metrics/CIDEr.json"  # {row: value}
 SCORE_FILES = (CIDER_FILE, "metrics/scores.json")  # the second: {measure: {row: value}}
 YARDSTICKS = ("constant-caption", "human-caption", "nearest-image")  # no model, only a rounded last digit
